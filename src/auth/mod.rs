@@ -1,0 +1,1 @@
+//! Layer 2: identities, ACL schemes and checks.

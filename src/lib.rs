@@ -1,0 +1,28 @@
+//! Ringkeeper: a coordination server that speaks Apache ZooKeeper's protocols.
+//!
+//! The modules below are in reading order; each knows only those above it (`tests/it/tidy.rs`
+//! enforces this).
+#![doc = include_str!("docs/architecture.md")]
+
+// Layer 0: words.
+pub mod base;
+pub mod limits;
+pub mod model;
+// Layer 1: bytes.
+pub mod config;
+pub mod snapshot;
+pub mod txnlog;
+pub mod wire;
+// Layer 2: machines.
+pub mod auth;
+pub mod session;
+pub mod tree;
+pub mod watch;
+// Layer 3: the server as pure machines.
+pub mod server;
+// Layer 4: drivers.
+pub mod shell;
+pub mod sim;
+
+/// The documents of `src/docs`, so that rustdoc checks and shows them.
+pub mod docs {}

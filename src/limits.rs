@@ -1,0 +1,52 @@
+//! Every bound in the system, with its unit in its name and its derivation beside it.
+
+/// Longest client frame accepted unless `jute.maxbuffer` says otherwise (0xfffff, Apache's default).
+pub const FRAME_BYTES_MAX_DEFAULT: usize = 0xf_ffff;
+
+/// Smallest frame that holds a request header (xid and opcode).
+pub const REQUEST_HEADER_BYTES: usize = 8;
+
+/// Longest string, buffer or txn record that Apache's readers accept with default settings:
+/// `jute.maxbuffer` plus `jute.maxbuffer.extrasize`.
+pub const RECORD_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX_DEFAULT;
+
+/// Alignment and granularity of everything written with O_DIRECT: the physical block of the
+/// devices we run on, and a multiple of every logical block.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// A batch is closed when its body reaches this size. A durable write costs the same up to
+/// 32 KiB (reference: glommio.md part 1), and throughput keeps growing up to about 1 MiB.
+pub const BATCH_BODY_BYTES_TARGET: usize = 256 * 1024;
+
+/// First segment of a fresh log, zeroed before the server starts to serve.
+pub const SEGMENT_BYTES_FIRST: u64 = 4 << 20;
+
+/// Second segment of a fresh log.
+pub const SEGMENT_BYTES_SECOND: u64 = 16 << 20;
+
+/// Every later segment, unless `preAllocSize` says otherwise.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Largest snapshot block: bounds what the writer holds and how long one step takes.
+pub const SNAPSHOT_BLOCK_BYTES_TARGET: usize = 256 * 1024;
+
+/// Bytes that one connection may have sent but not yet had answered before it is no longer read.
+pub const CONN_OUTSTANDING_BYTES_MAX: usize = 4 << 20;
+
+/// Requests that one connection may have outstanding before it is no longer read.
+pub const CONN_OUTSTANDING_REQUESTS_MAX: usize = 4096;
+
+/// Bytes of replies and events that may wait for one connection's socket before its requests
+/// are no longer executed.
+pub const CONN_UNSENT_BYTES_MAX: usize = 8 << 20;
+
+/// Body bytes of txns that may be logged and not yet committed before the pipeline stops
+/// taking requests.
+pub const PIPELINE_INFLIGHT_BYTES_MAX: usize = 64 << 20;
+
+const _: () = {
+    // The log's reader accepts at least what its writer admits.
+    assert!(FRAME_BYTES_MAX_DEFAULT < RECORD_BYTES_MAX);
+    assert!((RECORD_BYTES_MAX as u64) < SEGMENT_BYTES_FIRST);
+    assert!(BATCH_BODY_BYTES_TARGET.is_multiple_of(BLOCK_BYTES));
+};

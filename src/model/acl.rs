@@ -1,0 +1,67 @@
+//! Access control lists.
+
+use crate::base::Str;
+
+/// Permission bits. Bits beyond ALL are stored untouched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Perms(pub i32);
+
+impl Perms {
+    /// Read data and list children.
+    pub const READ: Self = Self(1);
+    /// Set data.
+    pub const WRITE: Self = Self(2);
+    /// Create children.
+    pub const CREATE: Self = Self(4);
+    /// Delete children.
+    pub const DELETE: Self = Self(8);
+    /// Set the ACL.
+    pub const ADMIN: Self = Self(16);
+    /// Everything.
+    pub const ALL: Self = Self(31);
+
+    /// Whether any bit of `wanted` is among these.
+    #[must_use]
+    pub const fn any_of(self, wanted: Self) -> bool {
+        self.0 & wanted.0 != 0
+    }
+
+    /// Either set of bits.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Who: a scheme and an id that the scheme understands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// `world`, `auth`, `digest`, `ip`, ...
+    pub scheme: Str,
+    /// What the scheme compares.
+    pub id: Str,
+}
+
+/// One entry of an ACL.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Acl {
+    /// What is allowed.
+    pub perms: Perms,
+    /// To whom.
+    pub id: Id,
+}
+
+impl Acl {
+    /// world:anyone with every permission.
+    #[must_use]
+    pub const fn open() -> Self {
+        Self::world(Perms::ALL)
+    }
+
+    /// world:anyone with `perms`.
+    #[must_use]
+    pub const fn world(perms: Perms) -> Self {
+        let id = Id { scheme: Str::from_static("world"), id: Str::from_static("anyone") };
+        Self { perms, id }
+    }
+}

@@ -1,0 +1,20 @@
+//! Layer 0: ZooKeeper's words as types. Knows nothing of bytes on a wire, time source or files.
+
+pub mod acl;
+pub mod code;
+pub mod event;
+pub mod ids;
+pub mod path;
+pub mod request;
+pub mod stat;
+pub mod txn;
+pub mod zxid;
+
+pub use acl::{Acl, Id, Perms};
+pub use code::ErrorCode;
+pub use event::{EventType, WatchEvent};
+pub use ids::{ConnId, Generation, SessionId, ShardId, Xid};
+pub use request::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest};
+pub use stat::{EphemeralOwner, Stat, StatPersisted};
+pub use txn::{CreateTxn, CreateTxnKind, Txn, TxnBody, TxnHeader};
+pub use zxid::Zxid;

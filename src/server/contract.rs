@@ -1,0 +1,117 @@
+//! What a driver hands to the server machine and what it must do with what comes back.
+//!
+//! A driver calls `Server::step` once per input, `Server::turn_end` once per turn of its loop
+//! (after the inputs that were at hand), drains the outputs in order after each call, then asks
+//! `Server::next_timer` when it wants to be called with [`Input::Timer`] at the latest.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::base::{FileFailure, FileOp, FileOpId, Instant, WallMs};
+use crate::model::{ConnId, Zxid};
+
+/// The driver's two clocks, read once per turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// Monotonic: deadlines and latencies.
+    pub now: Instant,
+    /// Wall: ctime and mtime only.
+    pub wall: WallMs,
+}
+
+/// What happened in the world.
+#[derive(Debug)]
+pub enum Input {
+    /// A client connected. `conn` is never reused.
+    Opened {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Its address, the `ip` identity.
+        peer: SocketAddr,
+    },
+    /// Bytes arrived: any chunk of the stream, in order.
+    Received {
+        /// From whom.
+        conn: ConnId,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The socket took this many of the bytes handed over with [`Output::Send`].
+    Sent {
+        /// Whose socket.
+        conn: ConnId,
+        /// How many.
+        bytes: usize,
+    },
+    /// The client closed its end or the socket failed. Also follows every [`Output::Close`],
+    /// once the socket is closed; after it the driver forgets `conn`.
+    Closed {
+        /// Who.
+        conn: ConnId,
+    },
+    /// A file operation ended.
+    FileDone {
+        /// Which.
+        id: FileOpId,
+        /// How.
+        result: Result<(), FileFailure>,
+    },
+    /// The time given by `Server::next_timer` has come (or any other: an early call is harmless).
+    Timer,
+    /// SIGTERM: take no new connections or requests, finish what is in flight, flush, and answer
+    /// with [`Output::Stopped`].
+    Stop,
+}
+
+/// What the driver owes.
+#[derive(Debug)]
+pub enum Output {
+    /// Write these bytes to the connection, in order; one send per turn. Report `Sent`.
+    Send {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Stop reading from the connection until `ResumeReading`.
+    PauseReading {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// Read from the connection again.
+    ResumeReading {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// Write what was handed over before (bounded by a few seconds), then close without leaving
+    /// input unread if that can be helped (a reset would lose the last reply). Report `Closed`.
+    Close {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// Run this operation, report `FileDone` with the same id.
+    File {
+        /// Its name.
+        id: FileOpId,
+        /// What to do.
+        op: FileOp,
+    },
+    /// Every effect up to and including this zxid is visible to clients of this server.
+    Publish(Zxid),
+    /// End the process at once, without flushing anything: what is on disk is the truth.
+    Halt(Halt),
+    /// Everything in flight at [`Input::Stop`] is finished and durable: exit 0.
+    Stopped,
+}
+
+/// Why the server must not go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// A write or flush of the transaction log failed. It is never retried: after a failed flush
+    /// the kernel may have dropped the pages and report success the next time.
+    #[error(
+        "the transaction log cannot be written: {0}; what was acknowledged is on disk, mend the disk and start again"
+    )]
+    LogFailed(FileFailure),
+}

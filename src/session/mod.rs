@@ -1,0 +1,1 @@
+//! Layer 2: client sessions and their expiry.

@@ -1,0 +1,1 @@
+//! Layer 2: who wants to hear about what.

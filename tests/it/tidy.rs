@@ -1,0 +1,1 @@
+//! Style and layering checks.

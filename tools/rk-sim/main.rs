@@ -1,0 +1,3 @@
+//! `rk-sim`: runs, replays and checks simulation seeds.
+
+fn main() {}
