@@ -92,6 +92,28 @@ pub struct FileFailure {
     pub text: String,
 }
 
+/// Names operations and collects them for the driver. One per server, so that ids are unique.
+#[derive(Debug, Default)]
+pub struct FileOps {
+    asked: Vec<(FileOpId, FileOp)>,
+    next: u64,
+}
+
+impl FileOps {
+    /// Asks the driver to run `op`.
+    pub fn ask(&mut self, op: FileOp) -> FileOpId {
+        let id = FileOpId(self.next);
+        self.next += 1;
+        self.asked.push((id, op));
+        id
+    }
+
+    /// What was asked since the last call, in order.
+    pub fn take(&mut self) -> Vec<(FileOpId, FileOp)> {
+        std::mem::take(&mut self.asked)
+    }
+}
+
 impl FileName {
     /// A file in the log directory.
     #[must_use]

@@ -2,9 +2,11 @@
 //! the list of what may be asked of a disk.
 
 pub mod file_op;
+pub mod prng;
 pub mod str;
 pub mod time;
 
-pub use self::file_op::{FileDir, FileFailure, FileName, FileOp, FileOpId};
+pub use self::file_op::{FileDir, FileFailure, FileName, FileOp, FileOpId, FileOps};
+pub use self::prng::Prng;
 pub use self::str::Str;
 pub use self::time::{Duration, Instant, WallMs};

@@ -20,6 +20,19 @@ pub struct Clock {
     pub wall: WallMs,
 }
 
+/// A pure machine that a driver can drive. The server is one; tests of the shell use smaller ones.
+pub trait Machine {
+    /// Takes one input. Outputs are appended in the order in which the driver must act on them.
+    fn step(&mut self, clock: Clock, input: Input, out: &mut Vec<Output>);
+
+    /// Called once per turn of the driver's loop, after the inputs that were at hand: executes
+    /// reads, releases replies, submits the open batch.
+    fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>);
+
+    /// When [`Input::Timer`] is due at the latest; `None` when nothing waits for time.
+    fn next_timer(&self) -> Option<Instant>;
+}
+
 /// What happened in the world.
 #[derive(Debug)]
 pub enum Input {

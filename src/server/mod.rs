@@ -3,4 +3,4 @@
 
 pub mod contract;
 
-pub use contract::{Clock, Halt, Input, Output};
+pub use contract::{Clock, Halt, Input, Machine, Output};
