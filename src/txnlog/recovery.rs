@@ -433,7 +433,7 @@ impl LogRecovery {
     fn log_end(&self, row: RecoveryRow) -> LogEnd {
         let used = self.last_used.map_or(0, |index| index + 1);
         let next_sequence = match self.last_used {
-            Some(index) => self.heads[index].header.sequence + 1,
+            Some(index) => self.heads[index].header.sequence.saturating_add(1),
             None => self.heads[0].header.sequence,
         };
         let previous_nonce = match self.last_used {

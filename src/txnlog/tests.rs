@@ -320,6 +320,17 @@ fn damaged_acknowledged() {
     assert_eq!(row(&mut disk, 0), RecoveryRow::DamagedAcknowledged);
 }
 
+/// A later segment is used only after everything before it is flushed.
+#[test]
+fn damage_before_a_torn_first_batch_is_no_torn_tail() {
+    let mut log = Log::open(Disk::default(), 0, 5);
+    log.write(1..=2, 100);
+    log.disk.segment(2)[2 * BLOCK_BYTES + 7] = 1;
+    assert_eq!(row(&mut log.disk.clone(), 0), RecoveryRow::TornTail);
+    log.disk.segment(1)[batch_at(2) + 200] ^= 1;
+    assert_eq!(row(&mut log.disk, 0), RecoveryRow::DamagedAcknowledged);
+}
+
 #[test]
 fn missing_segment() {
     for (sequence, expected) in [
@@ -340,6 +351,12 @@ fn chain_broken() {
     let mut header = SegmentHeader::decode(other.segment(2)).unwrap();
     header.nonce ^= 1;
     disk.segment(2)[..BLOCK_BYTES].copy_from_slice(&header.encode());
+    assert_eq!(row(&mut disk, 0), RecoveryRow::ChainBroken);
+    let mut disk = small_log(2, 8);
+    let batch = &mut disk.segment(1)[batch_at(2)..batch_at(3)];
+    let mut header = BatchHeader::decode(batch).unwrap();
+    header.previous_chain ^= 1;
+    header.seal(batch);
     assert_eq!(row(&mut disk, 0), RecoveryRow::ChainBroken);
     // The same batch twice.
     let mut disk = small_log(2, 8);
@@ -569,6 +586,70 @@ fn body_is_a_stream_of_proposals() {
     let items: Vec<_> = Scanner::new(Bytes::from(file.clone()), None).unwrap().collect();
     assert_eq!(items.len(), 3);
     assert_eq!(items[2], Item::End { at: batch_at(2) as u64 });
+}
+
+/// Crashes at every operation of a life with rotation, attestation and purge: what was reported
+/// flushed is always there, and what is there is a prefix of what was appended.
+#[test]
+fn every_crash_keeps_what_was_flushed() {
+    const LEN: usize = 900_000;
+    for crash_at in 0.. {
+        let mut log = Log::open(Disk::default(), 0, 1);
+        let (mut ran, mut zxid) = (0, 0);
+        'life: while zxid < 12 || !log.writer.is_idle() {
+            if zxid < 12 {
+                zxid += 1;
+                log.append(zxid, LEN);
+            }
+            log.writer.attest(&mut log.ops);
+            log.writer.submit(&mut log.ops);
+            for (id, op) in log.ops.take() {
+                if ran == crash_at {
+                    tear(&mut log.disk, op);
+                    break 'life;
+                }
+                ran += 1;
+                log.disk.run(op);
+                log.writer.on_done(id, Ok(()), &mut log.ops).unwrap();
+            }
+        }
+        let flushed = log.writer.flushed_zxid();
+        let (end, records) = recover(&mut log.disk, 0).unwrap();
+        assert!(flushed <= end.last_zxid, "crash at {crash_at}");
+        expect_records(&records, 1..=end.last_zxid.0, LEN);
+        if ran < crash_at {
+            break;
+        }
+    }
+}
+
+/// Every second sector of a write reaches the device.
+fn tear(disk: &mut Disk, op: FileOp) {
+    if let FileOp::Write { file, offset, bytes, .. } = op {
+        for (sector, chunk) in bytes.chunks(512).enumerate().step_by(2) {
+            disk.put(&file.name, offset as usize + sector * 512, chunk);
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Any bytes behind a whole header are walked to an end.
+    #[test]
+    fn scanner_accepts_any_bytes(
+        noise in proptest::collection::vec(proptest::num::u8::ANY, 0..9000),
+        at in 4096usize..16384,
+    ) {
+        let mut file = small_log(2, 4).files.remove(&segment_name(1)).unwrap();
+        let end = file.len().min(at + noise.len());
+        file[at..end].copy_from_slice(&noise[..end - at]);
+        let mut scanner = Scanner::new(Bytes::from(file), None).unwrap();
+        loop {
+            proptest::prop_assert!(scanner.by_ref().count() < 10);
+            if !scanner.skip_damage() {
+                break;
+            }
+        }
+    }
 }
 
 fn failure(no_space: bool) -> FileFailure {

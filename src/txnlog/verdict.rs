@@ -43,7 +43,8 @@ pub enum RecoveryRow {
 /// the next start repeats.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "transaction log refused ({row:?}): {detail}: file {file}, offset {offset}, last good zxid {zxid}"
+    "transaction log refused ({row:?}): {detail}: \
+    file {file}, offset {offset}, last good zxid {zxid}"
 )]
 pub struct LogDamage {
     /// Which row decided.
