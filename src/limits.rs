@@ -1,5 +1,7 @@
 //! Every bound in the system, with its unit in its name and its derivation beside it.
 
+use crate::base::Duration;
+
 /// Longest client frame accepted unless `jute.maxbuffer` says otherwise (0xfffff, Apache's default).
 pub const FRAME_BYTES_MAX_DEFAULT: usize = 0xf_ffff;
 
@@ -43,6 +45,23 @@ pub const CONN_UNSENT_BYTES_MAX: usize = 8 << 20;
 /// Body bytes of txns that may be logged and not yet committed before the pipeline stops
 /// taking requests.
 pub const PIPELINE_INFLIGHT_BYTES_MAX: usize = 64 << 20;
+
+/// Txns that may be in flight before the pipeline stops taking requests: bounds the overlay.
+pub const PIPELINE_INFLIGHT_TXNS_MAX: usize = 65_536;
+
+/// How long an idle log waits before an empty batch attests the last one, so that its loss would
+/// be noticed.
+pub const ATTEST_AFTER_IDLE: Duration = Duration::from_millis(50);
+
+/// How long the log waits before it tries again to prepare a segment that did not fit on the disk.
+pub const PREPARE_RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A driver that was not heard of for longer than this was stalled or stopped; clients are credited
+/// with the time.
+pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a planned stop waits for clients to take their last replies.
+pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 
 const _: () = {
     // The log's reader accepts at least what its writer admits.

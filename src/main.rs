@@ -1,4 +1,147 @@
 //! The server program: reads its arguments and configuration, runs the shell, and turns the
 //! outcome into an exit code.
 
-fn main() {}
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use ringkeeper::auth::AuthConfig;
+use ringkeeper::base::Duration;
+use ringkeeper::config::Config;
+use ringkeeper::server::{ServerOptions, WordsAllowed};
+use ringkeeper::shell::{self, Outcome, Settings, StartError};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const USAGE: &str = "usage: ringkeeper [zoo.cfg] | PORT DATADIR [tickTime] [maxClientCnxns]
+without arguments it serves on 127.0.0.1:2181 from ./data";
+
+/// Lines of diagnostics that may wait for the terminal; more are dropped and counted.
+const LOG_LINES_MAX: usize = 16_384;
+
+fn main() -> ExitCode {
+    let (writer, _guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LOG_LINES_MAX)
+        .finish(std::io::stderr());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_target(false).init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let settings = match configure(&arguments).and_then(|config| settings(&config)) {
+        Ok(settings) => settings,
+        Err(text) => {
+            tracing::error!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    match shell::run(&settings) {
+        Ok(Outcome::Stopped) => ExitCode::SUCCESS,
+        Ok(Outcome::Halted(halt)) => {
+            tracing::error!("{halt}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            match error {
+                StartError::Directory(_) | StartError::Refused(_) => ExitCode::from(3),
+                StartError::Machine(_) | StartError::Port(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn configure(arguments: &[String]) -> Result<Config, String> {
+    match arguments {
+        [] => Ok(Config::default()),
+        [flag] if flag == "--help" || flag == "-h" => Err(USAGE.to_owned()),
+        [file] => {
+            let text = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+            let (config, warnings) =
+                Config::parse(&text, file).map_err(|error| error.to_string())?;
+            for warning in warnings {
+                tracing::warn!("{}", warning.0);
+            }
+            Ok(config)
+        }
+        [port, data_dir, rest @ ..] if rest.len() <= 2 => {
+            let number = |text: &String| {
+                text.parse::<u32>().map_err(|_| format!("{text:?} is not a number\n{USAGE}"))
+            };
+            let port = port.parse().map_err(|_| format!("{port:?} is not a port\n{USAGE}"))?;
+            let tick = rest.first().map(number).transpose()?;
+            let conns = rest.get(1).map(number).transpose()?.map(|count| count as usize);
+            Ok(Config::short_form(port, PathBuf::from(data_dir), tick, conns))
+        }
+        _ => Err(USAGE.to_owned()),
+    }
+}
+
+fn settings(config: &Config) -> Result<Settings, String> {
+    let words = config.words_whitelist.split(',').map(|word| word.trim().to_owned());
+    let words: Vec<String> = words.collect();
+    let all = words.iter().any(|word| word == "*");
+    Ok(Settings {
+        listen: listen_address(config)?,
+        listen_backlog: config.client_port_listen_backlog,
+        conns_per_address_max: config.max_client_cnxns,
+        conns_max: config.max_cnxns,
+        data_dir: config.data_dir.clone(),
+        log_dir: config.data_log_dir.clone(),
+        pin_to_cpu: config.pin,
+        io_memory_bytes: config.io_memory_kb as usize * 1024,
+        server: ServerOptions {
+            tick_ms: config.tick_time_ms,
+            session_timeout_ms_min: config.min_session_timeout_ms,
+            session_timeout_ms_max: config.max_session_timeout_ms,
+            frame_bytes_max: config.jute_maxbuffer,
+            outstanding_requests_max: config.global_outstanding_limit,
+            auth: AuthConfig {
+                super_digest: config.super_digest.clone(),
+                digest_enabled: config.digest_auth_enabled,
+                skip_acl: config.skip_acl,
+            },
+            words_allowed: if all { WordsAllowed::All } else { WordsAllowed::Listed(words) },
+            extended_types: config.extended_types_enabled,
+            digests: config.digest_enabled,
+            snap_txn_count: config.snap_count,
+            snap_log_bytes: config.snap_size_limit_kb * 1024,
+            snap_retain_count: config.snap_retain_count,
+            segment_bytes: config.pre_alloc_size_kb * 1024,
+            sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
+            server_id: 1,
+            conf_text: conf_text(config),
+        },
+    })
+}
+
+fn listen_address(config: &Config) -> Result<SocketAddr, String> {
+    let host = config.client_port_address.as_deref().unwrap_or("0.0.0.0");
+    let found = (host, config.client_port).to_socket_addrs();
+    let found = found.map_err(|error| format!("clientPortAddress: {host}: {error}"))?;
+    found.into_iter().next().ok_or_else(|| format!("clientPortAddress: {host} has no address"))
+}
+
+/// What the word `conf` prints; the directory sizes are not part of the configuration.
+fn conf_text(config: &Config) -> String {
+    let absolute = |path: &PathBuf| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        path.join("version-2").display().to_string()
+    };
+    [
+        format!("clientPort={}", config.client_port),
+        "secureClientPort=-1".to_owned(),
+        format!("dataDir={}", absolute(&config.data_dir)),
+        "dataDirSize=0".to_owned(),
+        format!("dataLogDir={}", absolute(&config.data_log_dir)),
+        "dataLogSize=0".to_owned(),
+        format!("tickTime={}", config.tick_time_ms),
+        format!("maxClientCnxns={}", config.max_client_cnxns),
+        format!("minSessionTimeout={}", config.min_session_timeout_ms),
+        format!("maxSessionTimeout={}", config.max_session_timeout_ms),
+        format!("clientPortListenBacklog={}", config.client_port_listen_backlog),
+        "serverId=0".to_owned(),
+    ]
+    .map(|line| line + "\n")
+    .concat()
+}

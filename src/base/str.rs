@@ -2,12 +2,13 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use bytes::Bytes;
 
 /// Immutable UTF-8 text over a shared buffer. Cloning and slicing copy nothing.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Str(Bytes);
 
 impl Str {
@@ -53,6 +54,13 @@ impl Deref for Str {
 
     fn deref(&self) -> &str {
         self.as_str()
+    }
+}
+
+/// As `str`, so that maps keyed by [`Str`] can be asked with a `&str`.
+impl Hash for Str {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 

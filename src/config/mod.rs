@@ -1,1 +1,192 @@
-//! Layer 1: zoo.cfg as text in, typed configuration or located errors out.
+//! Layer 1: `zoo.cfg` as text in, typed configuration or a located error out. Reads no files and
+//! no environment.
+//!
+//! Known keys are one table ([`keys`]); `properties` is the syntax of the file. A key may be spelt
+//! as Apache's documentation or as Apache's parser spells it, and those that Apache takes from
+//! `-D` flags only are taken from the file as well.
+
+pub mod keys;
+pub mod properties;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use keys::Status;
+use properties::Property;
+use values::Values;
+
+/// The configuration of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each field is the key of its name in the key table")]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub data_log_dir: PathBuf,
+    pub client_port: u16,
+    /// `None`: every address.
+    pub client_port_address: Option<String>,
+    pub client_port_listen_backlog: i32,
+    pub tick_time_ms: u32,
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    pub max_client_cnxns: usize,
+    pub max_cnxns: usize,
+    /// `*` or names.
+    pub words_whitelist: String,
+    pub snap_count: u64,
+    pub snap_size_limit_kb: u64,
+    pub pre_alloc_size_kb: u64,
+    pub snap_retain_count: usize,
+    pub jute_maxbuffer: usize,
+    pub global_outstanding_limit: usize,
+    pub extended_types_enabled: bool,
+    pub digest_enabled: bool,
+    pub skip_acl: bool,
+    pub super_digest: Option<String>,
+    pub digest_auth_enabled: bool,
+    pub sessionless_timeout_ms: u32,
+    /// `ringkeeper.pin`: the core the shard is pinned to.
+    pub pin: Option<usize>,
+    /// `ringkeeper.ioMemoryKb`.
+    pub io_memory_kb: u32,
+}
+
+/// What an operator should hear although the server starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigWarning(pub String);
+
+/// A configuration that the server does not start with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {key}: {what}")]
+pub struct ConfigError {
+    /// The file's name as given.
+    pub file: String,
+    /// Line of the key, from 1; 0 if a key is missing.
+    pub line: usize,
+    /// The key.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub what: String,
+}
+
+impl Default for Config {
+    /// What `ringkeeper` without arguments serves: 127.0.0.1:2181 from `./data`.
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("data"),
+            data_log_dir: PathBuf::from("data"),
+            client_port: 2181,
+            client_port_address: Some("127.0.0.1".to_owned()),
+            client_port_listen_backlog: 1024,
+            tick_time_ms: 3000,
+            min_session_timeout_ms: 6000,
+            max_session_timeout_ms: 60_000,
+            max_client_cnxns: 60,
+            max_cnxns: 0,
+            words_whitelist: "srvr".to_owned(),
+            snap_count: 100_000,
+            snap_size_limit_kb: 4_194_304,
+            pre_alloc_size_kb: 65_536,
+            snap_retain_count: 3,
+            jute_maxbuffer: crate::limits::FRAME_BYTES_MAX_DEFAULT,
+            global_outstanding_limit: 1000,
+            extended_types_enabled: false,
+            digest_enabled: true,
+            skip_acl: false,
+            super_digest: None,
+            digest_auth_enabled: true,
+            sessionless_timeout_ms: 10_000,
+            pin: None,
+            io_memory_kb: 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the text of a configuration file called `file`.
+    pub fn parse(text: &[u8], file: &str) -> Result<(Self, Vec<ConfigWarning>), ConfigError> {
+        let mut warnings = Vec::new();
+        let mut known: Vec<(&'static keys::Key, Property)> = Vec::new();
+        for mut property in properties::parse(text) {
+            if let Some(bare) = property.key.strip_prefix("zookeeper.") {
+                let text = format!(
+                    "{file}:{}: {}: write it without `zookeeper.`",
+                    property.line, property.key
+                );
+                property.key = bare.to_owned();
+                warnings.push(ConfigWarning(text));
+            }
+            match keys::find(&property.key) {
+                Some(key) => known.push((key, property)),
+                None => warnings.push(unknown(file, &property)),
+            }
+        }
+        for (key, property) in &known {
+            judge(file, key, property, &mut warnings)?;
+        }
+        let values = Values::new(file, known);
+        let config = values.into_config(&mut warnings)?;
+        Ok((config, warnings))
+    }
+
+    /// `ringkeeper PORT DATADIR [tickTime] [maxClientCnxns]`: as Apache's short form, every address
+    /// and no limit per address unless given.
+    #[must_use]
+    pub fn short_form(
+        port: u16,
+        data_dir: PathBuf,
+        tick_time_ms: Option<u32>,
+        max_client_cnxns: Option<usize>,
+    ) -> Self {
+        let tick_time_ms = tick_time_ms.unwrap_or(3000).max(1);
+        let ticks =
+            |count: u32| i32::try_from(tick_time_ms.saturating_mul(count)).unwrap_or(i32::MAX);
+        Self {
+            data_log_dir: data_dir.clone(),
+            data_dir,
+            client_port: port,
+            client_port_address: None,
+            tick_time_ms,
+            min_session_timeout_ms: ticks(2),
+            max_session_timeout_ms: ticks(20),
+            max_client_cnxns: max_client_cnxns.unwrap_or(0),
+            ..Self::default()
+        }
+    }
+}
+
+/// Keys that do nothing are named; keys of features that are not built are refused when they
+/// switch the feature on.
+fn judge(
+    file: &str,
+    key: &keys::Key,
+    property: &Property,
+    warnings: &mut Vec<ConfigWarning>,
+) -> Result<(), ConfigError> {
+    match key.status {
+        Status::Used => Ok(()),
+        Status::NoEffect(why) => {
+            let Property { line, key, .. } = property;
+            warnings.push(ConfigWarning(format!("{file}:{line}: {key}: has no effect: {why}")));
+            Ok(())
+        }
+        Status::NotBuilt { feature, switches_on } if switches_on(&property.value) => {
+            Err(ConfigError {
+                file: file.to_owned(),
+                line: property.line,
+                key: property.key.clone(),
+                what: format!("{feature} is not built yet; remove the key or switch it off"),
+            })
+        }
+        Status::NotBuilt { .. } => Ok(()),
+    }
+}
+
+fn unknown(file: &str, property: &Property) -> ConfigWarning {
+    let Property { line, key, .. } = property;
+    let nearest = keys::nearest(key);
+    let hint = nearest.map(|nearest| format!(", did you mean {nearest}?")).unwrap_or_default();
+    ConfigWarning(format!("{file}:{line}: {key}: unknown key, ignored{hint}"))
+}

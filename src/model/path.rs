@@ -16,7 +16,7 @@ pub fn is_valid(path: &str) -> bool {
 #[must_use]
 pub fn parent(path: &str) -> Option<&str> {
     match path.rfind('/')? {
-        0 => Some("/"),
+        0 => path.get(..1),
         at => path.get(..at),
     }
 }

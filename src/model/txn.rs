@@ -91,7 +91,7 @@ pub enum TxnBody {
         version: i32,
     },
     /// 14: several at once. If any is an `Error`, none is applied.
-    Multi(Vec<TxnBody>),
+    Multi(Vec<Self>),
 }
 
 /// The creation of a znode.

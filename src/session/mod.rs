@@ -1,1 +1,238 @@
-//! Layer 2: client sessions and their expiry.
+//! Layer 2: client sessions: their ids, owners and expiry (`client-protocol.md` 2.5 and part 10).
+//!
+//! A session expires at the first multiple of the tick that is at least its timeout after it was
+//! last heard of; sessions of one instant expire together, in the order of their ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::{Duration, Instant, WallMs};
+use crate::model::{ConnId, Generation, SessionId, ShardId};
+
+#[cfg(test)]
+mod tests;
+
+/// Bounds of session timeouts.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// Granularity of expiry, ms.
+    pub tick_ms: u32,
+    /// Smallest timeout granted, ms.
+    pub min_ms: i32,
+    /// Largest timeout granted, ms.
+    pub max_ms: i32,
+}
+
+/// All live sessions of this server.
+#[derive(Debug)]
+pub struct SessionTable {
+    config: SessionConfig,
+    sessions: BTreeMap<SessionId, Session>,
+    /// Sessions by expiry instant, which is a multiple of the tick.
+    buckets: BTreeMap<Instant, BTreeSet<SessionId>>,
+    next_id: i64,
+    next_generation: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    timeout_ms: i32,
+    expires: Instant,
+    owner: Option<(ShardId, ConnId)>,
+    generation: Generation,
+    closing: bool,
+}
+
+impl SessionTable {
+    /// An empty table. Ids start at Apache's seed: the server's id, 40 bits of the clock, 16 zeros.
+    #[must_use]
+    pub fn new(config: SessionConfig, server_id: u8, clock_ms: WallMs) -> Self {
+        let clock = (clock_ms.0.cast_unsigned() << 24) >> 8;
+        let seed = (u64::from(server_id) << 56) | clock;
+        let seed = if seed == 1 << 63 { seed + 1 } else { seed };
+        Self {
+            config,
+            sessions: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            next_id: seed.cast_signed(),
+            next_generation: 1,
+        }
+    }
+
+    /// An id that no session has.
+    pub fn next_id(&mut self) -> SessionId {
+        loop {
+            let id = SessionId(self.next_id);
+            self.next_id = self.next_id.wrapping_add(1);
+            if id.0 != 0 && !self.sessions.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// The timeout granted for the one requested, ms.
+    #[must_use]
+    pub fn negotiate(&self, requested_ms: i32) -> i32 {
+        requested_ms.min(self.config.max_ms).max(self.config.min_ms)
+    }
+
+    /// Adds a session that has begun.
+    pub fn open(&mut self, id: SessionId, timeout_ms: i32, now: Instant) {
+        let expires = self.expiry(timeout_ms, now);
+        let session =
+            Session { timeout_ms, expires, owner: None, generation: Generation(0), closing: false };
+        self.buckets.entry(expires).or_default().insert(id);
+        if let Some(earlier) = self.sessions.insert(id, session) {
+            self.leave_bucket(id, earlier.expires, expires);
+        }
+    }
+
+    /// Adds the sessions of a restart, each with its full timeout.
+    pub fn restore(&mut self, sessions: Vec<(SessionId, i32)>, now: Instant) {
+        for (id, timeout_ms) in sessions {
+            self.open(id, timeout_ms, now);
+        }
+    }
+
+    /// Makes a connection the session's owner. Requests of earlier attachments no longer count.
+    pub fn attach(
+        &mut self,
+        id: SessionId,
+        shard: ShardId,
+        conn: ConnId,
+        timeout_ms: i32,
+        now: Instant,
+    ) -> Generation {
+        let generation = Generation(self.next_generation);
+        self.next_generation += 1;
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.owner = Some((shard, conn));
+            session.generation = generation;
+            session.timeout_ms = timeout_ms;
+        }
+        self.touch(id, now);
+        generation
+    }
+
+    /// The session's connection.
+    #[must_use]
+    pub fn owner(&self, id: SessionId) -> Option<(ShardId, ConnId, Generation)> {
+        let session = self.sessions.get(&id)?;
+        session.owner.map(|(shard, conn)| (shard, conn, session.generation))
+    }
+
+    /// The connection of an attachment is gone.
+    pub fn detach(&mut self, id: SessionId, generation: Generation) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.generation == generation
+        {
+            session.owner = None;
+        }
+    }
+
+    /// The session was heard of.
+    pub fn touch(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let expires = self.expiry(session.timeout_ms, now);
+        let before = session.expires;
+        if session.closing || expires == before {
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.expires = expires;
+        }
+        self.buckets.entry(expires).or_default().insert(id);
+        self.leave_bucket(id, before, expires);
+    }
+
+    /// Known and not closing.
+    #[must_use]
+    pub fn is_live(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| !session.closing)
+    }
+
+    /// From here on the session accepts nothing.
+    pub fn mark_closing(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.closing = true;
+        let expires = session.expires;
+        self.leave_bucket(id, expires, Instant::default());
+    }
+
+    /// The session has ended.
+    pub fn remove(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.leave_bucket(id, session.expires, Instant::default());
+        }
+    }
+
+    /// Sessions whose time has come and that are not closing. They stay until removed.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Vec<SessionId> {
+        self.buckets.range(..=now).flat_map(|(_, ids)| ids.iter().copied()).collect()
+    }
+
+    /// When the next session expires unless it is heard of.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.buckets.keys().next().copied()
+    }
+
+    /// Gives every session more time: the server could not hear its clients for `stalled`.
+    pub fn credit(&mut self, stalled: Duration) {
+        let buckets = std::mem::take(&mut self.buckets);
+        for (expires, ids) in buckets {
+            let later = self.round_up(expires + stalled);
+            for id in &ids {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.expires = later;
+                }
+            }
+            self.buckets.entry(later).or_default().extend(ids);
+        }
+    }
+
+    /// Every session with its timeout in ms, by id; those that are closing too, since their end is
+    /// not yet applied.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ {
+        self.sessions.iter().map(|(id, session)| (*id, session.timeout_ms))
+    }
+
+    /// Number of sessions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Expiry instants with their sessions, for `dump`.
+    pub fn buckets(&self) -> impl Iterator<Item = (Instant, &BTreeSet<SessionId>)> {
+        self.buckets.iter().map(|(expires, ids)| (*expires, ids))
+    }
+
+    fn expiry(&self, timeout_ms: i32, now: Instant) -> Instant {
+        let timeout = u64::try_from(timeout_ms).unwrap_or_default();
+        self.round_up(now + Duration::from_millis(timeout))
+    }
+
+    fn round_up(&self, at: Instant) -> Instant {
+        let tick = Duration::from_millis(u64::from(self.config.tick_ms.max(1))).0;
+        Instant(at.0.div_ceil(tick).saturating_mul(tick))
+    }
+
+    fn leave_bucket(&mut self, id: SessionId, from: Instant, to: Instant) {
+        if from == to {
+            return;
+        }
+        if let Some(ids) = self.buckets.get_mut(&from) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.buckets.remove(&from);
+            }
+        }
+    }
+}

@@ -1,1 +1,29 @@
-//! Layer 2: the data tree.
+//! Layer 2: the data tree: znodes, what txns do to them, and what requests in flight will have
+//! done. Knows nothing of sessions' expiry, of who may do what, or of bytes on a wire.
+//!
+//! ```text
+//! pages of slots:   id -> { parent, siblings, first child, name, Arc<Value> }
+//! index:            (parent id, name) -> id
+//! Value:            stat, ACL, data; immutable, replaced as a whole, shared with readers
+//! ```
+//!
+//! 1. A slot's parent and name never change while it is in use.
+//! 2. No single operation moves more than about a thousand entries, however large the tree is.
+//! 3. Nothing visible depends on the order of a hash table.
+
+mod apply;
+mod cut;
+mod index;
+mod overlay;
+mod rules;
+mod store;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Applied, Outcome, Step};
+pub use cut::CutItem;
+pub use overlay::{Overlay, PendingZnode, Savepoint};
+pub use store::{RestoreError, Tree, TreeOptions, ZnodeRef};
+pub use value::Value;

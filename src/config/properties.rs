@@ -1,0 +1,89 @@
+//! The syntax of Java property files: `key=value`, `key:value` or `key value`, comments with `#` or
+//! `!`, backslash escapes, continuation lines, Latin-1. A repeated key keeps its last value.
+
+/// One key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Property {
+    /// Line it starts on, from 1.
+    pub line: usize,
+    /// The key, trimmed.
+    pub key: String,
+    /// The value, trimmed.
+    pub value: String,
+}
+
+/// Reads a file. Every input is one: what is not understood is part of a key or value.
+#[must_use]
+pub fn parse(text: &[u8]) -> Vec<Property> {
+    let text: String = text.iter().map(|byte| char::from(*byte)).collect();
+    let mut properties: Vec<Property> = Vec::new();
+    for (line, logical) in logical_lines(&text) {
+        let (key, value) = split(&logical);
+        let (key, value) = (unescape(key).trim().to_owned(), unescape(value).trim().to_owned());
+        properties.retain(|earlier| earlier.key != key);
+        properties.push(Property { line, key, value });
+    }
+    properties
+}
+
+/// Lines with continuations joined; blank lines and comments left out.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (at, line) in text.split(['\n', '\r']).enumerate() {
+        let line = line.trim_start_matches([' ', '\t', '\u{c}']);
+        let (start, mut logical) = match open.take() {
+            Some(open) => open,
+            None if line.is_empty() || line.starts_with(['#', '!']) => continue,
+            None => (at + 1, String::new()),
+        };
+        let backslashes = line.len() - line.trim_end_matches('\\').len();
+        if backslashes % 2 == 1 {
+            logical.push_str(line.get(..line.len() - 1).unwrap_or_default());
+            open = Some((start, logical));
+        } else {
+            logical.push_str(line);
+            lines.push((start, logical));
+        }
+    }
+    lines.extend(open);
+    lines
+}
+
+/// The key ends at the first `=`, `:` or blank that no backslash escapes.
+fn split(line: &str) -> (&str, &str) {
+    let mut escaped = false;
+    let end = line.find(|c| {
+        let ends = !escaped && matches!(c, '=' | ':' | ' ' | '\t' | '\u{c}');
+        escaped = c == '\\' && !escaped;
+        ends
+    });
+    let (key, rest) = line.split_at(end.unwrap_or(line.len()));
+    let rest = rest.trim_start_matches([' ', '\t', '\u{c}']);
+    (key, rest.strip_prefix(['=', ':']).unwrap_or(rest))
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('t') => out.push('\t'),
+            Some('n') => out.push('\n'),
+            Some('r') => out.push('\r'),
+            Some('f') => out.push('\u{c}'),
+            Some('u') => {
+                let digits: String = chars.by_ref().take(4).collect();
+                let code = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                out.push(code.unwrap_or('\u{fffd}'));
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
+}

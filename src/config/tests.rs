@@ -1,0 +1,101 @@
+//! Tests of the configuration.
+
+use super::*;
+
+fn parse(text: &str) -> Result<(Config, Vec<ConfigWarning>), ConfigError> {
+    Config::parse(text.as_bytes(), "zoo.cfg")
+}
+
+const MINIMAL: &str = "dataDir=/d\nclientPort=2181\n";
+
+#[test]
+fn the_syntax_is_that_of_java_properties() {
+    let text = "# a\n! b\n\n a = 1 \nb:2\nc 3\nd\\ e = f\\tg\nh = i\\\n   j\na=4\nk=\\u0041\nl\n";
+    let found: Vec<(usize, String, String)> = properties::parse(text.as_bytes())
+        .into_iter()
+        .map(|property| (property.line, property.key, property.value))
+        .collect();
+    let expected = [
+        (5, "b", "2"),
+        (6, "c", "3"),
+        (7, "d e", "f\tg"),
+        (8, "h", "ij"),
+        (10, "a", "4"),
+        (11, "k", "A"),
+        (12, "l", ""),
+    ];
+    let expected: Vec<(usize, String, String)> = expected
+        .into_iter()
+        .map(|(line, key, value)| (line, key.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn defaults_are_apaches() {
+    let (config, warnings) = parse(MINIMAL).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!((config.tick_time_ms, config.max_client_cnxns), (3000, 60));
+    assert_eq!((config.min_session_timeout_ms, config.max_session_timeout_ms), (6000, 60_000));
+    assert_eq!(config.client_port_address, None);
+    assert_eq!(config.data_log_dir, config.data_dir);
+}
+
+#[test]
+fn timeouts_follow_the_tick() {
+    let (config, _) = parse(&format!("{MINIMAL}tickTime=2000\nmaxSessionTimeout=90000")).unwrap();
+    assert_eq!((config.min_session_timeout_ms, config.max_session_timeout_ms), (4000, 90_000));
+}
+
+#[test]
+fn wrong_values_name_file_line_and_key() {
+    for (line, key) in [
+        ("tickTime=0", "tickTime"),
+        ("tickTime=often", "tickTime"),
+        ("minSessionTimeout=70000", "minSessionTimeout"),
+        ("clientPort=99999", "clientPort"),
+        ("ringkeeper.shards=4", "ringkeeper.shards"),
+        ("ringkeeper.ioMemoryKb=1", "ringkeeper.ioMemoryKb"),
+        ("secureClientPort=2281", "secureClientPort"),
+        ("server.1=a:2888:3888", "server.1"),
+        ("admin.enableServer=true", "admin.enableServer"),
+        ("metricsProvider.className=x", "metricsProvider.className"),
+        ("ssl.keyStore.location=x", "ssl.keyStore.location"),
+        ("connectionMaxTokens=5", "connectionMaxTokens"),
+    ] {
+        let error = parse(&format!("{MINIMAL}{line}\n")).unwrap_err();
+        assert_eq!((error.file.as_str(), error.line, error.key.as_str()), ("zoo.cfg", 3, key));
+    }
+    assert_eq!(parse("clientPort=1").unwrap_err().key, "dataDir");
+    assert_eq!(parse("dataDir=/d").unwrap_err().key, "clientPort");
+}
+
+#[test]
+fn features_that_are_switched_off_are_fine() {
+    let text = format!("{MINIMAL}admin.enableServer=false\nadmin.serverPort=8080\n");
+    assert!(parse(&text).is_ok());
+}
+
+#[test]
+fn unknown_keys_are_warned_about_with_the_nearest_known_one() {
+    let (_, warnings) = parse(&format!("{MINIMAL}tickTme=2000\nentirely.different=1\n")).unwrap();
+    assert_eq!(
+        warnings,
+        [
+            "zoo.cfg:3: tickTme: unknown key, ignored, did you mean tickTime?",
+            "zoo.cfg:4: entirely.different: unknown key, ignored",
+        ]
+        .map(|text| ConfigWarning(text.to_owned()))
+    );
+    let (config, warnings) = parse(&format!("{MINIMAL}zookeeper.snapCount=7\n")).unwrap();
+    assert_eq!((config.snap_count, warnings.len()), (7, 1));
+}
+
+#[test]
+fn every_key_stands_once() {
+    let mut all: Vec<&str> = keys::KEYS.iter().flat_map(|key| key.names).copied().collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count);
+}

@@ -1,0 +1,169 @@
+//! From known keys to typed values.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::keys::Key;
+use super::properties::Property;
+use super::{Config, ConfigError, ConfigWarning};
+
+/// The properties of one file, by the usual spelling of their keys.
+pub(super) struct Values<'a> {
+    file: &'a str,
+    known: Vec<(&'static Key, Property)>,
+}
+
+impl<'a> Values<'a> {
+    pub(super) const fn new(file: &'a str, known: Vec<(&'static Key, Property)>) -> Self {
+        Self { file, known }
+    }
+
+    pub(super) fn into_config(
+        self,
+        warnings: &mut Vec<ConfigWarning>,
+    ) -> Result<Config, ConfigError> {
+        let defaults = Config::default();
+        let data_dir = self.text("dataDir").map(PathBuf::from);
+        let data_dir = data_dir.ok_or_else(|| self.missing("dataDir", "where data is kept"))?;
+        let tick_time_ms: u32 = self.number("tickTime", defaults.tick_time_ms)?;
+        if tick_time_ms == 0 {
+            return Err(self.wrong("tickTime", "must not be 0; the usual value is 2000"));
+        }
+        let ticks = |count| i32::try_from(tick_time_ms.saturating_mul(count)).unwrap_or(i32::MAX);
+        let (min, max) = (
+            self.bound("minSessionTimeout", ticks(2))?,
+            self.bound("maxSessionTimeout", ticks(20))?,
+        );
+        if max < min {
+            let what = format!("{min} is above maxSessionTimeout, which is {max}");
+            return Err(self.wrong("minSessionTimeout", &what));
+        }
+        let has_port = self.get("clientPort").is_some();
+        if !has_port && self.get("clientPortAddress").is_some() {
+            return Err(self.wrong("clientPortAddress", "needs clientPort"));
+        }
+        if !has_port {
+            return Err(self.missing("clientPort", "the port for clients, usually 2181"));
+        }
+        let snap_retain_count = self.snap_retain_count(&defaults, warnings)?;
+        self.check_shards()?;
+        Ok(Config {
+            data_log_dir: self.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
+            data_dir,
+            client_port: self.number("clientPort", defaults.client_port)?,
+            client_port_address: self.text("clientPortAddress").map(str::to_owned),
+            client_port_listen_backlog: match self.number("clientPortListenBacklog", -1)? {
+                -1 => defaults.client_port_listen_backlog,
+                backlog => backlog,
+            },
+            tick_time_ms,
+            min_session_timeout_ms: min,
+            max_session_timeout_ms: max,
+            max_client_cnxns: self.number("maxClientCnxns", defaults.max_client_cnxns)?,
+            max_cnxns: self.number("maxCnxns", defaults.max_cnxns)?,
+            words_whitelist: self
+                .text("4lw.commands.whitelist")
+                .map_or_else(|| defaults.words_whitelist.clone(), str::to_owned),
+            snap_count: self.number("snapCount", defaults.snap_count)?.max(2),
+            snap_size_limit_kb: u64::try_from(
+                self.number("snapSizeLimitInKb", defaults.snap_size_limit_kb.cast_signed())?,
+            )
+            .unwrap_or(0),
+            pre_alloc_size_kb: self.number("preAllocSize", defaults.pre_alloc_size_kb)?,
+            snap_retain_count,
+            jute_maxbuffer: self.number("jute.maxbuffer", defaults.jute_maxbuffer)?,
+            global_outstanding_limit: self
+                .number("globalOutstandingLimit", defaults.global_outstanding_limit)?,
+            extended_types_enabled: self.lenient_true("extendedTypesEnabled", false),
+            digest_enabled: self.lenient_true("digest.enabled", true),
+            skip_acl: self.text("skipACL") == Some("yes"),
+            super_digest: self.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),
+            digest_auth_enabled: self.lenient_true("DigestAuthenticationProvider.enabled", true),
+            sessionless_timeout_ms: self
+                .number("nio.sessionlessCnxnTimeout", defaults.sessionless_timeout_ms)?,
+            pin: self.pin()?,
+            io_memory_kb: self.io_memory_kb(&defaults)?,
+        })
+    }
+
+    fn snap_retain_count(
+        &self,
+        defaults: &Config,
+        warnings: &mut Vec<ConfigWarning>,
+    ) -> Result<usize, ConfigError> {
+        let count = self.number("autopurge.snapRetainCount", defaults.snap_retain_count)?;
+        if count < 3 {
+            let text = format!("{}: autopurge.snapRetainCount: raised to 3", self.file);
+            warnings.push(ConfigWarning(text));
+        }
+        Ok(count.max(3))
+    }
+
+    fn check_shards(&self) -> Result<(), ConfigError> {
+        match self.number("ringkeeper.shards", 1_u32)? {
+            1 => Ok(()),
+            _ => Err(self.wrong("ringkeeper.shards", "only 1 is built yet")),
+        }
+    }
+
+    fn pin(&self) -> Result<Option<usize>, ConfigError> {
+        match self.text("ringkeeper.pin") {
+            None | Some("off") => Ok(None),
+            Some(_) => self.number("ringkeeper.pin", 0).map(Some),
+        }
+    }
+
+    fn io_memory_kb(&self, defaults: &Config) -> Result<u32, ConfigError> {
+        let kb = self.number("ringkeeper.ioMemoryKb", defaults.io_memory_kb)?;
+        if (512..=16_384).contains(&kb) {
+            Ok(kb)
+        } else {
+            Err(self.wrong("ringkeeper.ioMemoryKb", "must be in 512..=16384"))
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Property> {
+        let found = self.known.iter().rev().find(|(key, _)| key.names.first() == Some(&name));
+        found.map(|(_, property)| property)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).map(|property| property.value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    fn number<T: FromStr>(&self, name: &str, default: T) -> Result<T, ConfigError> {
+        let Some(text) = self.text(name) else { return Ok(default) };
+        text.parse().map_err(|_| {
+            self.wrong(name, &format!("{text:?} is not a number in the range of this key"))
+        })
+    }
+
+    /// −1 is the default.
+    fn bound(&self, name: &str, default: i32) -> Result<i32, ConfigError> {
+        match self.number(name, -1)? {
+            -1 => Ok(default),
+            given if 0 < given => Ok(given),
+            _ => Err(self.wrong(name, "must be positive, or -1 for the default")),
+        }
+    }
+
+    /// Apache reads these as Java properties: all but `true` is false.
+    fn lenient_true(&self, name: &str, default: bool) -> bool {
+        self.text(name).map_or(default, |text| text.eq_ignore_ascii_case("true"))
+    }
+
+    fn wrong(&self, name: &str, what: &str) -> ConfigError {
+        let property = self.get(name);
+        ConfigError {
+            file: self.file.to_owned(),
+            line: property.map_or(0, |property| property.line),
+            key: property.map_or(name, |property| property.key.as_str()).to_owned(),
+            what: what.to_owned(),
+        }
+    }
+
+    fn missing(&self, name: &str, meaning: &str) -> ConfigError {
+        let what = format!("is missing; write {name}=..., {meaning}");
+        ConfigError { file: self.file.to_owned(), line: 0, key: name.to_owned(), what }
+    }
+}

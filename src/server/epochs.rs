@@ -1,0 +1,98 @@
+//! The epochs record: accepted and current epoch in one checksummed record with two slots
+//! (reliability rows 19 and 20: two files that are replaced one after the other can contradict each
+//! other after a crash).
+//!
+//! ```text
+//! file `epochs`, two slots of 4096 bytes, written in turn
+//! offset  size
+//!      0     4  magic "RKEP"
+//!      4     8  sequence number; the slot with the higher one counts
+//!     12     4  accepted epoch
+//!     16     4  current epoch
+//!     20     4  CRC-32C of bytes 0..20
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::limits::BLOCK_BYTES;
+
+/// Name of the file in the data directory.
+pub(crate) const FILE_NAME: &str = "epochs";
+/// Length of the file.
+pub(crate) const FILE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+
+const MAGIC: &[u8; 4] = b"RKEP";
+const CHECKED_BYTES: usize = 20;
+
+/// What a server has promised and what it lives in. A standalone server stays at 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epochs {
+    /// Never follows a leader of an earlier epoch.
+    pub accepted: u32,
+    /// The epoch of its history.
+    pub current: u32,
+    /// How often the record was written.
+    pub sequence: u64,
+}
+
+/// Neither slot is whole: what the server promised is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EpochsDamaged;
+
+impl Epochs {
+    /// One slot.
+    pub(crate) fn encode(self) -> Bytes {
+        let mut slot = BytesMut::with_capacity(BLOCK_BYTES);
+        slot.put_slice(MAGIC);
+        slot.put_u64(self.sequence);
+        slot.put_u32(self.accepted);
+        slot.put_u32(self.current);
+        let crc = crc32c::crc32c(&slot);
+        slot.put_u32(crc);
+        slot.resize(BLOCK_BYTES, 0);
+        slot.freeze()
+    }
+
+    /// The slot that counts.
+    pub(crate) fn decode(file: &[u8]) -> Result<Self, EpochsDamaged> {
+        let slots = file.chunks(BLOCK_BYTES).take(2).filter_map(Self::decode_slot);
+        slots.max_by_key(|epochs| epochs.sequence).ok_or(EpochsDamaged)
+    }
+
+    fn decode_slot(slot: &[u8]) -> Option<Self> {
+        let checked = slot.get(..CHECKED_BYTES)?;
+        let crc = slot.get(CHECKED_BYTES..CHECKED_BYTES + 4)?.try_into().ok()?;
+        if checked.get(..4)? != MAGIC || crc32c::crc32c(checked) != u32::from_be_bytes(crc) {
+            return None;
+        }
+        let sequence = u64::from_be_bytes(checked.get(4..12)?.try_into().ok()?);
+        let accepted = u32::from_be_bytes(checked.get(12..16)?.try_into().ok()?);
+        let current = u32::from_be_bytes(checked.get(16..20)?.try_into().ok()?);
+        Some(Self { accepted, current, sequence })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(first: Epochs, second: Epochs) -> Vec<u8> {
+        [first.encode(), second.encode()].concat()
+    }
+
+    #[test]
+    fn the_later_slot_counts_and_a_torn_one_does_not() {
+        let old = Epochs { accepted: 3, current: 2, sequence: 8 };
+        let new = Epochs { accepted: 4, current: 4, sequence: 9 };
+        let good = file(new, old);
+        assert_eq!(Epochs::decode(&good), Ok(new));
+        for at in 0..CHECKED_BYTES + 4 {
+            let mut torn = good.clone();
+            torn[at] ^= 1;
+            assert_eq!(Epochs::decode(&torn), Ok(old), "byte {at}");
+            torn[BLOCK_BYTES + at] ^= 1;
+            assert_eq!(Epochs::decode(&torn), Err(EpochsDamaged), "byte {at} of both");
+        }
+        assert_eq!(Epochs::decode(&[]), Err(EpochsDamaged));
+    }
+}

@@ -1,0 +1,64 @@
+//! [`ServerOptions`]: what the server machine needs to know of its configuration.
+
+use crate::auth::AuthConfig;
+use crate::base::Duration;
+
+/// Settings of one server. Built from a parsed configuration by the driver.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// `tickTime`, ms: the granularity of session expiry.
+    pub tick_ms: u32,
+    /// Lower clamp of session timeouts, ms.
+    pub session_timeout_ms_min: i32,
+    /// Upper clamp of session timeouts, ms.
+    pub session_timeout_ms_max: i32,
+    /// `jute.maxbuffer`: longest client frame.
+    pub frame_bytes_max: usize,
+    /// `globalOutstandingLimit`: requests in the pipeline above which connections that already
+    /// have one outstanding are not read.
+    pub outstanding_requests_max: usize,
+    /// Schemes, super user, `skipACL`.
+    pub auth: AuthConfig,
+    /// Words that are executed; `srvr` always is.
+    pub words_allowed: WordsAllowed,
+    /// TTL znodes are offered.
+    pub extended_types: bool,
+    /// Txns and snapshots carry the tree's digest.
+    pub digests: bool,
+    /// A snapshot is due after this many txns at the latest, and after half as many at the
+    /// earliest.
+    pub snap_txn_count: u64,
+    /// The same in bytes of log; 0 switches it off.
+    pub snap_log_bytes: u64,
+    /// Snapshots kept.
+    pub snap_retain_count: usize,
+    /// Size of log segments after the first two.
+    pub segment_bytes: u64,
+    /// Connections that do not start a session within this time are closed.
+    pub sessionless_timeout: Duration,
+    /// The server's id, 1 when standalone; the top byte of session ids.
+    pub server_id: u8,
+    /// What `conf` prints.
+    pub conf_text: String,
+}
+
+/// Which four-letter words are executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WordsAllowed {
+    /// Every word.
+    All,
+    /// These and `srvr`.
+    Listed(Vec<String>),
+}
+
+impl WordsAllowed {
+    /// Whether `name` is executed.
+    #[must_use]
+    pub fn allows(&self, name: &str) -> bool {
+        name == "srvr"
+            || match self {
+                Self::All => true,
+                Self::Listed(names) => names.iter().any(|listed| listed == name),
+            }
+    }
+}

@@ -1,0 +1,378 @@
+//! The commit pipeline: requests in, one total order of txns out.
+//!
+//! It owns the tree, the sessions and the log. A request becomes a txn in [`Pipeline::submit`],
+//! which stages it in the overlay and encodes it once, into the open batch of the log. When the
+//! batch's flush has completed, and only then, [`Pipeline::next_commit`] and
+//! [`Pipeline::apply_next`] hand the txns out as deltas, one at a time and in zxid order.
+//!
+//! Cursors, always true: applied <= flushed <= assigned.
+
+use std::collections::VecDeque;
+
+use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, WallMs};
+use crate::limits;
+use crate::model::{Generation, SessionId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
+use crate::session::{SessionConfig, SessionTable};
+use crate::tree::{Overlay, Tree};
+use crate::txnlog::{LogConfig, LogWriter};
+use crate::wire;
+
+use super::contract::Clock;
+use super::options::ServerOptions;
+use super::prep::Prep;
+use super::recovery::Recovered;
+use super::snapshotter::{SnapshotProgress, Snapshotter};
+use super::stream::{Address, Attach, Delta, Notice, Origin, Submit};
+
+/// The write side of a server. See the module's documentation for the order of calls.
+pub(crate) struct Pipeline {
+    options: ServerOptions,
+    tree: Tree,
+    overlay: Overlay,
+    sessions: SessionTable,
+    log: LogWriter,
+    snapshotter: Snapshotter,
+
+    /// Logged or about to be, not yet applied; in zxid order.
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    assigned: Zxid,
+
+    snapshot_due: SnapshotDue,
+    prng: Prng,
+    /// When an idle log's last batch is attested.
+    attest_at: Option<Instant>,
+    prepare_retry_at: Option<Instant>,
+}
+
+/// A txn between prep and apply.
+struct InFlight {
+    header: TxnHeader,
+    body: TxnBody,
+    origin: Option<Origin>,
+    bytes: usize,
+    /// Set for the creation of a session: the handshake that waits for it.
+    attach: Option<Address>,
+}
+
+/// When the next snapshot starts: a random point in the second half of each interval, so that
+/// members of an ensemble do not snapshot together.
+struct SnapshotDue {
+    txns_left: u64,
+    log_bytes_at: u64,
+}
+
+/// What [`Pipeline::apply_next`] applied.
+pub(crate) struct Commit {
+    pub(crate) delta: Delta,
+    /// The handshake that the txn completes.
+    pub(crate) notice: Option<Notice>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        options: ServerOptions,
+        recovered: Recovered,
+        seed: u64,
+        clock: Clock,
+        ops: &mut FileOps,
+    ) -> Self {
+        let mut prng = Prng::new(seed);
+        let overlay = Overlay::new(&recovered.tree);
+        let config = SessionConfig {
+            tick_ms: options.tick_ms,
+            min_ms: options.session_timeout_ms_min,
+            max_ms: options.session_timeout_ms_max,
+        };
+        let mut sessions = SessionTable::new(config, options.server_id, clock.wall);
+        sessions.restore(recovered.sessions, clock.now);
+        let log_config = LogConfig { segment_bytes_default: options.segment_bytes };
+        let mut log = LogWriter::new(log_config, recovered.log_end, prng.next_u64());
+        log.start(ops);
+        let mut pipeline = Self {
+            tree: recovered.tree,
+            overlay,
+            sessions,
+            log,
+            snapshotter: Snapshotter::new(recovered.snapshots),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            assigned: recovered.last_zxid,
+            snapshot_due: SnapshotDue { txns_left: 0, log_bytes_at: 0 },
+            prng,
+            attest_at: None,
+            prepare_retry_at: None,
+            options,
+        };
+        pipeline.schedule_snapshot();
+        let replayed = recovered.replayed_txn_count;
+        pipeline.snapshot_due.txns_left =
+            pipeline.snapshot_due.txns_left.saturating_sub(replayed).max(1);
+        pipeline
+    }
+
+    pub(crate) const fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) const fn sessions(&self) -> &SessionTable {
+        &self.sessions
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether writes must wait outside. Heartbeats and reads go on.
+    pub(crate) fn is_full(&self) -> bool {
+        self.in_flight_bytes >= limits::PIPELINE_INFLIGHT_BYTES_MAX
+            || self.in_flight.len() >= limits::PIPELINE_INFLIGHT_TXNS_MAX
+    }
+
+    /// Nothing is in flight and everything logged is durable and attested.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.in_flight.is_empty() && self.log.is_idle() && !self.log.needs_attest()
+    }
+
+    /// Any request but auth counts as life.
+    pub(crate) fn touch(&mut self, session: SessionId, now: Instant) {
+        self.sessions.touch(session, now);
+    }
+
+    /// Time in which this server could not hear its clients does not count against them.
+    pub(crate) fn credit(&mut self, stalled: crate::base::Duration) {
+        self.sessions.credit(stalled);
+    }
+
+    /// A handshake. New sessions are answered when their txn is applied, renewals at once; the
+    /// password is checked before anything happens to the session's present connection.
+    pub(crate) fn attach(&mut self, clock: Clock, attach: &Attach, out: &mut Vec<Notice>) {
+        let timeout_ms = self.sessions.negotiate(attach.timeout_ms);
+        if attach.session.0 == 0 {
+            let session = self.sessions.next_id();
+            let body = TxnBody::CreateSession { timeout_ms };
+            let header = self.next_header(session, Xid(0), clock.wall);
+            self.overlay.stage(&self.tree, &header, &body);
+            self.log_txn(header, body, None, Some(attach.to));
+            return;
+        }
+        let expected = wire::connect::session_password(attach.session);
+        let good = attach.password.as_deref() == Some(&expected[..]);
+        if !good || !self.sessions.is_live(attach.session) {
+            out.push(Notice::Refused { conn: attach.to.conn });
+            return;
+        }
+        if let Some((_, old, _)) = self.sessions.owner(attach.session) {
+            out.push(Notice::Drop { conn: old });
+        }
+        out.push(self.attached(attach.to, attach.session, timeout_ms, clock.now));
+    }
+
+    /// A write. Requests of a session that is closing, or of an attachment that is no longer the
+    /// session's, are dropped: their connection is being closed.
+    pub(crate) fn submit(&mut self, clock: Clock, submit: Submit) {
+        let Submit { origin, session, identities, request } = submit;
+        let current = self.sessions.owner(session).map(|(_, _, generation)| generation);
+        if !self.sessions.is_live(session) || current != Some(origin.generation) {
+            return;
+        }
+        let header = self.next_header(session, origin.xid, clock.wall);
+        let body = match &request {
+            Ok(request) => {
+                if matches!(request, WriteRequest::CloseSession) {
+                    self.sessions.mark_closing(session);
+                }
+                self.prep().prepare(&header, request, &identities)
+            }
+            Err(code) => TxnBody::Error(*code),
+        };
+        self.log_txn(header, body, Some(origin), None);
+    }
+
+    /// The connection of an attachment is gone; the session lives on until it expires.
+    pub(crate) fn detach(&mut self, session: SessionId, generation: Generation) {
+        self.sessions.detach(session, generation);
+    }
+
+    /// Closes the sessions whose time has come. `is_alive` asks the shards whether input of the
+    /// session waits unread.
+    pub(crate) fn expire(&mut self, clock: Clock, is_alive: impl Fn(SessionId) -> bool) {
+        for session in self.sessions.due(clock.now) {
+            if is_alive(session) {
+                self.sessions.touch(session, clock.now);
+                continue;
+            }
+            tracing::info!(%session, "session expired");
+            self.sessions.mark_closing(session);
+            let header = self.next_header(session, Xid(0), clock.wall);
+            let body = self.prep().close_session(&header);
+            self.log_txn(header, body, None, None);
+        }
+    }
+
+    /// The origin of the next txn that is durable and not yet applied: `Some(None)` for a txn of
+    /// the server's own.
+    pub(crate) fn next_commit(&self) -> Option<Option<Origin>> {
+        let next = self.in_flight.front()?;
+        (next.header.zxid <= self.log.flushed_zxid()).then_some(next.origin)
+    }
+
+    /// Applies the txn that `next_commit` announced.
+    pub(crate) fn apply_next(&mut self, now: Instant) -> Commit {
+        let next = self.in_flight.pop_front().expect("next_commit has announced it");
+        assert!(next.header.zxid <= self.log.flushed_zxid(), "only durable txns are applied");
+        assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
+        self.in_flight_bytes -= next.bytes;
+        let InFlight { header, body, origin, attach, .. } = next;
+        let applied = self.tree.apply(&header, &body);
+        self.overlay.retire(header.zxid);
+        self.snapshot_due.txns_left = self.snapshot_due.txns_left.saturating_sub(1);
+        let mut notice = None;
+        match &body {
+            TxnBody::CreateSession { timeout_ms } => {
+                self.sessions.open(header.session, *timeout_ms, now);
+                notice = attach.map(|to| self.attached(to, header.session, *timeout_ms, now));
+            }
+            TxnBody::CloseSession { .. } => self.sessions.remove(header.session),
+            _ => {}
+        }
+        Commit { delta: Delta { header, body, applied, origin }, notice }
+    }
+
+    /// Once per turn: submits the open batch, feeds a snapshot under way, starts one that is due.
+    pub(crate) fn turn_end(&mut self, clock: Clock, ops: &mut FileOps) {
+        self.log.submit(ops);
+        self.drive_snapshot(clock.wall, ops);
+        let idle = self.log.is_idle() && self.log.needs_attest();
+        match self.attest_at {
+            None if idle => self.attest_at = Some(clock.now + limits::ATTEST_AFTER_IDLE),
+            Some(_) if !idle => self.attest_at = None,
+            _ => {}
+        }
+    }
+
+    /// Work that waits for time.
+    pub(crate) fn on_timer(&mut self, now: Instant, ops: &mut FileOps) {
+        if self.attest_at.is_some_and(|at| at <= now) {
+            self.attest_at = None;
+            self.log.attest(ops);
+        }
+        if self.prepare_retry_at.is_some_and(|at| at <= now) {
+            self.prepare_retry_at = None;
+            self.log.retry_prepare(ops);
+        }
+        if self.log.prepare_failure().is_some() && self.prepare_retry_at.is_none() {
+            self.prepare_retry_at = Some(now + limits::PREPARE_RETRY_AFTER);
+        }
+    }
+
+    /// Makes the end of the log provable before a planned stop.
+    pub(crate) fn attest_now(&mut self, ops: &mut FileOps) {
+        self.log.attest(ops);
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        [self.sessions.next_deadline(), self.attest_at, self.prepare_retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// A file operation ended. An error is the log's, and final.
+    pub(crate) fn on_file_done(
+        &mut self,
+        id: FileOpId,
+        result: Result<(), FileFailure>,
+        ops: &mut FileOps,
+    ) -> Result<(), FileFailure> {
+        match self.snapshotter.on_done(id, &result, ops) {
+            SnapshotProgress::NotMine => self.log.on_done(id, result, ops).map(|_| ()),
+            SnapshotProgress::Going => Ok(()),
+            SnapshotProgress::Finished(zxid) => {
+                tracing::info!(%zxid, "snapshot written");
+                self.tree.end_cut();
+                let oldest = self.snapshotter.purge(self.options.snap_retain_count, ops);
+                self.log.remove_before(oldest, ops);
+                Ok(())
+            }
+            SnapshotProgress::Failed(failure) => {
+                tracing::warn!(%failure, "snapshot given up; the one before stays in use");
+                self.tree.end_cut();
+                Ok(())
+            }
+        }
+    }
+
+    fn drive_snapshot(&mut self, wall: WallMs, ops: &mut FileOps) {
+        if self.snapshot_is_due() && !self.snapshotter.is_busy() {
+            self.schedule_snapshot();
+            self.tree.begin_cut();
+            let sessions = self.sessions.iter().collect();
+            let digest = self.tree.digest();
+            self.snapshotter.begin(self.tree.last_zxid(), wall, digest, sessions, ops);
+        }
+        if self.snapshotter.wants_items() {
+            self.snapshotter.feed(&mut self.tree, ops);
+        }
+    }
+
+    fn snapshot_is_due(&self) -> bool {
+        let by_bytes = self.options.snap_log_bytes != 0
+            && self.log.appended_bytes() >= self.snapshot_due.log_bytes_at;
+        self.snapshot_due.txns_left == 0 || by_bytes
+    }
+
+    fn schedule_snapshot(&mut self) {
+        let count = self.options.snap_txn_count / 2;
+        let bytes = self.options.snap_log_bytes / 2;
+        self.snapshot_due = SnapshotDue {
+            txns_left: count + 1 + self.prng.below(count.max(1)),
+            log_bytes_at: self.log.appended_bytes() + bytes + self.prng.below(bytes.max(1)),
+        };
+    }
+
+    fn attached(
+        &mut self,
+        to: Address,
+        session: SessionId,
+        timeout_ms: i32,
+        now: Instant,
+    ) -> Notice {
+        let generation = self.sessions.attach(session, to.shard, to.conn, timeout_ms, now);
+        Notice::Attached { conn: to.conn, session, generation, timeout_ms }
+    }
+
+    fn prep(&mut self) -> Prep<'_> {
+        Prep {
+            tree: &self.tree,
+            overlay: &mut self.overlay,
+            auth: &self.options.auth,
+            extended_types: self.options.extended_types,
+        }
+    }
+
+    /// The only place where zxids are assigned.
+    fn next_header(&mut self, session: SessionId, cxid: Xid, wall: WallMs) -> TxnHeader {
+        self.assigned = self.assigned.next();
+        TxnHeader { session, cxid, zxid: self.assigned, time_ms: wall.0 }
+    }
+
+    fn log_txn(
+        &mut self,
+        header: TxnHeader,
+        body: TxnBody,
+        origin: Option<Origin>,
+        attach: Option<Address>,
+    ) {
+        let carries_digest = self.options.digests && !matches!(body, TxnBody::Error(_));
+        let digest = carries_digest.then(|| self.overlay.digest());
+        let mut bytes = 0;
+        self.log.append(header.zxid, |buf| {
+            let before = buf.len();
+            wire::txn::encode(&header, &body, digest, buf);
+            bytes = buf.len() - before;
+        });
+        self.in_flight_bytes += bytes;
+        self.in_flight.push_back(InFlight { header, body, origin, bytes, attach });
+    }
+}

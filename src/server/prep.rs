@@ -1,0 +1,259 @@
+//! Prep: judges a write request against the tree and the changes in flight, and makes the txn.
+//!
+//! Every request becomes a txn: what the rules refuse becomes an error txn with its own zxid. The
+//! order of the checks is `client-protocol.md` 5.2 and 5.3; the first failure wins.
+
+use crate::auth::{self, AuthConfig, Identities};
+use crate::base::Str;
+use crate::model::request::RawAcl;
+use crate::model::{
+    Acl, CreateKind, CreateRequest, CreateTxn, CreateTxnKind, EphemeralOwner, ErrorCode, Perms,
+    TxnBody, TxnHeader, WriteRequest, path,
+};
+use crate::tree::{Overlay, PendingZnode, Tree};
+
+/// What prep looks at besides the request.
+pub(crate) struct Prep<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) overlay: &'a mut Overlay,
+    pub(crate) auth: &'a AuthConfig,
+    pub(crate) extended_types: bool,
+}
+
+type Judged<T> = Result<T, ErrorCode>;
+
+impl Prep<'_> {
+    /// Makes the txn of `request` and stages its effect for the requests that follow.
+    pub(crate) fn prepare(
+        &mut self,
+        header: &TxnHeader,
+        request: &WriteRequest,
+        identities: &Identities,
+    ) -> TxnBody {
+        match request {
+            WriteRequest::Multi(requests) => self.multi(header, requests, identities),
+            WriteRequest::CloseSession => self.close_session(header),
+            single => match self.single(header, single, identities, false) {
+                Ok(body) => {
+                    self.overlay.stage(self.tree, header, &body);
+                    body
+                }
+                Err(code) => TxnBody::Error(code),
+            },
+        }
+    }
+
+    /// The end of the header's session: deletes its ephemerals, those in flight included.
+    pub(crate) fn close_session(&mut self, header: &TxnHeader) -> TxnBody {
+        let paths = self.overlay.ephemerals_of(self.tree, header.session);
+        let body = TxnBody::CloseSession { paths: Some(paths) };
+        self.overlay.stage(self.tree, header, &body);
+        body
+    }
+
+    fn multi(
+        &mut self,
+        header: &TxnHeader,
+        requests: &[WriteRequest],
+        identities: &Identities,
+    ) -> TxnBody {
+        let before = self.overlay.savepoint();
+        let mut bodies = Vec::with_capacity(requests.len());
+        let mut failed = false;
+        for request in requests {
+            if failed {
+                bodies.push(TxnBody::Error(ErrorCode::RUNTIME_INCONSISTENCY));
+                continue;
+            }
+            match self.single(header, request, identities, true) {
+                Ok(body) => {
+                    self.overlay.stage(self.tree, header, &body);
+                    bodies.push(body);
+                }
+                Err(code) => {
+                    failed = true;
+                    bodies.push(TxnBody::Error(code));
+                }
+            }
+        }
+        match failed {
+            true => self.overlay.rollback(before),
+            false => self.overlay.release(before),
+        }
+        TxnBody::Multi(bodies)
+    }
+
+    fn single(
+        &self,
+        header: &TxnHeader,
+        request: &WriteRequest,
+        identities: &Identities,
+        in_multi: bool,
+    ) -> Judged<TxnBody> {
+        match request {
+            WriteRequest::Create(create) => {
+                self.create(create, identities, in_multi).map(TxnBody::Create)
+            }
+            WriteRequest::Delete { path, version } => self.delete(path, *version, identities),
+            WriteRequest::SetData { path, data, version } => {
+                let znode = self.look_validated(path, Perms::WRITE, identities)?;
+                let version = next_version(znode.stat.version, *version)?;
+                Ok(TxnBody::SetData { path: path.clone(), data: data.clone(), version })
+            }
+            WriteRequest::SetAcl { path, acl, version } => {
+                self.set_acl(path, acl.as_deref(), *version, identities)
+            }
+            WriteRequest::Check { path, version } => {
+                let znode = self.look_validated(path, Perms::READ, identities)?;
+                let version = next_version(znode.stat.version, *version)?;
+                Ok(TxnBody::Check { path: path.clone(), version })
+            }
+            WriteRequest::Multi(_) | WriteRequest::CloseSession => {
+                debug_assert!(header.session.0 != 0, "decoders refuse these inside a multi");
+                Err(ErrorCode::MARSHALLING_ERROR)
+            }
+        }
+    }
+
+    fn create(
+        &self,
+        create: &CreateRequest,
+        identities: &Identities,
+        in_multi: bool,
+    ) -> Judged<CreateTxn> {
+        let mode = self.create_mode(create, in_multi)?;
+        if !create.path.contains('/') || create.path.contains('\0') {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        let acl = auth::fix_acl(self.auth, create.acl.as_deref(), identities)?;
+        let parent_path = path::parent(&create.path).ok_or(ErrorCode::BAD_ARGUMENTS)?;
+        let parent = self.look(parent_path).ok_or(ErrorCode::NO_NODE)?;
+        self.demand(&parent.acl, Perms::CREATE, identities)?;
+        let path = if mode.sequential {
+            Str::from(format!("{}{:010}", create.path, parent.stat.cversion))
+        } else {
+            create.path.clone()
+        };
+        if !path::is_valid(&path) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        if self.look(&path).is_some() {
+            return Err(ErrorCode::NODE_EXISTS);
+        }
+        let owner = EphemeralOwner::of(parent.stat.ephemeral_owner, self.extended_types);
+        if matches!(owner, EphemeralOwner::Session(_)) {
+            return Err(ErrorCode::NO_CHILDREN_FOR_EPHEMERALS);
+        }
+        let parent_cversion = parent.stat.cversion.wrapping_add(1);
+        Ok(CreateTxn { kind: mode.kind, path, data: create.data.clone(), acl, parent_cversion })
+    }
+
+    /// Flags, opcode and TTL together decide what is created (`client-protocol.md` 5.7, 6.1).
+    fn create_mode(&self, create: &CreateRequest, in_multi: bool) -> Judged<CreateMode> {
+        let flags = create.flags;
+        if !(0..=6).contains(&flags) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        let ttl_flag = flags >= 5;
+        if ttl_flag && !self.extended_types {
+            return Err(ErrorCode::UNIMPLEMENTED);
+        }
+        let sequential = matches!(flags, 2 | 3 | 6);
+        let ephemeral = matches!(flags, 1 | 3);
+        let kind = match create.kind {
+            CreateKind::Ttl { ttl_ms } if ttl_flag => {
+                if !(1..=EphemeralOwner::TTL_MS_MAX).contains(&ttl_ms) {
+                    return Err(ErrorCode::BAD_ARGUMENTS);
+                }
+                CreateTxnKind::Ttl { ttl_ms }
+            }
+            CreateKind::Ttl { .. } if !in_multi => return Err(ErrorCode::BAD_ARGUMENTS),
+            _ if ttl_flag => return Err(ErrorCode::BAD_ARGUMENTS),
+            CreateKind::Container => CreateTxnKind::Container,
+            _ if in_multi && flags == 4 => CreateTxnKind::Container,
+            CreateKind::Create | CreateKind::Ttl { .. } => CreateTxnKind::Create { ephemeral },
+            CreateKind::Create2 => CreateTxnKind::Create2 { ephemeral },
+        };
+        Ok(CreateMode { kind, sequential })
+    }
+
+    fn delete(&self, path: &Str, version: i32, identities: &Identities) -> Judged<TxnBody> {
+        if !path.contains('/') || path.contains('\0') || is_built_in(path) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        let parent_path = path::parent(path).ok_or(ErrorCode::BAD_ARGUMENTS)?;
+        let parent = self.look(parent_path).ok_or(ErrorCode::NO_NODE)?;
+        self.demand(&parent.acl, Perms::DELETE, identities)?;
+        let znode = self.look(path).ok_or(ErrorCode::NO_NODE)?;
+        next_version(znode.stat.version, version)?;
+        if znode.child_count != 0 {
+            return Err(ErrorCode::NOT_EMPTY);
+        }
+        Ok(TxnBody::Delete { path: path.clone() })
+    }
+
+    fn set_acl(
+        &self,
+        path: &Str,
+        acl: Option<&[RawAcl]>,
+        version: i32,
+        identities: &Identities,
+    ) -> Judged<TxnBody> {
+        if !path::is_valid(path) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        let acl = auth::fix_acl(self.auth, acl, identities)?;
+        let znode = self.look(path).ok_or(ErrorCode::NO_NODE)?;
+        self.demand(&znode.acl, Perms::ADMIN, identities)?;
+        let version = next_version(znode.stat.aversion, version)?;
+        Ok(TxnBody::SetAcl { path: path.clone(), acl, version })
+    }
+
+    /// The znode at `path`, if the path is valid, it exists, and `wanted` is allowed.
+    fn look_validated(
+        &self,
+        path: &Str,
+        wanted: Perms,
+        identities: &Identities,
+    ) -> Judged<PendingZnode> {
+        if !path::is_valid(path) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        let znode = self.look(path).ok_or(ErrorCode::NO_NODE)?;
+        self.demand(&znode.acl, wanted, identities)?;
+        Ok(znode)
+    }
+
+    fn look(&self, path: &str) -> Option<PendingZnode> {
+        self.overlay.look(self.tree, path)
+    }
+
+    fn demand(&self, acl: &[Acl], wanted: Perms, identities: &Identities) -> Judged<()> {
+        if auth::allowed(self.auth, acl, wanted, identities) {
+            Ok(())
+        } else {
+            Err(ErrorCode::NO_AUTH)
+        }
+    }
+}
+
+struct CreateMode {
+    kind: CreateTxnKind,
+    sequential: bool,
+}
+
+/// The version after a change, if `expected` is the current one or −1. −1 itself is skipped, since
+/// it would mean "any" to the next client (3.10's rule; earlier servers wrap through it).
+const fn next_version(current: i32, expected: i32) -> Judged<i32> {
+    if expected != -1 && expected != current {
+        return Err(ErrorCode::BAD_VERSION);
+    }
+    match current.wrapping_add(1) {
+        -1 => Ok(0),
+        next => Ok(next),
+    }
+}
+
+fn is_built_in(path: &str) -> bool {
+    matches!(path, "/" | "/zookeeper" | "/zookeeper/quota" | "/zookeeper/config")
+}

@@ -1,0 +1,207 @@
+//! One client connection: what it has received, what it owes, and its phase.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::auth::Identities;
+use crate::base::Instant;
+use crate::limits;
+use crate::model::{ErrorCode, Generation, ReadRequest, SessionId, Xid, Zxid};
+use crate::wire::frame::Deframer;
+
+use super::ShardOptions;
+
+/// The state of one connection. `queue` holds what was received and not answered, in order.
+pub(super) struct Conn {
+    pub(super) phase: Phase,
+    pub(super) identities: Identities,
+    pub(super) deframer: Deframer,
+    pub(super) queue: VecDeque<Pending>,
+    /// Bytes of the requests in `queue`.
+    pub(super) queued_bytes: usize,
+    /// Replies and events of this turn.
+    pub(super) out: BytesMut,
+    /// Bytes handed to the driver that the socket has not taken.
+    pub(super) unsent_bytes: usize,
+    pub(super) paused: bool,
+    /// In the shard's list of connections to visit at the end of the turn.
+    pub(super) dirty: bool,
+    /// The driver was told to close.
+    pub(super) close_asked: bool,
+    pub(super) stats: ConnStats,
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing complete was received: a four-letter word or a handshake may follow.
+    Fresh,
+    /// A word waits for its text.
+    Word,
+    /// The handshake waits for the pipeline. Bytes behind it are kept.
+    Attaching {
+        /// The client sent the readOnly byte, so the answer has one too.
+        has_read_only: bool,
+    },
+    /// Attached to a session.
+    Live { session: SessionId, generation: Generation },
+    /// Output is sent, input ignored.
+    Closing {
+        /// The attachment it had.
+        attachment: Option<(SessionId, Generation)>,
+    },
+}
+
+/// One request that was received and not answered.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) xid: Xid,
+    pub(super) bytes: usize,
+    pub(super) since: Instant,
+    /// Name of the op for `cons`.
+    pub(super) opcode: i32,
+    pub(super) work: Work,
+}
+
+/// How a request comes to its answer.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Known at receipt.
+    Answer(Answer),
+    /// Runs against the tree at the head of the queue.
+    Read(ReadRequest, Identities),
+    /// The identities of the connection when the request was received.
+    WhoAmI(Identities),
+    /// Answered with its path when everything before it is applied here.
+    Sync(crate::base::Str),
+    /// In the pipeline; its delta answers it.
+    Write(WriteKind),
+}
+
+/// Which reply record a write has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WriteKind {
+    /// The path.
+    Create,
+    /// Path and stat.
+    CreateStat,
+    /// Nothing.
+    Delete,
+    /// The stat.
+    Stat,
+    /// A result per op.
+    Multi,
+    /// Nothing, and the connection is closed behind it.
+    Close,
+}
+
+/// An answer that does not depend on the tree.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// `None`: the last applied zxid when it is given.
+    pub(super) zxid: Option<Zxid>,
+    pub(super) code: ErrorCode,
+    pub(super) body: Bytes,
+    pub(super) close: bool,
+}
+
+/// What `cons` and `stat` tell of a connection. Times are on the driver's monotonic clock.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnStats {
+    pub(crate) peer: SocketAddr,
+    pub(crate) established: Instant,
+    pub(crate) timeout_ms: i32,
+    pub(crate) queued: usize,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) last_opcode: Option<i32>,
+    pub(crate) last_xid: Option<Xid>,
+    pub(crate) last_zxid: Zxid,
+    pub(crate) last_response: Instant,
+    pub(crate) last_latency_ms: u64,
+    pub(crate) latency: super::super::stats::Latency,
+}
+
+impl ConnStats {
+    pub(super) fn reset(&mut self) {
+        self.received = 0;
+        self.sent = 0;
+        self.latency = super::super::stats::Latency::default();
+    }
+}
+
+impl Phase {
+    pub(super) const fn is_closing(self) -> bool {
+        matches!(self, Self::Closing { .. })
+    }
+}
+
+impl Conn {
+    pub(super) fn new(peer: SocketAddr, frame_bytes_max: usize, now: Instant) -> Self {
+        Self {
+            phase: Phase::Fresh,
+            identities: Identities::of_peer(peer.ip()),
+            deframer: Deframer::new(frame_bytes_max),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            out: BytesMut::new(),
+            unsent_bytes: 0,
+            paused: false,
+            dirty: false,
+            close_asked: false,
+            stats: ConnStats {
+                peer,
+                established: now,
+                timeout_ms: 0,
+                queued: 0,
+                received: 0,
+                sent: 0,
+                last_opcode: None,
+                last_xid: None,
+                last_zxid: Zxid::ZERO,
+                last_response: now,
+                last_latency_ms: 0,
+                latency: super::super::stats::Latency::default(),
+            },
+        }
+    }
+
+    pub(super) const fn attachment(&self) -> Option<(SessionId, Generation)> {
+        match self.phase {
+            Phase::Live { session, generation } => Some((session, generation)),
+            Phase::Closing { attachment } => attachment,
+            Phase::Fresh | Phase::Word | Phase::Attaching { .. } => None,
+        }
+    }
+
+    pub(super) fn begin_close(&mut self) {
+        if !self.phase.is_closing() {
+            self.phase = Phase::Closing { attachment: self.attachment() };
+            self.queue.clear();
+            self.queued_bytes = 0;
+        }
+    }
+
+    pub(super) fn is_over_limits(&self, options: &ShardOptions) -> bool {
+        let limit = options.outstanding_requests_max;
+        self.queue.len() >= limit
+            || self.queued_bytes >= limits::CONN_OUTSTANDING_BYTES_MAX
+            || self.unsent_bytes >= limits::CONN_UNSENT_BYTES_MAX
+            || self.deframer.buffered() > options.frame_bytes_max + 4
+    }
+
+    pub(super) fn enqueue(&mut self, pending: Pending) {
+        self.queued_bytes += pending.bytes;
+        self.queue.push_back(pending);
+        self.stats.queued = self.queue.len();
+    }
+
+    pub(super) fn dequeue(&mut self) -> Option<Pending> {
+        let pending = self.queue.pop_front()?;
+        self.queued_bytes -= pending.bytes;
+        self.stats.queued = self.queue.len();
+        Some(pending)
+    }
+}

@@ -1,0 +1,109 @@
+//! What a committed txn means to this shard's clients: events, then the writer's reply, then the
+//! end of connections whose session closed.
+
+use crate::auth;
+use crate::model::{Acl, ConnId, ErrorCode, EventType, Perms, WatchEvent};
+use crate::tree::Step;
+use crate::watch::{Filter, Firing};
+use crate::wire::response;
+
+use super::conn::{Conn, Work, WriteKind};
+use super::{Shard, Surroundings, mark_dirty};
+use crate::server::stream::{Delta, Origin};
+
+impl Shard {
+    /// Must be called before the txn is applied: runs the reads that its session sent before it.
+    pub(crate) fn before_delta(&mut self, origin: Origin, around: Surroundings<'_>) {
+        let id = origin.address.conn;
+        let Some(mut conn) = self.conns.remove(&id) else { return };
+        self.run_heads(id, &mut conn, around);
+        self.conns.insert(id, conn);
+    }
+
+    /// Takes note of an applied txn. `around.view` shows the tree right behind it.
+    pub(crate) fn on_delta(&mut self, delta: &Delta, around: Surroundings<'_>) {
+        let mut firings = Vec::new();
+        for step in &delta.applied.steps {
+            self.fire(step, delta, &mut firings);
+        }
+        if let Some(origin) = delta.origin {
+            self.answer_write(origin, delta, around);
+        }
+        for step in &delta.applied.steps {
+            if let Step::SessionClosed { session } = step
+                && let Some(id) = self.by_session.get(session).copied()
+            {
+                self.close(id);
+            }
+        }
+    }
+
+    fn fire(&mut self, step: &Step, delta: &Delta, firings: &mut Vec<Firing>) {
+        firings.clear();
+        let (own, parent): (&[Acl], &[Acl]) = match step {
+            Step::Created { path, acl, parent_acl, .. } => {
+                self.watches.created(path, firings);
+                (acl, parent_acl)
+            }
+            Step::Changed { path, acl, .. } => {
+                self.watches.changed(path, firings);
+                (acl, &[])
+            }
+            Step::Deleted { path, acl, parent_acl, .. } => {
+                self.watches.deleted(path, firings);
+                (acl, parent_acl)
+            }
+            _ => return,
+        };
+        for firing in firings.drain(..) {
+            let Some(conn) = self.conns.get_mut(&firing.conn) else { continue };
+            let acl = match firing.filter {
+                Filter::Own => own,
+                Filter::Parent => parent,
+            };
+            if !auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
+                continue;
+            }
+            let event = WatchEvent { event_type: firing.event_type, path: firing.path };
+            debug_assert!(event.event_type != EventType::NodeCreated || !event.path.is_empty());
+            response::event(&mut conn.out, delta.header.zxid, &event);
+            conn.stats.sent += 1;
+            self.sent += 1;
+            mark_dirty(&mut self.dirty, firing.conn, conn);
+        }
+    }
+
+    fn answer_write(&mut self, origin: Origin, delta: &Delta, around: Surroundings<'_>) {
+        let id = origin.address.conn;
+        let Some(mut conn) = self.conns.remove(&id) else { return };
+        self.answer_head(id, &mut conn, origin, delta, around);
+        self.conns.insert(id, conn);
+    }
+
+    fn answer_head(
+        &mut self,
+        id: ConnId,
+        conn: &mut Conn,
+        origin: Origin,
+        delta: &Delta,
+        around: Surroundings<'_>,
+    ) {
+        if conn.phase.is_closing() {
+            return;
+        }
+        let Some(pending) = conn.dequeue() else { return };
+        assert_eq!(pending.xid, origin.xid, "the head of the queue is the write being answered");
+        let Work::Write(kind) = pending.work else {
+            unreachable!("before_delta has run everything in front of the write")
+        };
+        super::replies::write(&mut conn.out, kind, pending.xid, delta);
+        self.count_reply(conn, &pending, delta.header.zxid, around.now);
+        let closes = kind == WriteKind::Close
+            && !matches!(&delta.applied.outcome, crate::tree::Outcome::Failed(code)
+                if *code != ErrorCode::OK);
+        if closes {
+            conn.begin_close();
+        }
+        mark_dirty(&mut self.dirty, id, conn);
+    }
+}

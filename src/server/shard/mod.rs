@@ -1,0 +1,340 @@
+//! The client-facing shard: connections, the request order of their sessions, and their watches.
+//!
+//! A shard hears bytes from its clients and one ordered stream of deltas from the pipeline. Each
+//! connection has one queue of what it was sent and not yet answered:
+//!
+//! 1. Pings, auth and errors are answers made at receipt, given when their turn comes.
+//! 2. Writes go to the pipeline at once; their place in the queue waits for their delta.
+//! 3. Reads run when they reach the head of the queue. A read before an own write sees the tree
+//!    without that write, a read behind it sees the tree with it: [`Shard::before_delta`] runs
+//!    those that must come first, [`Shard::turn_end`] all others.
+//!
+//! A delta's events are put into the connections' output before any reply that shows its zxid.
+
+mod conn;
+mod deltas;
+mod intake;
+mod reads;
+mod replies;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::auth::AuthConfig;
+use crate::base::{Duration, Instant};
+use crate::limits;
+use crate::model::{ConnId, SessionId, ShardId};
+use crate::tree::Tree;
+use crate::watch::WatchTable;
+use crate::wire::connect::{ConnectResponse, session_password};
+use crate::wire::word::Word;
+
+use super::contract::Output;
+use super::options::{ServerOptions, WordsAllowed};
+use super::stats::Latency;
+use super::stream::{Attach, Notice, Submit};
+
+pub(crate) use conn::ConnStats;
+use conn::{Conn, Phase};
+
+/// What a shard asks of the pipeline, in the order in which it must be heard.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// A handshake.
+    Attach(Attach),
+    /// A write.
+    Submit(Submit),
+    /// The session is alive.
+    Touch(SessionId),
+    /// The connection of an attachment is gone.
+    Detach(SessionId, crate::model::Generation),
+    /// A four-letter word waits for [`Shard::answer_word`].
+    Word(ConnId, Word),
+}
+
+/// One shard. See the module's documentation.
+pub(crate) struct Shard {
+    id: ShardId,
+    options: ShardOptions,
+    conns: BTreeMap<ConnId, Conn>,
+    by_session: BTreeMap<SessionId, ConnId>,
+    watches: WatchTable,
+    /// Connections that have something to run or to send at the end of the turn.
+    dirty: Vec<ConnId>,
+    /// Connections whose received bytes wait because a limit was reached.
+    stalled: Vec<ConnId>,
+    /// Connections without a session, by deadline.
+    sessionless: VecDeque<(Instant, ConnId)>,
+    accepting: bool,
+    latency: Latency,
+    received: u64,
+    sent: u64,
+}
+
+struct ShardOptions {
+    auth: AuthConfig,
+    frame_bytes_max: usize,
+    outstanding_requests_max: usize,
+    sessionless_timeout: Duration,
+    words_allowed: WordsAllowed,
+}
+
+/// What a turn is told about the world outside the shard.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Instant,
+    /// A tree at exactly `published`.
+    pub(crate) view: &'a Tree,
+    /// The pipeline takes no writes for the moment.
+    pub(crate) pipeline_full: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(id: ShardId, options: &ServerOptions) -> Self {
+        Self {
+            id,
+            options: ShardOptions {
+                auth: options.auth.clone(),
+                frame_bytes_max: options.frame_bytes_max,
+                outstanding_requests_max: options
+                    .outstanding_requests_max
+                    .clamp(1, limits::CONN_OUTSTANDING_REQUESTS_MAX),
+                sessionless_timeout: options.sessionless_timeout,
+                words_allowed: options.words_allowed.clone(),
+            },
+            conns: BTreeMap::new(),
+            by_session: BTreeMap::new(),
+            watches: WatchTable::new(),
+            dirty: Vec::new(),
+            stalled: Vec::new(),
+            sessionless: VecDeque::new(),
+            accepting: true,
+            latency: Latency::default(),
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    pub(crate) fn opened(&mut self, id: ConnId, peer: SocketAddr, now: Instant) {
+        let conn = Conn::new(peer, self.options.frame_bytes_max, now);
+        let earlier = self.conns.insert(id, conn);
+        assert!(earlier.is_none(), "connection ids are never reused");
+        self.sessionless.push_back((now + self.options.sessionless_timeout, id));
+        if !self.accepting {
+            self.close(id);
+        }
+    }
+
+    pub(crate) fn received(
+        &mut self,
+        id: ConnId,
+        bytes: Bytes,
+        around: Surroundings<'_>,
+        asks: &mut Vec<Ask>,
+    ) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.phase.is_closing() {
+            return;
+        }
+        conn.deframer.push(bytes);
+        self.take_in(id, around, asks);
+    }
+
+    pub(crate) fn sent(&mut self, id: ConnId, bytes: usize) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.unsent_bytes = conn.unsent_bytes.saturating_sub(bytes);
+            mark_dirty(&mut self.dirty, id, conn);
+        }
+    }
+
+    pub(crate) fn closed(&mut self, id: ConnId, asks: &mut Vec<Ask>) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        self.watches.remove_conn(id);
+        if let Some((session, generation)) = conn.attachment() {
+            if self.by_session.get(&session) == Some(&id) {
+                self.by_session.remove(&session);
+            }
+            asks.push(Ask::Detach(session, generation));
+        }
+    }
+
+    /// An answer of the pipeline to a handshake.
+    pub(crate) fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Attached { conn: id, session, generation, timeout_ms } => {
+                let Some(conn) = self.conns.get_mut(&id) else { return };
+                let Phase::Attaching { has_read_only } = conn.phase else { return };
+                conn.phase = Phase::Live { session, generation };
+                conn.stats.timeout_ms = timeout_ms;
+                let password = session_password(session);
+                let response = ConnectResponse {
+                    timeout_ms,
+                    session,
+                    password,
+                    read_only: false,
+                    has_read_only,
+                };
+                response.encode(&mut conn.out);
+                self.by_session.insert(session, id);
+                self.stalled.push(id);
+                mark_dirty(&mut self.dirty, id, conn);
+            }
+            Notice::Refused { conn: id } => {
+                let Some(conn) = self.conns.get_mut(&id) else { return };
+                let Phase::Attaching { has_read_only } = conn.phase else { return };
+                ConnectResponse::refused(has_read_only).encode(&mut conn.out);
+                self.close(id);
+            }
+            Notice::Drop { conn } => self.close(conn),
+        }
+    }
+
+    /// The text of a four-letter word; the connection is closed behind it.
+    pub(crate) fn answer_word(&mut self, id: ConnId, text: &str) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.out.extend_from_slice(text.as_bytes());
+            self.close(id);
+        }
+    }
+
+    /// Whether a session's connection here has input that was not taken in yet.
+    pub(crate) fn has_unread(&self, session: SessionId) -> bool {
+        let conn = self.by_session.get(&session).and_then(|id| self.conns.get(id));
+        conn.is_some_and(|conn| conn.paused || conn.deframer.buffered() != 0)
+    }
+
+    /// Takes in what waited, runs the reads at the heads of the queues, and hands each
+    /// connection's output over in one piece.
+    pub(crate) fn turn_end(
+        &mut self,
+        around: Surroundings<'_>,
+        asks: &mut Vec<Ask>,
+        out: &mut Vec<Output>,
+    ) {
+        for id in std::mem::take(&mut self.stalled) {
+            self.take_in(id, around, asks);
+        }
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(mut conn) = self.conns.remove(&id) else { continue };
+            conn.dirty = false;
+            self.run_heads(id, &mut conn, around);
+            self.flush(id, &mut conn, out);
+            self.conns.insert(id, conn);
+        }
+    }
+
+    /// Closes connections that never started a session.
+    pub(crate) fn on_timer(&mut self, now: Instant) {
+        while let Some((deadline, id)) = self.sessionless.front().copied() {
+            if now < deadline {
+                break;
+            }
+            self.sessionless.pop_front();
+            let silent = self.conns.get(&id).is_some_and(|conn| matches!(conn.phase, Phase::Fresh));
+            if silent {
+                tracing::debug!(conn = id.0, "closed: no session was started in time");
+                self.close(id);
+            }
+        }
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        self.sessionless.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// From here on nothing new is taken in; what waits for the pipeline is still answered.
+    pub(crate) fn stop_accepting(&mut self) {
+        self.accepting = false;
+    }
+
+    /// Closes every connection, for a planned stop.
+    pub(crate) fn close_all(&mut self) {
+        let ids: Vec<ConnId> = self.conns.keys().copied().collect();
+        for id in ids {
+            self.close(id);
+        }
+    }
+
+    /// Whether all connections are gone.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    pub(crate) const fn watches(&self) -> &WatchTable {
+        &self.watches
+    }
+
+    pub(crate) const fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    pub(crate) const fn received_count(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) const fn sent_count(&self) -> u64 {
+        self.sent
+    }
+
+    pub(crate) fn reset_stats(&mut self) {
+        self.latency = Latency::default();
+        self.received = 0;
+        self.sent = 0;
+    }
+
+    pub(crate) fn reset_conn_stats(&mut self) {
+        for conn in self.conns.values_mut() {
+            conn.stats.reset();
+        }
+    }
+
+    /// Every connection with its statistics, by id.
+    pub(crate) fn conns(&self) -> impl Iterator<Item = (ConnId, &ConnStats, Option<SessionId>)> {
+        self.conns
+            .iter()
+            .map(|(id, conn)| (*id, &conn.stats, conn.attachment().map(|(session, _)| session)))
+    }
+
+    pub(crate) fn session_of(&self, id: ConnId) -> Option<SessionId> {
+        self.conns.get(&id)?.attachment().map(|(session, _)| session)
+    }
+
+    /// Ends a connection: what was put into its output is still sent, nothing more is taken in.
+    fn close(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.begin_close();
+            mark_dirty(&mut self.dirty, id, conn);
+        }
+    }
+
+    fn flush(&mut self, id: ConnId, conn: &mut Conn, out: &mut Vec<Output>) {
+        if !conn.out.is_empty() && !conn.close_asked {
+            conn.unsent_bytes += conn.out.len();
+            out.push(Output::Send { conn: id, bytes: conn.out.split().freeze() });
+        }
+        if conn.phase.is_closing() {
+            if !conn.close_asked {
+                conn.close_asked = true;
+                out.push(Output::Close { conn: id });
+            }
+            return;
+        }
+        let full = conn.is_over_limits(&self.options);
+        if full != conn.paused {
+            conn.paused = full;
+            out.push(match full {
+                true => Output::PauseReading { conn: id },
+                false => Output::ResumeReading { conn: id },
+            });
+        }
+    }
+}
+
+fn mark_dirty(dirty: &mut Vec<ConnId>, id: ConnId, conn: &mut Conn) {
+    if !conn.dirty {
+        conn.dirty = true;
+        dirty.push(id);
+    }
+}

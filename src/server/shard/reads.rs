@@ -1,0 +1,294 @@
+//! Running what stands at the head of a connection's queue: reads, watch operations, and answers
+//! that only waited for their turn.
+
+use bytes::BytesMut;
+
+use crate::auth::{self, Identities};
+use crate::base::{Instant, Str};
+use crate::model::request::{MultiReadKind, PathWatch, SetWatches};
+use crate::model::{ConnId, ErrorCode, EventType, Perms, ReadRequest, SessionId, WatchEvent, Zxid};
+use crate::tree::{Tree, ZnodeRef};
+use crate::watch::{WatchKind, WatchTable};
+use crate::wire::response;
+
+use super::conn::{Conn, Pending, Work};
+use super::{Shard, Surroundings};
+
+impl Shard {
+    /// Runs the queue from its head until a write that waits for its delta.
+    pub(super) fn run_heads(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
+        while !conn.phase.is_closing()
+            && conn.queue.front().is_some_and(|head| !matches!(head.work, Work::Write(_)))
+        {
+            let Some(pending) = conn.dequeue() else { return };
+            let zxid = self.run(id, conn, &pending, around);
+            self.count_reply(conn, &pending, zxid, around.now);
+            if matches!(&pending.work, Work::Answer(answer) if answer.close) {
+                conn.begin_close();
+            }
+        }
+    }
+
+    pub(super) fn count_reply(
+        &mut self,
+        conn: &mut Conn,
+        pending: &Pending,
+        zxid: Zxid,
+        now: Instant,
+    ) {
+        let latency_ms = now.since(pending.since).as_millis();
+        self.sent += 1;
+        self.latency.record(latency_ms);
+        let stats = &mut conn.stats;
+        stats.sent += 1;
+        stats.latency.record(latency_ms);
+        stats.last_latency_ms = latency_ms;
+        stats.last_opcode = Some(pending.opcode);
+        stats.last_xid = Some(pending.xid);
+        stats.last_zxid = zxid;
+        stats.last_response = now;
+    }
+
+    fn run(
+        &mut self,
+        id: ConnId,
+        conn: &mut Conn,
+        pending: &Pending,
+        around: Surroundings<'_>,
+    ) -> Zxid {
+        let view = around.view;
+        let mut zxid = view.last_zxid();
+        let xid = pending.xid;
+        match &pending.work {
+            Work::Answer(answer) => {
+                zxid = answer.zxid.unwrap_or(zxid);
+                response::reply(&mut conn.out, xid, zxid, answer.code, |buf| {
+                    buf.extend_from_slice(&answer.body);
+                });
+            }
+            Work::WhoAmI(identities) => {
+                response::reply(&mut conn.out, xid, zxid, ErrorCode::OK, |buf| {
+                    response::client_infos(buf, &identities.who_am_i());
+                });
+            }
+            Work::Sync(path) => {
+                response::reply(&mut conn.out, xid, zxid, ErrorCode::OK, |buf| {
+                    response::path(buf, path);
+                });
+            }
+            Work::Read(read, identities) => {
+                let session = conn.attachment().map_or(SessionId(0), |(session, _)| session);
+                let mut reader = Reader {
+                    shard: self,
+                    view,
+                    identities,
+                    conn: id,
+                    session,
+                    body: BytesMut::new(),
+                };
+                let code = reader.read(read, &mut conn.out).err().unwrap_or(ErrorCode::OK);
+                let body = reader.body;
+                response::reply(&mut conn.out, xid, zxid, code, |buf| {
+                    buf.extend_from_slice(&body);
+                });
+            }
+            Work::Write(_) => unreachable!("writes are answered by their delta"),
+        }
+        zxid
+    }
+}
+
+/// One read being answered.
+struct Reader<'a> {
+    shard: &'a mut Shard,
+    view: &'a Tree,
+    identities: &'a Identities,
+    conn: ConnId,
+    session: SessionId,
+    body: BytesMut,
+}
+
+type Answered = Result<(), ErrorCode>;
+
+impl<'a> Reader<'a> {
+    fn read(&mut self, read: &ReadRequest, events: &mut BytesMut) -> Answered {
+        match read {
+            ReadRequest::Exists(target) => self.exists(target),
+            ReadRequest::GetData(target) => {
+                let znode = self.readable(&target.path)?;
+                response::data_and_stat(&mut self.body, znode.data(), &znode.stat());
+                self.leave_watch(target, WatchKind::Data);
+                Ok(())
+            }
+            ReadRequest::GetAcl { path } => self.get_acl(path),
+            ReadRequest::GetChildren(target) => {
+                let znode = self.readable(&target.path)?;
+                response::children(&mut self.body, znode.children());
+                self.leave_watch(target, WatchKind::Child);
+                Ok(())
+            }
+            ReadRequest::GetChildren2(target) => {
+                let znode = self.readable(&target.path)?;
+                response::children_and_stat(&mut self.body, znode.children(), &znode.stat());
+                self.leave_watch(target, WatchKind::Child);
+                Ok(())
+            }
+            ReadRequest::GetAllChildrenNumber { path } => {
+                self.readable(path)?;
+                let count = self.view.descendant_count(path).ok_or(ErrorCode::NO_NODE)?;
+                response::int(&mut self.body, count);
+                Ok(())
+            }
+            ReadRequest::GetEphemerals { prefix } => {
+                self.get_ephemerals(prefix.as_ref());
+                Ok(())
+            }
+            ReadRequest::MultiRead(items) => {
+                self.multi_read(items);
+                Ok(())
+            }
+            ReadRequest::CheckWatches(selection) => {
+                found(self.shard.watches.contains(self.conn, selection))
+            }
+            ReadRequest::RemoveWatches(selection) => {
+                let conn = self.conn;
+                found(self.watches().remove(conn, selection))
+            }
+            ReadRequest::SetWatches(set) => {
+                self.set_watches(set, events);
+                Ok(())
+            }
+            ReadRequest::AddWatch { path, recursive } => {
+                let kind = match recursive {
+                    true => WatchKind::PersistentRecursive,
+                    false => WatchKind::Persistent,
+                };
+                self.add_watch(path, kind);
+                response::int(&mut self.body, 0);
+                Ok(())
+            }
+        }
+    }
+
+    fn exists(&mut self, target: &PathWatch) -> Answered {
+        if target.path.contains('\0') {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        match self.readable(&target.path) {
+            Ok(znode) => response::stat(&mut self.body, &znode.stat()),
+            Err(ErrorCode::NO_NODE) => {
+                self.leave_watch(target, WatchKind::Data);
+                return Err(ErrorCode::NO_NODE);
+            }
+            Err(code) => return Err(code),
+        }
+        self.leave_watch(target, WatchKind::Data);
+        Ok(())
+    }
+
+    fn get_acl(&mut self, path: &str) -> Answered {
+        let znode = self.view.get(path).ok_or(ErrorCode::NO_NODE)?;
+        let config = &self.shard.options.auth;
+        let may = |wanted| auth::allowed(config, znode.acl(), wanted, self.identities);
+        if may(Perms::ADMIN) {
+            response::acl_and_stat(&mut self.body, znode.acl(), &znode.stat());
+        } else if may(Perms::READ) {
+            let masked = auth::mask_digests(znode.acl());
+            response::acl_and_stat(&mut self.body, &masked, &znode.stat());
+        } else {
+            return Err(ErrorCode::NO_AUTH);
+        }
+        Ok(())
+    }
+
+    fn get_ephemerals(&mut self, prefix: Option<&Str>) {
+        let prefix = prefix.map_or("", |prefix| prefix.as_str());
+        let all = prefix.trim().is_empty() || prefix == "/";
+        let paths: Vec<Str> = self
+            .view
+            .ephemerals_of(self.session)
+            .filter(|path| all || path.starts_with(prefix))
+            .collect();
+        response::strings(&mut self.body, paths.iter().map(Str::as_str));
+    }
+
+    fn multi_read(&mut self, items: &[(MultiReadKind, Str)]) {
+        for (kind, path) in items {
+            match (self.readable(path), kind) {
+                (Err(code), _) => response::multi_error(&mut self.body, code),
+                (Ok(znode), MultiReadKind::GetData) => {
+                    response::multi_read_data(&mut self.body, znode.data(), &znode.stat());
+                }
+                (Ok(znode), MultiReadKind::GetChildren) => {
+                    response::multi_read_children(&mut self.body, znode.children());
+                }
+            }
+        }
+        response::multi_end(&mut self.body);
+    }
+
+    /// `client-protocol.md` 7.4. Immediate events go out before the reply and carry zxid −1.
+    fn set_watches(&mut self, set: &SetWatches, events: &mut BytesMut) {
+        let view = self.view;
+        let newer = |zxid: Zxid| set.relative_zxid < zxid;
+        for path in &set.data {
+            match view.get(path).map(|znode| newer(znode.persisted().mzxid)) {
+                None => immediate(events, EventType::NodeDeleted, path),
+                Some(true) => immediate(events, EventType::NodeDataChanged, path),
+                Some(false) => self.add_watch(path, WatchKind::Data),
+            }
+        }
+        for path in &set.exist {
+            match view.get(path) {
+                Some(_) => immediate(events, EventType::NodeCreated, path),
+                None => self.add_watch(path, WatchKind::Data),
+            }
+        }
+        for path in &set.child {
+            match view.get(path).map(|znode| newer(znode.persisted().pzxid)) {
+                None => immediate(events, EventType::NodeDeleted, path),
+                Some(true) => immediate(events, EventType::NodeChildrenChanged, path),
+                Some(false) => self.add_watch(path, WatchKind::Child),
+            }
+        }
+        for path in &set.persistent {
+            self.add_watch(path, WatchKind::Persistent);
+        }
+        for path in &set.persistent_recursive {
+            self.add_watch(path, WatchKind::PersistentRecursive);
+        }
+    }
+
+    /// The znode, if it exists and may be read.
+    fn readable(&self, path: &str) -> Result<ZnodeRef<'a>, ErrorCode> {
+        let znode = self.view.get(path).ok_or(ErrorCode::NO_NODE)?;
+        let config = &self.shard.options.auth;
+        match auth::allowed(config, znode.acl(), Perms::READ, self.identities) {
+            true => Ok(znode),
+            false => Err(ErrorCode::NO_AUTH),
+        }
+    }
+
+    fn leave_watch(&mut self, target: &PathWatch, kind: WatchKind) {
+        if target.watch {
+            self.add_watch(&target.path, kind);
+        }
+    }
+
+    fn add_watch(&mut self, path: &Str, kind: WatchKind) {
+        let conn = self.conn;
+        self.watches().add(conn, path.clone(), kind);
+    }
+
+    const fn watches(&mut self) -> &mut WatchTable {
+        &mut self.shard.watches
+    }
+}
+
+const fn found(any: bool) -> Answered {
+    if any { Ok(()) } else { Err(ErrorCode::NO_WATCHER) }
+}
+
+fn immediate(events: &mut BytesMut, event_type: EventType, path: &Str) {
+    response::event(events, Zxid(-1), &WatchEvent { event_type, path: path.clone() });
+}

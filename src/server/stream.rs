@@ -1,0 +1,98 @@
+//! What the commit pipeline and the shards tell each other.
+//!
+//! A shard hears one ordered stream from the pipeline: deltas in zxid order, with the answers to
+//! its own handshakes between them. The pipeline hears requests from each shard in the order of
+//! arrival. Nothing else crosses.
+
+use bytes::Bytes;
+
+use crate::auth::Identities;
+use crate::model::{
+    ConnId, ErrorCode, Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid,
+};
+use crate::tree::Applied;
+
+/// A connection, and the shard that owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The owner.
+    pub shard: ShardId,
+    /// The connection.
+    pub conn: ConnId,
+}
+
+/// A client's handshake on its way to the pipeline.
+#[derive(Debug)]
+pub struct Attach {
+    /// Where the answer goes.
+    pub to: Address,
+    /// The session to renew; 0 asks for a new one.
+    pub session: SessionId,
+    /// What the client offers as the session's password.
+    pub password: Option<Bytes>,
+    /// Requested timeout, ms.
+    pub timeout_ms: i32,
+}
+
+/// A write on its way to the pipeline.
+#[derive(Debug)]
+pub struct Submit {
+    /// Where the answer goes.
+    pub origin: Origin,
+    /// The session that asks.
+    pub session: SessionId,
+    /// The identities of its connection when the request was received.
+    pub identities: Identities,
+    /// The request, or the error that a body that does not decode is answered with.
+    pub request: Result<WriteRequest, ErrorCode>,
+}
+
+/// Where a write came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The connection.
+    pub address: Address,
+    /// The attachment under which it was sent: writes of an older one are dropped.
+    pub generation: Generation,
+    /// The client's number for it.
+    pub xid: Xid,
+}
+
+/// One committed txn and what it did, as every shard learns it.
+#[derive(Debug)]
+pub struct Delta {
+    /// Who, when, where in the order.
+    pub header: TxnHeader,
+    /// What.
+    pub body: TxnBody,
+    /// The steps it took and the outcome for the client.
+    pub applied: Applied,
+    /// Whom to answer; `None` for the server's own txns.
+    pub origin: Option<Origin>,
+}
+
+/// Answers of the pipeline that are not deltas.
+#[derive(Debug)]
+pub enum Notice {
+    /// The handshake succeeded.
+    Attached {
+        /// Which connection.
+        conn: ConnId,
+        /// Its session.
+        session: SessionId,
+        /// The attachment's number.
+        generation: Generation,
+        /// Negotiated timeout, ms.
+        timeout_ms: i32,
+    },
+    /// The handshake was refused: wrong password, or the session is gone.
+    Refused {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Close the connection without a word: its session went elsewhere.
+    Drop {
+        /// Which connection.
+        conn: ConnId,
+    },
+}

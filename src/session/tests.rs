@@ -1,0 +1,77 @@
+//! Tests of sessions.
+
+use super::*;
+
+const CONFIG: SessionConfig = SessionConfig { tick_ms: 2000, min_ms: 4000, max_ms: 40_000 };
+
+fn at(ms: u64) -> Instant {
+    Instant(ms * 1_000_000)
+}
+
+fn table() -> SessionTable {
+    SessionTable::new(CONFIG, 1, WallMs(0x0ff_7f80_1234))
+}
+
+#[test]
+fn timeouts_are_clamped() {
+    for (asked, granted) in [(10_000, 10_000), (-1, 4000), (0, 4000), (i32::MAX, 40_000)] {
+        assert_eq!(table().negotiate(asked), granted);
+    }
+}
+
+#[test]
+fn ids_carry_server_and_clock() {
+    let mut table = table();
+    let first = table.next_id().0;
+    assert_eq!(first >> 56, 1);
+    assert_eq!(first & 0xffff, 0);
+    assert_eq!((first >> 16) & 0xff_ffff_ffff, 0x0ff_7f80_1234);
+    assert_eq!(table.next_id().0, first + 1);
+    let negative = SessionTable::new(CONFIG, 200, WallMs(1)).next_id().0;
+    assert!(negative < 0);
+}
+
+#[test]
+fn expiry_is_at_least_the_timeout_and_at_most_a_tick_more() {
+    for heard in [0, 1, 999, 1999, 2000, 2001, 3777] {
+        let mut table = table();
+        table.open(SessionId(7), 4000, at(heard));
+        let deadline = table.next_deadline().unwrap();
+        assert_eq!(deadline.0 % (2000 * 1_000_000), 0);
+        assert!(at(heard + 4000) <= deadline && deadline < at(heard + 6000));
+        assert_eq!(table.due(Instant(deadline.0 - 1)), []);
+        assert_eq!(table.due(deadline), [SessionId(7)]);
+    }
+}
+
+#[test]
+fn touching_and_crediting_postpone() {
+    let mut table = table();
+    table.open(SessionId(7), 4000, at(0));
+    table.open(SessionId(8), 4000, at(0));
+    table.touch(SessionId(7), at(3000));
+    assert_eq!(table.due(at(4000)), [SessionId(8)]);
+    assert_eq!(table.due(at(8000)), [SessionId(8), SessionId(7)]);
+    table.credit(Duration::from_millis(3000));
+    assert_eq!(table.due(at(7999)), []);
+    assert_eq!(table.due(at(8000)), [SessionId(8)]);
+    table.remove(SessionId(8));
+    table.mark_closing(SessionId(7));
+    assert!(!table.is_live(SessionId(7)));
+    table.touch(SessionId(7), at(9000));
+    assert_eq!(table.next_deadline(), None);
+}
+
+#[test]
+fn only_the_latest_attachment_owns_the_session() {
+    let mut table = table();
+    table.open(SessionId(7), 4000, at(0));
+    let first = table.attach(SessionId(7), ShardId(0), ConnId(1), 4000, at(0));
+    let second = table.attach(SessionId(7), ShardId(1), ConnId(2), 8000, at(0));
+    assert_ne!(first, second);
+    table.detach(SessionId(7), first);
+    assert_eq!(table.owner(SessionId(7)), Some((ShardId(1), ConnId(2), second)));
+    table.detach(SessionId(7), second);
+    assert_eq!(table.owner(SessionId(7)), None);
+    assert_eq!(table.next_deadline(), Some(at(8000)));
+}

@@ -1,0 +1,185 @@
+//! One client connection: a task that reads, direct sends, and a task that sends what the socket
+//! would not take at once.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Shutdown};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use glommio::net::TcpStream;
+
+use super::driver::Driver;
+use super::notify::Notify;
+use crate::model::ConnId;
+use crate::server::Input;
+
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Sent bytes that are worth a turn of their own.
+const SENT_BYTES_NEWS: usize = 64 * 1024;
+/// How long a closing connection may take to accept its last bytes, and then to close its end.
+const CLOSE_FLUSH: Duration = Duration::from_secs(5);
+const CLOSE_DRAIN: Duration = Duration::from_secs(1);
+
+/// The driver's side of a connection.
+pub(super) struct Conn {
+    pub(super) address: IpAddr,
+    fd: RawFd,
+    /// Opens for the next read once the machine has taken the last one.
+    gate: Notify,
+    paused: Cell<bool>,
+    /// A chunk was handed over and the gate not opened since.
+    has_chunk: Cell<bool>,
+    /// What the socket would not take.
+    backlog: RefCell<BytesMut>,
+    has_writer: Cell<bool>,
+    closing: Cell<bool>,
+    gone: Cell<bool>,
+}
+
+impl Conn {
+    pub(super) fn new(address: IpAddr, stream: &TcpStream) -> Self {
+        Self {
+            address,
+            fd: stream.as_raw_fd(),
+            gate: Notify::default(),
+            paused: Cell::new(false),
+            has_chunk: Cell::new(false),
+            backlog: RefCell::new(BytesMut::new()),
+            has_writer: Cell::new(false),
+            closing: Cell::new(false),
+            gone: Cell::new(false),
+        }
+    }
+
+    /// Lets the reading task go on, unless the machine wants it to wait.
+    pub(super) fn open_gate(&self) {
+        if self.has_chunk.get() && !self.paused.get() {
+            self.has_chunk.set(false);
+            self.gate.notify();
+        }
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.set(paused);
+        self.open_gate();
+    }
+}
+
+/// Reads until the end, then reports `Closed`. Owns the stream.
+pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut stream: TcpStream) {
+    let mut size = READ_BYTES_MIN;
+    let mut buffer = BytesMut::zeroed(size);
+    loop {
+        let count = match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => count,
+        };
+        if conn.closing.get() {
+            continue;
+        }
+        let chunk: Bytes = buffer.split_to(count).freeze();
+        if buffer.is_empty() {
+            size = READ_BYTES_MAX.min(size * 4);
+        }
+        if buffer.len() < READ_BYTES_MIN {
+            buffer = BytesMut::zeroed(size);
+        }
+        conn.has_chunk.set(true);
+        driver.input(Input::Received { conn: id, bytes: chunk });
+        conn.gate.notified().await;
+    }
+    conn.gone.set(true);
+    driver.input(Input::Closed { conn: id });
+    driver.forget(id);
+}
+
+/// Sends as much as the socket takes now; a task of its own sends the rest.
+pub(super) fn send(driver: &Rc<Driver>, id: ConnId, conn: &Rc<Conn>, mut bytes: Bytes) {
+    if conn.gone.get() {
+        return;
+    }
+    if conn.backlog.borrow().is_empty() {
+        let taken = send_now(conn.fd, &bytes);
+        if taken != 0 {
+            bytes.advance(taken);
+            driver.sent(id, taken, SENT_BYTES_NEWS <= taken);
+        }
+    }
+    if bytes.is_empty() {
+        return;
+    }
+    conn.backlog.borrow_mut().extend_from_slice(&bytes);
+    if !conn.has_writer.replace(true) {
+        let writer = write(Rc::clone(driver), id, Rc::clone(conn));
+        glommio::spawn_local(writer).detach();
+    }
+}
+
+/// Bytes that the socket took without waiting; an error shows at the reading end.
+fn send_now(fd: RawFd, bytes: &[u8]) -> usize {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the descriptor is the reading task's stream, which lives until `gone` is set.
+    let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).unwrap_or(0)
+}
+
+/// Sends the backlog, waiting for the socket. Works on a descriptor of its own.
+async fn write(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>) {
+    // SAFETY: duplicating an open descriptor; the new one is this task's alone.
+    let fd = unsafe { libc::fcntl(conn.fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if 0 <= fd {
+        // SAFETY: as above, nobody else has the new descriptor.
+        let mut stream = unsafe { TcpStream::from_raw_fd(fd) };
+        while !conn.gone.get() {
+            let chunk = conn.backlog.borrow_mut().split().freeze();
+            if chunk.is_empty() {
+                break;
+            }
+            if stream.write_all(&chunk).await.is_err() {
+                break;
+            }
+            driver.sent(id, chunk.len(), true);
+        }
+    }
+    conn.has_writer.set(false);
+}
+
+/// Ends a connection: what was sent before goes out first, and the client is given time to close
+/// its end, since closing with input unread would reset the connection and lose the last reply.
+pub(super) async fn close(conn: Rc<Conn>) {
+    conn.closing.set(true);
+    conn.has_chunk.set(true);
+    conn.set_paused(false);
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(5);
+    while conn.has_writer.get() && !conn.gone.get() && waited < CLOSE_FLUSH {
+        glommio::timer::sleep(step).await;
+        waited += step;
+    }
+    if conn.gone.get() {
+        return;
+    }
+    shut(conn.fd, Shutdown::Write);
+    let mut waited = Duration::ZERO;
+    while !conn.gone.get() && waited < CLOSE_DRAIN {
+        glommio::timer::sleep(step).await;
+        waited += step;
+    }
+    if !conn.gone.get() {
+        shut(conn.fd, Shutdown::Both);
+    }
+}
+
+fn shut(fd: RawFd, how: Shutdown) {
+    let how = match how {
+        Shutdown::Write => libc::SHUT_WR,
+        Shutdown::Read => libc::SHUT_RD,
+        Shutdown::Both => libc::SHUT_RDWR,
+    };
+    // SAFETY: the reading task's stream lives until `gone` is set, and the caller has checked it.
+    unsafe { libc::shutdown(fd, how) };
+}

@@ -1,0 +1,167 @@
+//! Carries out file operations. Log writes go through direct, synchronous I/O on the ring; all
+//! else runs on the executor's blocking thread, in bounded pieces.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions as StdOpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use glommio::GlommioError;
+use glommio::io::{DmaFile, OpenOptions};
+
+use super::lock::{self, Paths};
+use crate::base::{FileFailure, FileName, FileOp};
+
+/// Log segments kept open; older ones are closed when new ones are written to.
+const OPEN_FILES_MAX: usize = 3;
+
+/// The files of one server.
+pub(super) struct Files {
+    paths: Paths,
+    /// Segments open for durable writes, with their locks.
+    open: RefCell<BTreeMap<FileName, Rc<DmaFile>>>,
+}
+
+impl Files {
+    pub(super) const fn new(paths: Paths) -> Self {
+        Self { paths, open: RefCell::new(BTreeMap::new()) }
+    }
+
+    /// Carries out one operation.
+    pub(super) async fn run(&self, op: FileOp) -> Result<(), FileFailure> {
+        match op {
+            FileOp::Write { file, offset, bytes, durable: true } => {
+                self.write_durably(&file, offset, &bytes).await
+            }
+            other => {
+                if let FileOp::Rename { from: file, .. } | FileOp::Remove { file } = &other {
+                    self.forget(file).await;
+                }
+                let paths = self.paths.clone();
+                glommio::executor().spawn_blocking(move || run_blocking(&paths, &other)).await
+            }
+        }
+    }
+
+    async fn write_durably(
+        &self,
+        name: &FileName,
+        offset: u64,
+        bytes: &Bytes,
+    ) -> Result<(), FileFailure> {
+        let path = self.paths.of(name.dir).join(&name.name);
+        let failed = |error: io::Error| failure("writing", &path, &error);
+        let file = self.open_for_log(name, &path).await.map_err(failed)?;
+        let mut buffer = file.alloc_dma_buffer(bytes.len());
+        buffer.as_bytes_mut().copy_from_slice(bytes);
+        let written = file.write_at(buffer, offset).await;
+        let written = written.map_err(|error| failed(to_io(error)))?;
+        if written != bytes.len() {
+            return Err(failed(io::Error::from(io::ErrorKind::WriteZero)));
+        }
+        Ok(())
+    }
+
+    async fn open_for_log(&self, name: &FileName, path: &Path) -> io::Result<Rc<DmaFile>> {
+        if let Some(file) = self.open.borrow().get(name) {
+            return Ok(Rc::clone(file));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_DSYNC);
+        let file = Rc::new(options.dma_open(path).await.map_err(to_io)?);
+        lock::try_lock(&*file)?;
+        let oldest = {
+            let mut open = self.open.borrow_mut();
+            open.insert(name.clone(), Rc::clone(&file));
+            if OPEN_FILES_MAX < open.len() { open.pop_first() } else { None }
+        };
+        if let Some((_, file)) = oldest {
+            close(file).await;
+        }
+        Ok(file)
+    }
+
+    /// A file under this name is going.
+    async fn forget(&self, name: &FileName) {
+        let file = self.open.borrow_mut().remove(name);
+        if let Some(file) = file {
+            close(file).await;
+        }
+    }
+}
+
+async fn close(file: Rc<DmaFile>) {
+    if let Err(error) = file.close_rc().await {
+        tracing::warn!(%error, "a log segment was not closed cleanly");
+    }
+}
+
+/// Carries out one operation on the calling thread.
+pub(super) fn run_blocking(paths: &Paths, op: &FileOp) -> Result<(), FileFailure> {
+    let path = |file: &FileName| paths.of(file.dir).join(&file.name);
+    let on = |what, path: &Path, result: io::Result<()>| {
+        result.map_err(|error| failure(what, path, &error))
+    };
+    match op {
+        FileOp::Create { file } => {
+            let path = path(file);
+            let mut options = StdOpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            on("creating", &path, options.open(&path).map(drop))
+        }
+        FileOp::Write { file, offset, bytes, durable } => {
+            let path = path(file);
+            let written = open_to_write(&path).and_then(|file| {
+                file.write_all_at(bytes, *offset)?;
+                if *durable { file.sync_data() } else { Ok(()) }
+            });
+            on("writing", &path, written)
+        }
+        FileOp::Zero { file, offset, len } => {
+            let path = path(file);
+            let zeros = vec![0; usize::try_from(*len).expect("addresses are 64 bits")];
+            let written = open_to_write(&path).and_then(|file| file.write_all_at(&zeros, *offset));
+            on("zeroing", &path, written)
+        }
+        FileOp::Flush { file } => {
+            let path = path(file);
+            on("flushing", &path, open_to_write(&path).and_then(|file| file.sync_all()))
+        }
+        FileOp::Rename { from, to } => {
+            let path = path(from);
+            on("renaming", &path, fs::rename(&path, paths.of(from.dir).join(to)))
+        }
+        FileOp::Remove { file } => {
+            let path = path(file);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => on("removing", &path, other),
+            }
+        }
+        FileOp::SyncDir { dir } => {
+            let path = paths.of(*dir);
+            on("flushing", path, File::open(path).and_then(|dir| dir.sync_all()))
+        }
+    }
+}
+
+fn open_to_write(path: &Path) -> io::Result<File> {
+    StdOpenOptions::new().write(true).open(path)
+}
+
+fn to_io(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+/// A failure with what was being done, where.
+pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> FileFailure {
+    let no_space = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
+    FileFailure { no_space, text: format!("{what} {}: {error}", path.display()) }
+}

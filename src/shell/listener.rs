@@ -1,0 +1,79 @@
+//! The listening socket and the limits on connections.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::StartError;
+
+/// Limits on connections; 0 is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnLimits {
+    pub(super) per_address: usize,
+    pub(super) total: usize,
+}
+
+/// Connections that are open, by address.
+#[derive(Debug, Default)]
+pub(super) struct ConnCounts {
+    by_address: RefCell<BTreeMap<IpAddr, usize>>,
+}
+
+impl ConnCounts {
+    /// Counts a connection in, if the limits allow.
+    pub(super) fn admit(&self, address: IpAddr, limits: ConnLimits) -> bool {
+        let mut by_address = self.by_address.borrow_mut();
+        let total: usize = by_address.values().sum();
+        let count = by_address.entry(address).or_default();
+        let full = (limits.per_address != 0 && limits.per_address <= *count)
+            || (limits.total != 0 && limits.total <= total);
+        if !full {
+            *count += 1;
+        } else if *count == 0 {
+            by_address.remove(&address);
+        }
+        !full
+    }
+
+    /// Counts a connection out.
+    pub(super) fn release(&self, address: IpAddr) {
+        let mut by_address = self.by_address.borrow_mut();
+        if let Some(count) = by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// Binds and listens. SO_REUSEADDR lets a restarted server have its port back at once; without
+/// SO_REUSEPORT a second server on the same port fails here.
+pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<Socket, StartError> {
+    let socket = try_bind(address, backlog);
+    socket.map_err(|error| {
+        let how = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": another server has the port; stop it or set another clientPort"
+            }
+            io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+            io::ErrorKind::AddrNotAvailable => ": clientPortAddress is not of this machine",
+            _ => "",
+        };
+        StartError::Port(format!("cannot listen on {address} ({error}){how}"))
+    })
+}
+
+fn try_bind(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket)
+}

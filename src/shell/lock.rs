@@ -1,0 +1,164 @@
+//! The server's directories, and the lock that keeps a second server out of them.
+//!
+//! A killed process's log writes may land seconds after its death, and they hold the description
+//! of the segment they go to. So besides `lock`, every segment is locked through the descriptor
+//! that is used for its I/O, and a start waits for all of them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Settings, StartError};
+use crate::base::FileDir;
+use crate::txnlog;
+
+/// Name of our directory below `dataDir` and `dataLogDir`.
+const DIRECTORY_NAME: &str = "ringkeeper";
+const LOCK_NAME: &str = "lock";
+/// How long a start waits for another process to let go, with a message each second.
+const WAIT_SECONDS: u32 = 10;
+
+/// Paths of the two directories.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    data: PathBuf,
+    log: PathBuf,
+}
+
+/// The directories, locked as long as this lives.
+#[derive(Debug)]
+pub(super) struct Directories {
+    paths: Paths,
+    _locks: Vec<File>,
+}
+
+impl Paths {
+    /// Where files of `dir` are.
+    pub(super) fn of(&self, dir: FileDir) -> &Path {
+        match dir {
+            FileDir::Data => &self.data,
+            FileDir::Log => &self.log,
+        }
+    }
+}
+
+impl Directories {
+    pub(super) fn paths(&self) -> Paths {
+        self.paths.clone()
+    }
+}
+
+/// Makes the directories where they are missing and locks them.
+pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
+    let paths = Paths {
+        data: settings.data_dir.join(DIRECTORY_NAME),
+        log: settings.log_dir.join(DIRECTORY_NAME),
+    };
+    make(&paths.data)?;
+    make(&paths.log)?;
+    let mut locks = vec![lock_directory(&paths.data)?];
+    if paths.data != paths.log {
+        locks.push(lock_directory(&paths.log)?);
+    }
+    wait_for_segments(&paths.log)?;
+    Ok(Directories { paths, _locks: locks })
+}
+
+fn make(path: &Path) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| directory_error("cannot be made", path, &error))?;
+    // The entry in the parent must survive a power cut as well.
+    let parent = path.parent().unwrap_or(path);
+    let synced = File::open(parent).and_then(|parent| parent.sync_all());
+    synced.map_err(|error| directory_error("cannot be made durable", path, &error))
+}
+
+fn lock_directory(directory: &Path) -> Result<File, StartError> {
+    let path = directory.join(LOCK_NAME);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let mut file = opened.map_err(|error| directory_error("cannot be opened", &path, &error))?;
+    wait_for(&file, directory, &mut || holder(&path))?;
+    let pid = std::process::id().to_string();
+    let written = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
+    written.map_err(|error| directory_error("cannot be written", &path, &error))?;
+    Ok(file)
+}
+
+/// Segments are locked only while something can still write to them.
+fn wait_for_segments(directory: &Path) -> Result<(), StartError> {
+    let unreadable = |error| directory_error("cannot be read", directory, &error);
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        if name.to_str().and_then(txnlog::segment_sequence).is_none() {
+            continue;
+        }
+        let path = entry.path();
+        let file = File::open(&path)
+            .map_err(|error| directory_error("cannot be opened", &path, &error))?;
+        let mut dying = || "a write of a process that was killed".to_owned();
+        wait_for(&file, &path, &mut dying)?;
+    }
+    Ok(())
+}
+
+fn wait_for(
+    file: &File,
+    what: &Path,
+    holder: &mut dyn FnMut() -> String,
+) -> Result<(), StartError> {
+    for waited in 0..=WAIT_SECONDS {
+        match try_lock(file) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tracing::warn!(waited, "{} is held by {}, waiting", what.display(), holder());
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            Err(error) => return Err(directory_error("cannot be locked", what, &error)),
+        }
+    }
+    let who = holder();
+    Err(StartError::Directory(format!(
+        "{} is held by {who}: stop it, or give this server another dataDir",
+        what.display()
+    )))
+}
+
+/// Takes the lock on exactly this descriptor's file description.
+pub(super) fn try_lock(file: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open as long as `file` is borrowed.
+    match unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Who wrote its process id into the lock file.
+fn holder(path: &Path) -> String {
+    let mut pid = String::new();
+    let read = File::open(path).and_then(|mut file| file.read_to_string(&mut pid));
+    let pid = pid.trim();
+    if read.is_err() || pid.is_empty() {
+        return "another process".to_owned();
+    }
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("process {pid} {}", command.trim())
+}
+
+fn directory_error(what: &str, path: &Path, error: &io::Error) -> StartError {
+    let how = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; give the user of this process access to it",
+        io::ErrorKind::StorageFull => "; make room on its file system",
+        _ => "",
+    };
+    StartError::Directory(format!("{} {what}: {error}{how}", path.display()))
+}

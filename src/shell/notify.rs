@@ -1,0 +1,34 @@
+//! [`Notify`]: lets one task of an executor wait for another.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+
+/// A flag that one task waits for. Setting it before the wait is not lost.
+#[derive(Debug, Default)]
+pub(super) struct Notify {
+    set: Cell<bool>,
+    waiter: RefCell<Option<Waker>>,
+}
+
+impl Notify {
+    /// Sets the flag and wakes whoever waits.
+    pub(super) fn notify(&self) {
+        self.set.set(true);
+        if let Some(waiter) = self.waiter.borrow_mut().take() {
+            waiter.wake();
+        }
+    }
+
+    /// Waits for the flag and clears it.
+    pub(super) async fn notified(&self) {
+        poll_fn(|context| {
+            if self.set.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.waiter.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}

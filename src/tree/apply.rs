@@ -1,0 +1,292 @@
+//! Applying txns: total, the same for live commits and for replay (`quorum-and-disk.md` 7.4).
+
+use std::sync::Arc;
+
+use super::rules;
+use super::store::{SlotId, Tree};
+use super::value::Value;
+use crate::base::Str;
+use crate::model::{
+    Acl, CreateTxn, CreateTxnKind, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader,
+    Zxid, path,
+};
+
+/// What a txn did.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// In the order in which events fire.
+    pub steps: Vec<Step>,
+    /// What the client is told.
+    pub outcome: Outcome,
+}
+
+/// The result of one op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to tell but success.
+    Done,
+    /// A znode was created.
+    Created {
+        /// Its final path.
+        path: Str,
+        /// As of this op.
+        stat: Stat,
+    },
+    /// Data or ACL was set.
+    Set(Stat),
+    /// Refused, at prep or by the replay rules.
+    Failed(ErrorCode),
+    /// One outcome per op; if one failed, all are `Failed`, those before it with `OK`.
+    Multi(Vec<Self>),
+}
+
+/// One change, with all that watches and replicas need. ACLs are those that filter the events.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A znode was created.
+    Created {
+        /// Where.
+        path: Str,
+        /// What it is.
+        value: Arc<Value>,
+        /// Its ACL.
+        acl: Arc<[Acl]>,
+        /// The parent's ACL.
+        parent_acl: Arc<[Acl]>,
+        /// The parent's stat.
+        parent_stat: StatPersisted,
+    },
+    /// Data was set.
+    Changed {
+        /// Whose.
+        path: Str,
+        /// What it is now.
+        value: Arc<Value>,
+        /// Its ACL.
+        acl: Arc<[Acl]>,
+    },
+    /// The ACL was set; fires nothing.
+    AclChanged {
+        /// Whose.
+        path: Str,
+        /// What it is now.
+        value: Arc<Value>,
+    },
+    /// A znode was deleted.
+    Deleted {
+        /// Where.
+        path: Str,
+        /// The ACL it had.
+        acl: Arc<[Acl]>,
+        /// The parent's ACL.
+        parent_acl: Arc<[Acl]>,
+        /// The parent's stat.
+        parent_stat: StatPersisted,
+    },
+    /// A session began.
+    SessionCreated {
+        /// Which.
+        session: SessionId,
+        /// Its timeout, ms.
+        timeout_ms: i32,
+    },
+    /// A session ended; its ephemerals were deleted in the steps before.
+    SessionClosed {
+        /// Which.
+        session: SessionId,
+    },
+}
+
+impl Tree {
+    /// Applies a txn. Never fails: what cannot be done is an outcome.
+    pub fn apply(&mut self, header: &TxnHeader, body: &TxnBody) -> Applied {
+        let mut steps = Vec::new();
+        let outcome = match body {
+            TxnBody::Multi(bodies) => self.apply_multi(header, bodies, &mut steps),
+            single => self.apply_one(header, single, &mut steps),
+        };
+        self.last_zxid = self.last_zxid.max(header.zxid);
+        Applied { steps, outcome }
+    }
+
+    fn apply_multi(
+        &mut self,
+        header: &TxnHeader,
+        bodies: &[TxnBody],
+        steps: &mut Vec<Step>,
+    ) -> Outcome {
+        let failing = bodies.iter().position(|body| matches!(body, TxnBody::Error(_)));
+        let Some(failing) = failing else {
+            return Outcome::Multi(
+                bodies.iter().map(|body| self.apply_one(header, body, steps)).collect(),
+            );
+        };
+        let code = |(at, body): (usize, &TxnBody)| match body {
+            TxnBody::Error(code) => Outcome::Failed(*code),
+            _ if at < failing => Outcome::Failed(ErrorCode::OK),
+            _ => Outcome::Failed(ErrorCode::RUNTIME_INCONSISTENCY),
+        };
+        Outcome::Multi(bodies.iter().enumerate().map(code).collect())
+    }
+
+    fn apply_one(&mut self, header: &TxnHeader, body: &TxnBody, steps: &mut Vec<Step>) -> Outcome {
+        match body {
+            TxnBody::CreateSession { timeout_ms } => {
+                let (session, timeout_ms) = (header.session, *timeout_ms);
+                steps.push(Step::SessionCreated { session, timeout_ms });
+                Outcome::Done
+            }
+            TxnBody::CloseSession { paths } => {
+                self.close_session(header, paths.as_deref().unwrap_or_default(), steps);
+                Outcome::Done
+            }
+            TxnBody::Error(code) => Outcome::Failed(*code),
+            TxnBody::Create(create) => self.create(header, create, steps),
+            TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => {
+                self.delete(header.zxid, path, steps)
+            }
+            TxnBody::SetData { path, data, version }
+            | TxnBody::Reconfig { path, data, version } => {
+                let data = data.as_ref().map(|data| Arc::from(data.as_ref()));
+                self.set_data(header, path, data, *version, steps)
+            }
+            TxnBody::SetAcl { path, acl, version } => self.set_acl(path, acl, *version, steps),
+            // A multi in a multi does not decode.
+            TxnBody::Check { .. } | TxnBody::Multi(_) => Outcome::Done,
+        }
+    }
+
+    fn create(&mut self, header: &TxnHeader, create: &CreateTxn, steps: &mut Vec<Step>) -> Outcome {
+        let Some((parent, parent_path)) = self.parent_of(&create.path) else {
+            return Outcome::Failed(ErrorCode::NO_NODE);
+        };
+        if let Some(id) = self.find(&create.path) {
+            return self.create_again(id, parent, parent_path, header, create);
+        }
+        let acl = self.intern(&create.acl);
+        let data = create.data.as_ref().map(|data| Arc::from(data.as_ref()));
+        let id = self.add(&create.path, data, &acl, rules::created(header, create));
+        let (parent_acl, parent_stat) =
+            self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
+        let value = Arc::clone(self.value(id).expect("it was added"));
+        let path = create.path.clone();
+        let stat = self.get(&path).expect("it was added").stat();
+        steps.push(Step::Created { path: path.clone(), value, acl, parent_acl, parent_stat });
+        Outcome::Created { path, stat }
+    }
+
+    /// Replay over a snapshot that already shows the znode.
+    fn create_again(
+        &mut self,
+        id: SlotId,
+        parent: SlotId,
+        parent_path: &str,
+        header: &TxnHeader,
+        create: &CreateTxn,
+    ) -> Outcome {
+        if let Some(value) = self.value(id).cloned() {
+            let acl = self.intern(&create.acl);
+            self.replace(id, &create.path, value.stat, acl, value.data.clone());
+        }
+        if matches!(create.kind, CreateTxnKind::Create { .. }) {
+            self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
+        }
+        Outcome::Failed(ErrorCode::NODE_EXISTS)
+    }
+
+    fn delete(&mut self, zxid: Zxid, path: &Str, steps: &mut Vec<Step>) -> Outcome {
+        let Some((parent, parent_path)) = self.parent_of(path) else {
+            return Outcome::Failed(ErrorCode::NO_NODE);
+        };
+        let found = self.find(path).filter(|id| self.child_count(*id) == 0 && **path != *"/");
+        let acl = found.and_then(|id| self.value(id)).map(|value| Arc::clone(&value.acl));
+        if let Some(id) = found {
+            self.remove(id, path);
+        }
+        let (parent_acl, parent_stat) = self.touch_parent(parent, parent_path, zxid, None);
+        let Some(acl) = acl else { return Outcome::Failed(ErrorCode::NO_NODE) };
+        steps.push(Step::Deleted { path: path.clone(), acl, parent_acl, parent_stat });
+        Outcome::Done
+    }
+
+    fn set_data(
+        &mut self,
+        header: &TxnHeader,
+        path: &Str,
+        data: Option<Arc<[u8]>>,
+        version: i32,
+        steps: &mut Vec<Step>,
+    ) -> Outcome {
+        let Some((id, old)) = self.find_value(path) else {
+            return Outcome::Failed(ErrorCode::NO_NODE);
+        };
+        let stat = rules::data_set(&old.stat, header, version);
+        let acl = Arc::clone(&old.acl);
+        drop(old);
+        let value = self.replace(id, path, stat, Arc::clone(&acl), data);
+        steps.push(Step::Changed { path: path.clone(), value, acl });
+        self.set_outcome(path)
+    }
+
+    fn set_acl(&mut self, path: &Str, acl: &[Acl], version: i32, steps: &mut Vec<Step>) -> Outcome {
+        let Some((id, old)) = self.find_value(path) else {
+            return Outcome::Failed(ErrorCode::NO_NODE);
+        };
+        let acl = self.intern(acl);
+        let stat = rules::acl_set(&old.stat, version);
+        let data = old.data.clone();
+        drop(old);
+        let value = self.replace(id, path, stat, acl, data);
+        steps.push(Step::AclChanged { path: path.clone(), value });
+        self.set_outcome(path)
+    }
+
+    fn set_outcome(&self, path: &str) -> Outcome {
+        self.get(path)
+            .map_or(Outcome::Failed(ErrorCode::NO_NODE), |znode| Outcome::Set(znode.stat()))
+    }
+
+    /// The listed ephemerals, then any others the session has.
+    fn close_session(&mut self, header: &TxnHeader, listed: &[Str], steps: &mut Vec<Step>) {
+        for path in listed {
+            self.delete(header.zxid, path, steps);
+        }
+        let others: Vec<Str> = self.ephemerals_of(header.session).collect();
+        for path in others {
+            self.delete(header.zxid, &path, steps);
+        }
+        steps.push(Step::SessionClosed { session: header.session });
+    }
+
+    /// Takes note of a child's creation or deletion in its parent.
+    fn touch_parent(
+        &mut self,
+        parent: SlotId,
+        path: &str,
+        zxid: Zxid,
+        created: Option<i32>,
+    ) -> (Arc<[Acl]>, StatPersisted) {
+        let value = Arc::clone(self.value(parent).expect("parents are checked before"));
+        let stat = match created {
+            Some(cversion) => rules::parent_after_create(&value.stat, cversion, zxid),
+            None => rules::parent_after_delete(&value.stat, zxid),
+        };
+        let acl = Arc::clone(&value.acl);
+        let Some(stat) = stat else { return (acl, value.stat) };
+        let data = value.data.clone();
+        drop(value);
+        self.replace(parent, path, stat, Arc::clone(&acl), data);
+        (acl, stat)
+    }
+
+    fn parent_of<'p>(&self, path: &'p str) -> Option<(SlotId, &'p str)> {
+        let parent_path = path::parent(path)?;
+        let parent = self.find(parent_path)?;
+        self.value(parent).map(|_| (parent, parent_path))
+    }
+
+    fn find_value(&self, path: &str) -> Option<(SlotId, Arc<Value>)> {
+        let id = self.find(path)?;
+        self.value(id).map(|value| (id, Arc::clone(value)))
+    }
+}

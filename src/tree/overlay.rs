@@ -1,0 +1,276 @@
+//! [`Overlay`]: the tree as it will be once everything in flight is applied. Requests are judged
+//! against it, so that those behind a change see it before it is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::store::Tree;
+use super::{rules, value};
+use crate::base::Str;
+use crate::model::{
+    Acl, CreateTxn, EphemeralOwner, SessionId, StatPersisted, TxnBody, TxnHeader, Zxid, path,
+};
+
+/// Changes that are staged and not applied, by path.
+#[derive(Debug)]
+pub struct Overlay {
+    pending: HashMap<Str, Pending, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>,
+    /// What was staged, in order; retired from the front.
+    staged: VecDeque<Staged>,
+    /// Ephemerals created in `staged`, with how often.
+    ephemerals: BTreeMap<(SessionId, Str), u32>,
+    digest: u64,
+    /// What to put back if the multi being staged fails, latest last.
+    undo: Option<Vec<(Str, Option<Pending>)>>,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    /// `None`: it will be gone.
+    znode: Option<Foreseen>,
+    last_zxid: Zxid,
+}
+
+#[derive(Clone, Debug)]
+struct Foreseen {
+    stat: StatPersisted,
+    child_count: usize,
+    acl: Arc<[Acl]>,
+    data: Option<Arc<[u8]>>,
+    digest: u32,
+}
+
+#[derive(Debug)]
+struct Staged {
+    zxid: Zxid,
+    path: Str,
+    ephemeral_of: Option<SessionId>,
+}
+
+/// A znode as it will be.
+#[derive(Clone, Debug)]
+pub struct PendingZnode {
+    /// Stored stat.
+    pub stat: StatPersisted,
+    /// Number of children.
+    pub child_count: usize,
+    /// ACL.
+    pub acl: Arc<[Acl]>,
+    /// Length of the data in bytes.
+    pub data_len: usize,
+}
+
+/// A point to return to if a multi fails.
+#[derive(Debug)]
+pub struct Savepoint {
+    staged: usize,
+    digest: u64,
+}
+
+impl Overlay {
+    /// Nothing in flight over `tree`.
+    #[must_use]
+    pub fn new(tree: &Tree) -> Self {
+        Self {
+            pending: HashMap::default(),
+            staged: VecDeque::new(),
+            ephemerals: BTreeMap::new(),
+            digest: tree.digest(),
+            undo: None,
+        }
+    }
+
+    /// The znode at `path` as it will be.
+    #[must_use]
+    pub fn look(&self, tree: &Tree, path: &str) -> Option<PendingZnode> {
+        let znode = self.foresee(tree, path)?;
+        Some(PendingZnode {
+            stat: znode.stat,
+            child_count: znode.child_count,
+            acl: znode.acl,
+            data_len: znode.data.map_or(0, |data| data.len()),
+        })
+    }
+
+    /// Paths of the ephemerals that the session will have, sorted.
+    #[must_use]
+    pub fn ephemerals_of(&self, tree: &Tree, session: SessionId) -> Vec<Str> {
+        let from = (session, Str::default());
+        let pending = self.ephemerals.range(from..).map(|((owner, path), _)| (*owner, path));
+        let mut paths: Vec<Str> = pending
+            .take_while(|(owner, _)| *owner == session)
+            .map(|(_, path)| path.clone())
+            .chain(tree.ephemerals_of(session))
+            .filter(|path| {
+                let znode = self.foresee(tree, path);
+                znode.is_some_and(|znode| znode.stat.ephemeral_owner == session.0)
+            })
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    /// Foresees one txn, or one op of a multi.
+    pub fn stage(&mut self, tree: &Tree, header: &TxnHeader, body: &TxnBody) {
+        match body {
+            TxnBody::Create(create) => self.stage_create(tree, header, create),
+            TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => {
+                self.stage_delete(tree, header.zxid, path);
+            }
+            TxnBody::SetData { path, data, version }
+            | TxnBody::Reconfig { path, data, version } => {
+                let Some(mut znode) = self.foresee(tree, path) else { return };
+                znode.stat = rules::data_set(&znode.stat, header, *version);
+                znode.data = data.as_ref().map(|data| Arc::from(data.as_ref()));
+                self.put(tree, header.zxid, path, Some(znode));
+            }
+            TxnBody::SetAcl { path, acl, version } => {
+                let Some(mut znode) = self.foresee(tree, path) else { return };
+                znode.stat = rules::acl_set(&znode.stat, *version);
+                znode.acl = Arc::from(acl.as_slice());
+                self.put(tree, header.zxid, path, Some(znode));
+            }
+            TxnBody::CloseSession { paths } => {
+                for path in paths.as_deref().unwrap_or_default() {
+                    self.stage_delete(tree, header.zxid, path);
+                }
+            }
+            TxnBody::Multi(bodies) => {
+                if bodies.iter().all(|body| !matches!(body, TxnBody::Error(_))) {
+                    for body in bodies.iter().filter(|body| !matches!(body, TxnBody::Multi(_))) {
+                        self.stage(tree, header, body);
+                    }
+                }
+            }
+            TxnBody::CreateSession { .. } | TxnBody::Error(_) | TxnBody::Check { .. } => {}
+        }
+    }
+
+    /// Marks the point before a multi's first op. One at a time.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.undo = Some(Vec::new());
+        Savepoint { staged: self.staged.len(), digest: self.digest }
+    }
+
+    /// Takes back everything staged since the savepoint.
+    #[expect(clippy::needless_pass_by_value, reason = "a savepoint is used once")]
+    pub fn rollback(&mut self, to: Savepoint) {
+        for (path, before) in self.undo.take().unwrap_or_default().into_iter().rev() {
+            match before {
+                Some(before) => self.pending.insert(path, before),
+                None => self.pending.remove(&path),
+            };
+        }
+        while to.staged < self.staged.len() {
+            if let Some(staged) = self.staged.pop_back() {
+                self.forget_ephemeral(&staged);
+            }
+        }
+        self.digest = to.digest;
+    }
+
+    /// Keeps everything staged since the savepoint.
+    #[expect(clippy::needless_pass_by_value, reason = "a savepoint is used once")]
+    pub fn release(&mut self, from: Savepoint) {
+        debug_assert!(from.staged <= self.staged.len(), "nothing retires during a multi");
+        self.undo = None;
+    }
+
+    /// The tree's digest once everything staged is applied.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Forgets what `tree` shows by itself since `applied`.
+    pub fn retire(&mut self, applied: Zxid) {
+        while self.staged.front().is_some_and(|staged| staged.zxid <= applied) {
+            let Some(staged) = self.staged.pop_front() else { return };
+            self.forget_ephemeral(&staged);
+            let pending = self.pending.get(&staged.path);
+            if pending.is_some_and(|pending| pending.last_zxid <= applied) {
+                self.pending.remove(&staged.path);
+            }
+        }
+    }
+
+    fn stage_create(&mut self, tree: &Tree, header: &TxnHeader, create: &CreateTxn) {
+        let stat = rules::created(header, create);
+        let data: Option<Arc<[u8]>> = create.data.as_ref().map(|data| Arc::from(data.as_ref()));
+        let acl = Arc::from(create.acl.as_slice());
+        let znode = Foreseen { stat, child_count: 0, acl, data, digest: 0 };
+        self.put(tree, header.zxid, &create.path, Some(znode));
+        let Some(parent_path) = path::parent(&create.path) else { return };
+        let Some(mut parent) = self.foresee(tree, parent_path) else { return };
+        parent.child_count += 1;
+        let stat = rules::parent_after_create(&parent.stat, create.parent_cversion, header.zxid);
+        parent.stat = stat.unwrap_or(parent.stat);
+        self.put(tree, header.zxid, &create.path.slice_ref(parent_path), Some(parent));
+    }
+
+    fn stage_delete(&mut self, tree: &Tree, zxid: Zxid, path: &Str) {
+        if self.foresee(tree, path).is_none() {
+            return;
+        }
+        self.put(tree, zxid, path, None);
+        let Some(parent_path) = path::parent(path) else { return };
+        let Some(mut parent) = self.foresee(tree, parent_path) else { return };
+        parent.child_count = parent.child_count.saturating_sub(1);
+        parent.stat = rules::parent_after_delete(&parent.stat, zxid).unwrap_or(parent.stat);
+        self.put(tree, zxid, &path.slice_ref(parent_path), Some(parent));
+    }
+
+    fn foresee(&self, tree: &Tree, path: &str) -> Option<Foreseen> {
+        if let Some(pending) = self.pending.get(path) {
+            return pending.znode.clone();
+        }
+        let znode = tree.get(path)?;
+        let value = znode.value();
+        Some(Foreseen {
+            stat: value.stat,
+            child_count: znode.child_count(),
+            acl: Arc::clone(&value.acl),
+            data: value.data.clone(),
+            digest: value.digest,
+        })
+    }
+
+    fn put(&mut self, tree: &Tree, zxid: Zxid, path: &Str, znode: Option<Foreseen>) {
+        let before = self.foresee(tree, path).map_or(0, |znode| znode.digest);
+        let mut znode = znode;
+        let mut ephemeral_of = None;
+        if let Some(znode) = &mut znode {
+            if tree.options.digests {
+                znode.digest = value::digest(path, znode.data.as_deref(), &znode.stat);
+            }
+            let extended = tree.options.extended_types;
+            if let EphemeralOwner::Session(session) =
+                EphemeralOwner::of(znode.stat.ephemeral_owner, extended)
+            {
+                ephemeral_of = Some(session);
+                *self.ephemerals.entry((session, path.clone())).or_default() += 1;
+            }
+        }
+        let after = znode.as_ref().map_or(0, |znode| znode.digest);
+        self.digest = self.digest.wrapping_sub(u64::from(before)).wrapping_add(u64::from(after));
+        let old = self.pending.insert(path.clone(), Pending { znode, last_zxid: zxid });
+        self.staged.push_back(Staged { zxid, path: path.clone(), ephemeral_of });
+        if let Some(undo) = &mut self.undo {
+            undo.push((path.clone(), old));
+        }
+    }
+
+    fn forget_ephemeral(&mut self, staged: &Staged) {
+        let Some(session) = staged.ephemeral_of else { return };
+        let key = (session, staged.path.clone());
+        if let Some(count) = self.ephemerals.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.ephemerals.remove(&key);
+            }
+        }
+    }
+}

@@ -1,0 +1,555 @@
+//! [`Tree`]: slots, lookup, and the few primitives by which everything changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::cut::Cut;
+use super::index::Index;
+use super::value::{self, Value};
+use crate::base::Str;
+use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
+
+/// Settings that change what the tree stores or shows.
+#[derive(Clone, Copy, Debug)]
+pub struct TreeOptions {
+    /// TTL owners are recognised.
+    pub extended_types: bool,
+    /// Keep the tree's digest.
+    pub digests: bool,
+}
+
+/// The data tree. Between two calls it shows the state right behind `last_zxid`.
+#[derive(Debug)]
+pub struct Tree {
+    pub(super) options: TreeOptions,
+    pages: Vec<Vec<Slot>>,
+    free: Vec<SlotId>,
+    index: Index,
+    ephemerals: BTreeMap<SessionId, BTreeSet<Str>>,
+    acls: BTreeSet<Arc<[Acl]>>,
+    pub(super) cut: Option<Cut>,
+
+    pub(super) last_zxid: Zxid,
+    digest: u64,
+    znode_count: usize,
+    ephemerals_count: usize,
+    data_bytes: u64,
+}
+
+/// Place of a znode in the arena.
+pub(super) type SlotId = u32;
+
+/// No slot.
+pub(super) const NONE: SlotId = u32::MAX;
+
+/// The root's slot.
+pub(super) const ROOT: SlotId = 0;
+
+/// Slots per page: growing moves none of them.
+const PAGE_SLOTS: usize = 1024;
+
+/// One znode's place among the others.
+#[derive(Debug)]
+struct Slot {
+    parent: SlotId,
+    next: SlotId,
+    prev: SlotId,
+    first_child: SlotId,
+    child_count: u32,
+    name: Box<str>,
+    /// `None` while free, and for a parent that a restore has not met yet.
+    value: Option<Arc<Value>>,
+}
+
+/// A snapshot that does not make a tree.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The same path twice.
+    #[error("znode {0} stands twice in the snapshot")]
+    Twice(String),
+    /// Not an absolute path.
+    #[error("{0:?} is not a path")]
+    BadPath(String),
+    /// A child without its parent.
+    #[error("znode {0} has children in the snapshot but is not there itself")]
+    MissingParent(String),
+}
+
+/// A znode as readers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct ZnodeRef<'a> {
+    tree: &'a Tree,
+    id: SlotId,
+    value: &'a Arc<Value>,
+}
+
+impl Tree {
+    /// A tree with the built-in znodes (`client-protocol.md` 5.11).
+    #[must_use]
+    pub fn new(options: TreeOptions) -> Self {
+        let mut tree = Self::empty(options);
+        let open: Arc<[Acl]> = Arc::new([Acl::open()]);
+        let read: Arc<[Acl]> = Arc::new([Acl::world(Perms::READ)]);
+        let zero = StatPersisted::default();
+        for path in ["/", "/zookeeper", "/zookeeper/quota"] {
+            tree.add(path, Some(Arc::new([])), &open, zero);
+        }
+        let config = StatPersisted { aversion: -1, ..zero };
+        tree.add("/zookeeper/config", Some(Arc::new([])), &read, config);
+        tree
+    }
+
+    /// A tree without even a root, for a restore.
+    fn empty(options: TreeOptions) -> Self {
+        Self {
+            options,
+            pages: Vec::new(),
+            free: Vec::new(),
+            index: Index::new(),
+            ephemerals: BTreeMap::new(),
+            acls: BTreeSet::new(),
+            cut: None,
+            last_zxid: Zxid::ZERO,
+            digest: 0,
+            znode_count: 0,
+            ephemerals_count: 0,
+            data_bytes: 0,
+        }
+    }
+
+    /// A tree to be filled with [`Tree::restore_znode`].
+    #[must_use]
+    pub fn for_restore(options: TreeOptions) -> Self {
+        let mut tree = Self::empty(options);
+        let root = tree.take_slot(NONE, "");
+        assert_eq!(root, ROOT, "the first slot is the root's");
+        tree
+    }
+
+    /// The znode at `path`; the empty path is an alias of the root's.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<ZnodeRef<'_>> {
+        let id = self.find(path)?;
+        Some(ZnodeRef { tree: self, id, value: self.slot(id).value.as_ref()? })
+    }
+
+    /// Zxid of the last applied txn.
+    #[must_use]
+    pub const fn last_zxid(&self) -> Zxid {
+        self.last_zxid
+    }
+
+    /// Digest of the whole tree (`quorum-and-disk.md` part 10); 0 when digests are off.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Number of znodes, built-in ones included.
+    #[must_use]
+    pub const fn znode_count(&self) -> usize {
+        self.znode_count
+    }
+
+    /// Number of ephemerals.
+    #[must_use]
+    pub const fn ephemerals_count(&self) -> usize {
+        self.ephemerals_count
+    }
+
+    /// Bytes of all paths' last components and all data.
+    #[must_use]
+    pub const fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// Paths of a session's ephemerals, sorted.
+    pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = Str> + '_ {
+        self.ephemerals.get(&session).into_iter().flatten().cloned()
+    }
+
+    /// Sessions that own ephemerals, sorted.
+    pub fn ephemeral_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.ephemerals.keys().copied()
+    }
+
+    /// Number of descendants of `path`, itself not counted.
+    #[must_use]
+    pub fn descendant_count(&self, path: &str) -> Option<i32> {
+        let top = self.find(path)?;
+        let mut count = 0_i32;
+        let mut at = self.slot(top).first_child;
+        while at != NONE {
+            count = count.saturating_add(1);
+            let mut next = self.slot(at).first_child;
+            while next == NONE && at != top {
+                next = self.slot(at).next;
+                if next == NONE {
+                    at = self.slot(at).parent;
+                }
+            }
+            if at == top {
+                break;
+            }
+            at = next;
+        }
+        Some(count)
+    }
+
+    /// Adds a znode of a snapshot, in any order.
+    pub fn restore_znode(
+        &mut self,
+        path: &str,
+        data: Option<&Bytes>,
+        acl: &[Acl],
+        stat: StatPersisted,
+    ) -> Result<(), RestoreError> {
+        let id = self.find_or_make(path)?;
+        if self.slot(id).value.is_some() {
+            return Err(RestoreError::Twice(path.to_owned()));
+        }
+        let acl = self.intern(acl);
+        let data = data.map(|data| Arc::from(data.as_ref()));
+        self.fill(id, path, data, acl, stat);
+        Ok(())
+    }
+
+    /// Ends a restore: every parent must have come.
+    pub fn finish_restore(&mut self, last_zxid: Zxid) -> Result<(), RestoreError> {
+        for id in 0..self.slot_count() {
+            if self.slot(id).value.is_none() && !self.free.contains(&id) {
+                return Err(RestoreError::MissingParent(self.path_of(id)));
+            }
+        }
+        self.last_zxid = last_zxid;
+        Ok(())
+    }
+
+    /// Bound of all slot ids in use.
+    pub(super) fn slot_count(&self) -> SlotId {
+        let full = self.pages.len().saturating_sub(1) * PAGE_SLOTS;
+        let last = self.pages.last().map_or(0, Vec::len);
+        u32::try_from(full + last).expect("slot ids are 32 bits")
+    }
+
+    pub(super) fn value(&self, id: SlotId) -> Option<&Arc<Value>> {
+        self.slot(id).value.as_ref()
+    }
+
+    pub(super) fn child_count(&self, id: SlotId) -> u32 {
+        self.slot(id).child_count
+    }
+
+    /// The full path of a slot.
+    pub(super) fn path_of(&self, id: SlotId) -> String {
+        if id == ROOT {
+            return "/".to_owned();
+        }
+        let mut names = Vec::new();
+        let mut at = id;
+        while at != ROOT && at != NONE {
+            names.push(&*self.slot(at).name);
+            at = self.slot(at).parent;
+        }
+        let mut path = String::new();
+        for name in names.into_iter().rev() {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+
+    pub(super) fn find(&self, path: &str) -> Option<SlotId> {
+        if self.pages.is_empty() {
+            return None;
+        }
+        if path.is_empty() || path == "/" {
+            return Some(ROOT);
+        }
+        let mut at = ROOT;
+        for name in path.strip_prefix('/')?.split('/') {
+            at = self.child(at, name)?;
+        }
+        Some(at)
+    }
+
+    fn child(&self, parent: SlotId, name: &str) -> Option<SlotId> {
+        let is_it = |id: &SlotId| {
+            let slot = self.slot(*id);
+            slot.parent == parent && *slot.name == *name
+        };
+        self.index.find(hash(parent, name), is_it)
+    }
+
+    /// The shared form of an ACL.
+    pub(super) fn intern(&mut self, acl: &[Acl]) -> Arc<[Acl]> {
+        if let Some(shared) = self.acls.get(acl) {
+            return Arc::clone(shared);
+        }
+        let shared: Arc<[Acl]> = Arc::from(acl);
+        self.acls.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// Adds a znode whose parent exists and which does not.
+    pub(super) fn add(
+        &mut self,
+        path: &str,
+        data: Option<Arc<[u8]>>,
+        acl: &Arc<[Acl]>,
+        stat: StatPersisted,
+    ) -> SlotId {
+        let parent = path::parent(path).and_then(|parent| self.find(parent));
+        let id = match parent {
+            Some(parent) if path != "/" => self.make_child(parent, path::name(path)),
+            _ => self.take_slot(NONE, ""),
+        };
+        let acl = self.intern(acl);
+        self.fill(id, path, data, acl, stat);
+        id
+    }
+
+    /// Replaces what a znode is. `path` is its path.
+    pub(super) fn replace(
+        &mut self,
+        id: SlotId,
+        path: &str,
+        stat: StatPersisted,
+        acl: Arc<[Acl]>,
+        data: Option<Arc<[u8]>>,
+    ) -> Arc<Value> {
+        self.save_for_cut(id);
+        let digest = self.digest_of(path, data.as_deref(), &stat);
+        let new = Arc::new(Value { stat, digest, acl, data });
+        let old = self.slot_mut(id).value.replace(Arc::clone(&new));
+        if let Some(old) = old {
+            self.digest = self.digest.wrapping_sub(u64::from(old.digest));
+            self.data_bytes -= old.data.as_ref().map_or(0, |data| data.len() as u64);
+            self.release(old);
+        }
+        self.digest = self.digest.wrapping_add(u64::from(new.digest));
+        self.data_bytes += new.data.as_ref().map_or(0, |data| data.len() as u64);
+        new
+    }
+
+    /// Removes a znode without children.
+    pub(super) fn remove(&mut self, id: SlotId, path: &str) {
+        assert_eq!(self.slot(id).child_count, 0, "only childless znodes are removed: {path}");
+        self.save_for_cut(id);
+        let slot = self.slot(id);
+        let (parent, next, prev) = (slot.parent, slot.next, slot.prev);
+        let hashed = hash(parent, &slot.name);
+        self.index.remove(hashed, |other| *other == id);
+        if prev == NONE {
+            self.slot_mut(parent).first_child = next;
+        } else {
+            self.slot_mut(prev).next = next;
+        }
+        if next != NONE {
+            self.slot_mut(next).prev = prev;
+        }
+        self.slot_mut(parent).child_count -= 1;
+        let slot = self.slot_mut(id);
+        let name = std::mem::take(&mut slot.name);
+        let value = slot.value.take();
+        self.znode_count -= 1;
+        self.data_bytes -= name.len() as u64;
+        if let Some(value) = value {
+            self.digest = self.digest.wrapping_sub(u64::from(value.digest));
+            self.data_bytes -= value.data.as_ref().map_or(0, |data| data.len() as u64);
+            self.forget_ephemeral(path, &value.stat);
+            self.release(value);
+        }
+        self.free.push(id);
+    }
+
+    fn slot(&self, id: SlotId) -> &Slot {
+        let at = id as usize;
+        let slot = self.pages.get(at / PAGE_SLOTS).and_then(|page| page.get(at % PAGE_SLOTS));
+        slot.expect("slot ids come from this tree")
+    }
+
+    fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
+        let at = id as usize;
+        let page = self.pages.get_mut(at / PAGE_SLOTS);
+        page.and_then(|page| page.get_mut(at % PAGE_SLOTS)).expect("slot ids come from this tree")
+    }
+
+    fn take_slot(&mut self, parent: SlotId, name: &str) -> SlotId {
+        let slot = Slot {
+            parent,
+            next: NONE,
+            prev: NONE,
+            first_child: NONE,
+            child_count: 0,
+            name: Box::from(name),
+            value: None,
+        };
+        if let Some(id) = self.free.pop() {
+            self.save_for_cut(id);
+            *self.slot_mut(id) = slot;
+            return id;
+        }
+        let id = self.slot_count();
+        assert!(id < NONE, "slot ids are 32 bits");
+        match self.pages.last_mut() {
+            Some(page) if page.len() < PAGE_SLOTS => page.push(slot),
+            _ => {
+                let mut page = Vec::with_capacity(PAGE_SLOTS);
+                page.push(slot);
+                self.pages.push(page);
+            }
+        }
+        id
+    }
+
+    fn make_child(&mut self, parent: SlotId, name: &str) -> SlotId {
+        let id = self.take_slot(parent, name);
+        let first = self.slot(parent).first_child;
+        if first != NONE {
+            self.slot_mut(first).prev = id;
+        }
+        self.slot_mut(id).next = first;
+        let slot = self.slot_mut(parent);
+        slot.first_child = id;
+        slot.child_count += 1;
+        let Self { index, pages, .. } = self;
+        index.insert(hash(parent, name), id, |id| {
+            let at = *id as usize;
+            let slot = pages.get(at / PAGE_SLOTS).and_then(|page| page.get(at % PAGE_SLOTS));
+            let slot = slot.expect("indexed slots exist");
+            hash(slot.parent, &slot.name)
+        });
+        id
+    }
+
+    fn fill(
+        &mut self,
+        id: SlotId,
+        path: &str,
+        data: Option<Arc<[u8]>>,
+        acl: Arc<[Acl]>,
+        stat: StatPersisted,
+    ) {
+        let digest = self.digest_of(path, data.as_deref(), &stat);
+        self.digest = self.digest.wrapping_add(u64::from(digest));
+        self.znode_count += 1;
+        self.data_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
+        self.data_bytes += self.slot(id).name.len() as u64;
+        if let EphemeralOwner::Session(session) = self.owner(&stat) {
+            self.ephemerals_count += 1;
+            self.ephemerals.entry(session).or_default().insert(Str::from(path));
+        }
+        self.slot_mut(id).value = Some(Arc::new(Value { stat, digest, acl, data }));
+    }
+
+    fn forget_ephemeral(&mut self, path: &str, stat: &StatPersisted) {
+        let EphemeralOwner::Session(session) = self.owner(stat) else { return };
+        self.ephemerals_count -= 1;
+        if let Some(paths) = self.ephemerals.get_mut(&session) {
+            paths.remove(path);
+            if paths.is_empty() {
+                self.ephemerals.remove(&session);
+            }
+        }
+    }
+
+    const fn owner(&self, stat: &StatPersisted) -> EphemeralOwner {
+        EphemeralOwner::of(stat.ephemeral_owner, self.options.extended_types)
+    }
+
+    fn digest_of(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
+        if self.options.digests { value::digest(path, data, stat) } else { 0 }
+    }
+
+    /// Drops a value; its ACL leaves the table with its last user.
+    fn release(&mut self, value: Arc<Value>) {
+        let acl = Arc::clone(&value.acl);
+        drop(value);
+        if Arc::strong_count(&acl) == 2 {
+            self.acls.remove(&acl);
+        }
+    }
+
+    fn find_or_make(&mut self, path: &str) -> Result<SlotId, RestoreError> {
+        if path == "/" {
+            return Ok(ROOT);
+        }
+        let names = path.strip_prefix('/').filter(|names| !names.is_empty());
+        let names = names.ok_or_else(|| RestoreError::BadPath(path.to_owned()))?;
+        let mut at = ROOT;
+        for name in names.split('/') {
+            at = match self.child(at, name) {
+                Some(id) => id,
+                None => self.make_child(at, name),
+            };
+        }
+        Ok(at)
+    }
+}
+
+impl<'a> ZnodeRef<'a> {
+    /// The stat as clients see it.
+    #[must_use]
+    pub fn stat(&self) -> Stat {
+        let length = self.value.data.as_ref().map_or(0, |data| data.len());
+        let length = i32::try_from(length).unwrap_or(i32::MAX);
+        let children = i32::try_from(self.child_count()).unwrap_or(i32::MAX);
+        self.value.stat.visible(length, children, self.tree.options.extended_types)
+    }
+
+    /// The stat as stored.
+    #[must_use]
+    pub fn persisted(&self) -> &'a StatPersisted {
+        &self.value.stat
+    }
+
+    /// The shared value.
+    #[must_use]
+    pub const fn value(&self) -> &'a Arc<Value> {
+        self.value
+    }
+
+    /// The data; `None` is null.
+    #[must_use]
+    pub fn data(&self) -> Option<&'a [u8]> {
+        self.value.data.as_deref()
+    }
+
+    /// The ACL.
+    #[must_use]
+    pub fn acl(&self) -> &'a [Acl] {
+        &self.value.acl
+    }
+
+    /// Number of children.
+    #[must_use]
+    pub fn child_count(&self) -> usize {
+        self.tree.child_count(self.id) as usize
+    }
+
+    /// Names of the children, the youngest first.
+    pub fn children(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let tree = self.tree;
+        let mut at = tree.slot(self.id).first_child;
+        std::iter::from_fn(move || {
+            if at == NONE {
+                return None;
+            }
+            let slot = tree.slot(at);
+            at = slot.next;
+            Some(&*slot.name)
+        })
+    }
+}
+
+/// SipHash with fixed keys: the same on every run, since nothing visible depends on it.
+fn hash(parent: SlotId, name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u32(parent);
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}

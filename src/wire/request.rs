@@ -1,0 +1,222 @@
+//! Request frames: header, then a body by opcode (`client-protocol.md` parts 3, 4 and 6). Bytes
+//! behind a complete record are ignored, as Apache ignores them.
+
+use bytes::Bytes;
+
+use super::jute::{DecodeError, DecodeErrorKind, Reader};
+use super::opcode;
+use crate::model::request::{MultiReadKind, PathWatch, SetWatches, WatcherSelection, WatcherType};
+use crate::model::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest, Xid, Zxid};
+
+/// A frame taken apart.
+#[derive(Clone, Debug)]
+pub struct RequestFrame {
+    /// The client's number for it.
+    pub xid: Xid,
+    /// As received.
+    pub opcode: i32,
+    /// What is asked, or why it cannot be told.
+    pub request: Result<Request, RequestFault>,
+}
+
+/// Why a frame with a header is not a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFault {
+    /// No such opcode: answered with UNIMPLEMENTED, then the connection is closed.
+    Unknown,
+    /// An opcode that only servers may use: answered with UNIMPLEMENTED.
+    Refused,
+    /// The body does not decode: answered with MARSHALLING_ERROR.
+    Undecodable(DecodeError),
+}
+
+/// Reads a request frame. An error means that not even the header is there.
+pub fn decode(frame: &Bytes) -> Result<RequestFrame, DecodeError> {
+    let mut reader = Reader::new(frame);
+    let xid = Xid(reader.i32("xid")?);
+    let opcode = reader.i32("type")?;
+    let request = match opcode {
+        opcode::DELETE_CONTAINER => Err(RequestFault::Refused),
+        _ => match body(opcode, &mut reader) {
+            Ok(Some(request)) => Ok(request),
+            Ok(None) => Err(RequestFault::Unknown),
+            Err(error) => Err(RequestFault::Undecodable(error)),
+        },
+    };
+    Ok(RequestFrame { xid, opcode, request })
+}
+
+fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError> {
+    let request = match number {
+        opcode::CREATE
+        | opcode::CREATE2
+        | opcode::CREATE_CONTAINER
+        | opcode::CREATE_TTL
+        | opcode::DELETE
+        | opcode::SET_DATA => Request::Write(shared_write(number, reader)?),
+        opcode::SET_ACL => Request::Write(WriteRequest::SetAcl {
+            path: reader.some_str("path")?,
+            acl: reader.raw_acls()?,
+            version: reader.i32("version")?,
+        }),
+        opcode::MULTI => Request::Write(WriteRequest::Multi(multi(reader)?)),
+        opcode::CLOSE_SESSION => Request::Write(WriteRequest::CloseSession),
+        opcode::EXISTS => Request::Read(ReadRequest::Exists(path_watch(reader)?)),
+        opcode::GET_DATA => Request::Read(ReadRequest::GetData(path_watch(reader)?)),
+        opcode::GET_CHILDREN => Request::Read(ReadRequest::GetChildren(path_watch(reader)?)),
+        opcode::GET_CHILDREN2 => Request::Read(ReadRequest::GetChildren2(path_watch(reader)?)),
+        opcode::GET_ACL => Request::Read(ReadRequest::GetAcl { path: reader.some_str("path")? }),
+        opcode::SYNC => Request::Sync { path: reader.some_str("path")? },
+        opcode::PING => Request::Ping,
+        opcode::RECONFIG => Request::Reconfig,
+        opcode::CHECK_WATCHES => Request::Read(ReadRequest::CheckWatches(selection(reader)?)),
+        opcode::REMOVE_WATCHES => Request::Read(ReadRequest::RemoveWatches(selection(reader)?)),
+        opcode::MULTI_READ => Request::Read(ReadRequest::MultiRead(multi_read(reader)?)),
+        opcode::AUTH => {
+            reader.i32("type")?;
+            Request::Auth { scheme: reader.str("scheme")?, auth: reader.buffer("auth")? }
+        }
+        opcode::SASL => Request::Sasl { token: reader.buffer("token")? },
+        opcode::SET_WATCHES => Request::Read(ReadRequest::SetWatches(set_watches(reader)?)),
+        opcode::SET_WATCHES2 => {
+            let mut set = set_watches(reader)?;
+            set.persistent = paths("persistentWatches", reader)?;
+            set.persistent_recursive = paths("persistentRecursiveWatches", reader)?;
+            Request::Read(ReadRequest::SetWatches(set))
+        }
+        opcode::GET_EPHEMERALS => {
+            Request::Read(ReadRequest::GetEphemerals { prefix: reader.str("prefixPath")? })
+        }
+        opcode::GET_ALL_CHILDREN_NUMBER => {
+            Request::Read(ReadRequest::GetAllChildrenNumber { path: reader.some_str("path")? })
+        }
+        opcode::ADD_WATCH => Request::Read(add_watch(reader)?),
+        opcode::WHO_AM_I => Request::WhoAmI,
+        _ => return Ok(None),
+    };
+    Ok(Some(request))
+}
+
+/// The writes that may also stand in a multi.
+fn shared_write(number: i32, reader: &mut Reader) -> Result<WriteRequest, DecodeError> {
+    Ok(match number {
+        opcode::DELETE => {
+            WriteRequest::Delete { path: reader.some_str("path")?, version: reader.i32("version")? }
+        }
+        opcode::SET_DATA => WriteRequest::SetData {
+            path: reader.some_str("path")?,
+            data: reader.buffer("data")?,
+            version: reader.i32("version")?,
+        },
+        opcode::CHECK => {
+            WriteRequest::Check { path: reader.some_str("path")?, version: reader.i32("version")? }
+        }
+        _ => WriteRequest::Create(create(number, reader)?),
+    })
+}
+
+fn create(number: i32, reader: &mut Reader) -> Result<CreateRequest, DecodeError> {
+    let path = reader.some_str("path")?;
+    let data = reader.buffer("data")?;
+    let acl = reader.raw_acls()?;
+    let flags = reader.i32("flags")?;
+    let kind = match number {
+        opcode::CREATE => CreateKind::Create,
+        opcode::CREATE2 => CreateKind::Create2,
+        opcode::CREATE_CONTAINER => CreateKind::Container,
+        opcode::CREATE_TTL => CreateKind::Ttl { ttl_ms: reader.i64("ttl")? },
+        other => return Err(reader.error("type", DecodeErrorKind::Unknown(other))),
+    };
+    Ok(CreateRequest { kind, path, data, acl, flags })
+}
+
+/// Repeated {header, op}, then a header that is done. An op that no multi may hold, and flags that
+/// are no create mode (or a TTL mode without a TTL), make the whole request undecodable.
+fn multi(reader: &mut Reader) -> Result<Vec<WriteRequest>, DecodeError> {
+    let mut requests = Vec::new();
+    while let Some(number) = multi_header(reader)? {
+        if !matches!(
+            number,
+            opcode::CREATE
+                | opcode::CREATE2
+                | opcode::CREATE_CONTAINER
+                | opcode::CREATE_TTL
+                | opcode::DELETE
+                | opcode::SET_DATA
+                | opcode::CHECK
+        ) {
+            return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
+        }
+        let request = shared_write(number, reader)?;
+        if let WriteRequest::Create(create) = &request {
+            let with_ttl = matches!(create.kind, CreateKind::Ttl { .. });
+            if !with_ttl && !(0..=4).contains(&create.flags) {
+                return Err(reader.error("flags", DecodeErrorKind::Unknown(create.flags)));
+            }
+        }
+        requests.push(request);
+    }
+    Ok(requests)
+}
+
+fn multi_read(reader: &mut Reader) -> Result<Vec<(MultiReadKind, crate::base::Str)>, DecodeError> {
+    let mut items = Vec::new();
+    while let Some(number) = multi_header(reader)? {
+        let kind = match number {
+            opcode::GET_DATA => MultiReadKind::GetData,
+            opcode::GET_CHILDREN => MultiReadKind::GetChildren,
+            other => return Err(reader.error("type", DecodeErrorKind::Unknown(other))),
+        };
+        items.push((kind, path_watch(reader)?.path));
+    }
+    Ok(items)
+}
+
+/// {type, done, err}; `None` when done.
+fn multi_header(reader: &mut Reader) -> Result<Option<i32>, DecodeError> {
+    let number = reader.i32("type")?;
+    let done = reader.bool("done")?;
+    reader.i32("err")?;
+    Ok((!done).then_some(number))
+}
+
+fn path_watch(reader: &mut Reader) -> Result<PathWatch, DecodeError> {
+    Ok(PathWatch { path: reader.some_str("path")?, watch: reader.bool("watch")? })
+}
+
+fn selection(reader: &mut Reader) -> Result<WatcherSelection, DecodeError> {
+    let path = reader.some_str("path")?;
+    let watcher_type = match reader.i32("type")? {
+        1 => WatcherType::Children,
+        2 => WatcherType::Data,
+        3 => WatcherType::Any,
+        4 => WatcherType::Persistent,
+        5 => WatcherType::PersistentRecursive,
+        other => return Err(reader.error("type", DecodeErrorKind::Unknown(other))),
+    };
+    Ok(WatcherSelection { path, watcher_type })
+}
+
+fn add_watch(reader: &mut Reader) -> Result<ReadRequest, DecodeError> {
+    let path = reader.some_str("path")?;
+    match reader.i32("mode")? {
+        0 => Ok(ReadRequest::AddWatch { path, recursive: false }),
+        1 => Ok(ReadRequest::AddWatch { path, recursive: true }),
+        other => Err(reader.error("mode", DecodeErrorKind::Unknown(other))),
+    }
+}
+
+fn set_watches(reader: &mut Reader) -> Result<SetWatches, DecodeError> {
+    Ok(SetWatches {
+        relative_zxid: Zxid(reader.i64("relativeZxid")?),
+        data: paths("dataWatches", reader)?,
+        exist: paths("existWatches", reader)?,
+        child: paths("childWatches", reader)?,
+        ..SetWatches::default()
+    })
+}
+
+fn paths(field: &'static str, reader: &mut Reader) -> Result<Vec<crate::base::Str>, DecodeError> {
+    let null = reader.error(field, DecodeErrorKind::Null);
+    reader.vector(field, |reader| reader.some_str(field))?.ok_or(null)
+}

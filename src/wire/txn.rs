@@ -1,0 +1,182 @@
+//! Txns as Apache's servers log and send them (`quorum-and-disk.md` 7.2): header, record, digest.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::connect::{finish_frame, jute_frame};
+use super::jute::{self, DecodeError, DecodeErrorKind, Reader};
+use crate::model::{
+    CreateTxn, CreateTxnKind, ErrorCode, SessionId, Txn, TxnBody, TxnHeader, Xid, Zxid,
+};
+
+/// The only digest version that is written.
+const DIGEST_VERSION: i32 = 2;
+
+/// Appends a txn.
+pub fn encode(header: &TxnHeader, body: &TxnBody, digest: Option<u64>, buf: &mut BytesMut) {
+    buf.put_i64(header.session.0);
+    buf.put_i32(header.cxid.0);
+    buf.put_i64(header.zxid.0);
+    buf.put_i64(header.time_ms);
+    buf.put_i32(body.type_number());
+    record(body, buf);
+    if let Some(digest) = digest {
+        buf.put_i32(DIGEST_VERSION);
+        buf.put_u64(digest);
+    }
+}
+
+fn record(body: &TxnBody, buf: &mut BytesMut) {
+    match body {
+        TxnBody::CreateSession { timeout_ms } => buf.put_i32(*timeout_ms),
+        TxnBody::CloseSession { paths: None } => {}
+        TxnBody::CloseSession { paths: Some(paths) } => {
+            jute::put_len(buf, paths.len());
+            for path in paths {
+                jute::put_str(buf, path);
+            }
+        }
+        TxnBody::Error(code) => buf.put_i32(code.0),
+        TxnBody::Create(create) => create_record(create, buf),
+        TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => jute::put_str(buf, path),
+        TxnBody::SetData { path, data, version } | TxnBody::Reconfig { path, data, version } => {
+            jute::put_str(buf, path);
+            jute::put_buffer(buf, data.as_deref());
+            buf.put_i32(*version);
+        }
+        TxnBody::SetAcl { path, acl, version } => {
+            jute::put_str(buf, path);
+            jute::put_acls(buf, acl);
+            buf.put_i32(*version);
+        }
+        TxnBody::Check { path, version } => {
+            jute::put_str(buf, path);
+            buf.put_i32(*version);
+        }
+        TxnBody::Multi(bodies) => {
+            jute::put_len(buf, bodies.len());
+            for body in bodies {
+                debug_assert!(!matches!(body, TxnBody::Multi(_)), "a multi holds no multi");
+                buf.put_i32(body.type_number());
+                let frame = jute_frame(buf);
+                record(body, buf);
+                finish_frame(buf, frame);
+            }
+        }
+    }
+}
+
+fn create_record(create: &CreateTxn, buf: &mut BytesMut) {
+    jute::put_str(buf, &create.path);
+    jute::put_buffer(buf, create.data.as_deref());
+    jute::put_acls(buf, &create.acl);
+    match create.kind {
+        CreateTxnKind::Create { ephemeral } | CreateTxnKind::Create2 { ephemeral } => {
+            jute::put_bool(buf, ephemeral);
+            buf.put_i32(create.parent_cversion);
+        }
+        CreateTxnKind::Container => buf.put_i32(create.parent_cversion),
+        CreateTxnKind::Ttl { ttl_ms } => {
+            buf.put_i32(create.parent_cversion);
+            buf.put_i64(ttl_ms);
+        }
+    }
+}
+
+/// Reads a txn. Bytes behind the record are a digest if there are enough of them.
+pub fn decode(bytes: &Bytes) -> Result<Txn, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let session = SessionId(reader.i64("clientId")?);
+    let cxid = Xid(reader.i32("cxid")?);
+    let zxid = Zxid(reader.i64("zxid")?);
+    let time_ms = reader.i64("time")?;
+    let number = reader.i32("type")?;
+    let body = match number {
+        14 => TxnBody::Multi(multi(&mut reader)?),
+        13 => return Err(reader.error("type", DecodeErrorKind::Unknown(number))),
+        _ => decode_record(number, &mut reader)?,
+    };
+    let digest = decode_digest(&mut reader)?;
+    Ok(Txn { header: TxnHeader { session, cxid, zxid, time_ms }, body, digest })
+}
+
+fn decode_digest(reader: &mut Reader) -> Result<Option<u64>, DecodeError> {
+    if reader.remaining() == 0 {
+        return Ok(None);
+    }
+    let version = reader.i32("digest.version")?;
+    let digest = reader.i64("digest.treeDigest")?.cast_unsigned();
+    Ok((version == DIGEST_VERSION).then_some(digest))
+}
+
+fn multi(reader: &mut Reader) -> Result<Vec<TxnBody>, DecodeError> {
+    let bodies = reader.vector("txns", |reader| {
+        let number = reader.i32("txns.type")?;
+        let null = reader.error("txns.data", DecodeErrorKind::Null);
+        let bytes = reader.buffer("txns.data")?.ok_or(null)?;
+        decode_record(number, &mut Reader::new(&bytes))
+    })?;
+    Ok(bodies.unwrap_or_default())
+}
+
+fn decode_record(number: i32, reader: &mut Reader) -> Result<TxnBody, DecodeError> {
+    Ok(match number {
+        -10 => TxnBody::CreateSession { timeout_ms: reader.i32("timeOut")? },
+        -11 if reader.remaining() == 0 => TxnBody::CloseSession { paths: None },
+        -11 => {
+            let paths = reader.vector("paths2Delete", |reader| reader.some_str("paths2Delete"))?;
+            TxnBody::CloseSession { paths: Some(paths.unwrap_or_default()) }
+        }
+        -1 => TxnBody::Error(ErrorCode(reader.i32("err")?)),
+        1 | 15 | 19 | 21 => TxnBody::Create(decode_create(number, reader)?),
+        2 => TxnBody::Delete { path: reader.some_str("path")? },
+        20 => TxnBody::DeleteContainer { path: reader.some_str("path")? },
+        5 => {
+            let (path, data, version) = decode_set(reader)?;
+            TxnBody::SetData { path, data, version }
+        }
+        16 => {
+            let (path, data, version) = decode_set(reader)?;
+            TxnBody::Reconfig { path, data, version }
+        }
+        7 => TxnBody::SetAcl {
+            path: reader.some_str("path")?,
+            acl: reader.acls()?,
+            version: reader.i32("version")?,
+        },
+        13 => TxnBody::Check { path: reader.some_str("path")?, version: reader.i32("version")? },
+        other => return Err(reader.error("type", DecodeErrorKind::Unknown(other))),
+    })
+}
+
+fn decode_set(reader: &mut Reader) -> Result<(crate::base::Str, Option<Bytes>, i32), DecodeError> {
+    Ok((reader.some_str("path")?, reader.buffer("data")?, reader.i32("version")?))
+}
+
+fn decode_create(number: i32, reader: &mut Reader) -> Result<CreateTxn, DecodeError> {
+    let path = reader.some_str("path")?;
+    let data = reader.buffer("data")?;
+    let acl = reader.acls()?;
+    let mut parent_cversion = -1;
+    let kind = match number {
+        1 | 15 => {
+            let ephemeral = reader.bool("ephemeral")?;
+            // The oldest form of the record ends here.
+            if reader.remaining() != 0 {
+                parent_cversion = reader.i32("parentCVersion")?;
+            }
+            match number {
+                1 => CreateTxnKind::Create { ephemeral },
+                _ => CreateTxnKind::Create2 { ephemeral },
+            }
+        }
+        19 => {
+            parent_cversion = reader.i32("parentCVersion")?;
+            CreateTxnKind::Container
+        }
+        _ => {
+            parent_cversion = reader.i32("parentCVersion")?;
+            CreateTxnKind::Ttl { ttl_ms: reader.i64("ttl")? }
+        }
+    };
+    Ok(CreateTxn { kind, path, data, acl, parent_cversion })
+}
