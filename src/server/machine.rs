@@ -75,7 +75,7 @@ impl Server {
 
     fn dispatch(&mut self, clock: Clock, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Opened { conn, peer } => self.shard.opened(conn, peer, clock.now),
+            Input::Opened { conn, peer } => self.shard.opened(conn, peer, clock),
             Input::Received { conn, bytes } => {
                 let around = surroundings(&self.pipeline, clock);
                 self.shard.received(conn, bytes, around, &mut self.asks);

@@ -123,6 +123,16 @@ impl Pipeline {
         self.in_flight.len()
     }
 
+    /// Bytes of all log segments.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.segments().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of the last snapshot written in this run.
+    pub(crate) const fn snapshot_bytes(&self) -> u64 {
+        self.snapshotter.last_bytes()
+    }
+
     /// Whether writes must wait outside. Heartbeats and reads go on.
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight_bytes >= limits::PIPELINE_INFLIGHT_BYTES_MAX

@@ -313,7 +313,7 @@ impl Recovery {
         let mut log = Box::new(LogRecovery::new(after, self.seed));
         let step = log.step(txnlog::Answer::Next);
         self.phase = Phase::Log(log);
-        self.from_log(step)
+        self.pass_on(step)
     }
 
     fn log_step(&mut self, answer: Answer) -> Step {
@@ -326,11 +326,11 @@ impl Recovery {
         };
         let Phase::Log(log) = &mut self.phase else { unreachable!("the log is being read") };
         let step = log.step(answer);
-        self.from_log(step)
+        self.pass_on(step)
     }
 
     /// Applies the records that need no driver, and passes on what does.
-    fn from_log(&mut self, mut step: txnlog::Step) -> Step {
+    fn pass_on(&mut self, mut step: txnlog::Step) -> Step {
         loop {
             match step {
                 txnlog::Step::List => return Step::List(FileDir::Log),

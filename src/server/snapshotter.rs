@@ -17,6 +17,7 @@ pub(crate) struct Snapshotter {
     work: Option<Work>,
     /// Operations whose outcome changes nothing: removals.
     ignored: Vec<FileOpId>,
+    last_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -56,11 +57,16 @@ pub(crate) enum SnapshotProgress {
 
 impl Snapshotter {
     pub(crate) const fn new(verified: Vec<Zxid>) -> Self {
-        Self { verified, work: None, ignored: Vec::new() }
+        Self { verified, work: None, ignored: Vec::new(), last_bytes: 0 }
     }
 
     pub(crate) const fn is_busy(&self) -> bool {
         self.work.is_some()
+    }
+
+    /// Length of the last snapshot that was finished.
+    pub(crate) const fn last_bytes(&self) -> u64 {
+        self.last_bytes
     }
 
     /// Begins the snapshot of a tree whose cut has begun.
@@ -136,6 +142,7 @@ impl Snapshotter {
         }
         if work.stage == Stage::SyncingDir {
             let zxid = work.zxid;
+            self.last_bytes = work.offset;
             self.work = None;
             self.verified.push(zxid);
             return SnapshotProgress::Finished(zxid);

@@ -2,7 +2,7 @@
 
 /// Smallest, mean and largest of what was recorded, in milliseconds.
 #[derive(Clone, Debug, Default)]
-pub struct Latency {
+pub(crate) struct Latency {
     count: u64,
     sum_ms: u64,
     min_ms: u64,
@@ -11,7 +11,7 @@ pub struct Latency {
 
 impl Latency {
     /// Takes note of one request.
-    pub fn record(&mut self, latency_ms: u64) {
+    pub(crate) fn record(&mut self, latency_ms: u64) {
         self.min_ms = if self.count == 0 { latency_ms } else { self.min_ms.min(latency_ms) };
         self.max_ms = self.max_ms.max(latency_ms);
         self.sum_ms += latency_ms;
@@ -20,20 +20,20 @@ impl Latency {
 
     /// Smallest, ms; 0 before the first.
     #[must_use]
-    pub const fn min_ms(&self) -> u64 {
+    pub(crate) const fn min_ms(&self) -> u64 {
         self.min_ms
     }
 
     /// Largest, ms.
     #[must_use]
-    pub const fn max_ms(&self) -> u64 {
+    pub(crate) const fn max_ms(&self) -> u64 {
         self.max_ms
     }
 
     /// Mean, ms.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-    pub fn mean_ms(&self) -> f64 {
+    pub(crate) fn mean_ms(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.sum_ms as f64 / self.count as f64 }
     }
 }

@@ -14,7 +14,7 @@ use crate::tree::Applied;
 
 /// A connection, and the shard that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Address {
+pub(crate) struct Address {
     /// The owner.
     pub shard: ShardId,
     /// The connection.
@@ -23,7 +23,7 @@ pub struct Address {
 
 /// A client's handshake on its way to the pipeline.
 #[derive(Debug)]
-pub struct Attach {
+pub(crate) struct Attach {
     /// Where the answer goes.
     pub to: Address,
     /// The session to renew; 0 asks for a new one.
@@ -36,7 +36,7 @@ pub struct Attach {
 
 /// A write on its way to the pipeline.
 #[derive(Debug)]
-pub struct Submit {
+pub(crate) struct Submit {
     /// Where the answer goes.
     pub origin: Origin,
     /// The session that asks.
@@ -49,7 +49,7 @@ pub struct Submit {
 
 /// Where a write came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The connection.
     pub address: Address,
     /// The attachment under which it was sent: writes of an older one are dropped.
@@ -60,7 +60,7 @@ pub struct Origin {
 
 /// One committed txn and what it did, as every shard learns it.
 #[derive(Debug)]
-pub struct Delta {
+pub(crate) struct Delta {
     /// Who, when, where in the order.
     pub header: TxnHeader,
     /// What.
@@ -73,7 +73,7 @@ pub struct Delta {
 
 /// Answers of the pipeline that are not deltas.
 #[derive(Debug)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// The handshake succeeded.
     Attached {
         /// Which connection.

@@ -1,10 +1,241 @@
-//! Text of the four-letter words.
+//! Text of the four-letter words, in Apache's formats (`operations.md` part 2): agents read lines by
+//! position and keys by name.
+
+use std::fmt::Write;
 
 use super::contract::Clock;
 use super::machine::Server;
+use super::shard::ConnStats;
+use crate::base::Instant;
+use crate::model::SessionId;
+use crate::wire::opcode;
 use crate::wire::word::Word;
 
+/// What agents read as ZooKeeper's version; the feature level is 3.9's.
+const VERSION: &str =
+    concat!("3.9.5-ringkeeper-", env!("CARGO_PKG_VERSION"), ", built on 2026-11-24 00:00 UTC");
+
+/// Apache's default trace mask; `stmk` is accepted and changes nothing.
+const TRACE_MASK: &str = "306";
+
 /// What the word prints.
-pub(crate) fn answer(_server: &Server, word: Word, _clock: Clock) -> String {
-    word.name().to_owned()
+pub(crate) fn answer(server: &mut Server, word: Word, clock: Clock) -> String {
+    match word {
+        Word::Ruok => "imok".to_owned(),
+        Word::Isro => "rw".to_owned(),
+        Word::Srvr => srvr(server, None),
+        Word::Stat => srvr(server, Some(clock)),
+        Word::Mntr => mntr(server, clock.now),
+        Word::Conf => server.options.conf_text.clone(),
+        Word::Cons => cons(server),
+        Word::Crst => {
+            server.shard.reset_conn_stats();
+            "Connection stats reset.\n".to_owned()
+        }
+        Word::Srst => {
+            server.shard.reset_stats();
+            "Server stats reset.\n".to_owned()
+        }
+        Word::Dirs => dirs(server),
+        Word::Dump => dump(server, clock),
+        Word::Envi => envi(),
+        Word::Wchs => wchs(server),
+        Word::Wchc => wchc(server),
+        Word::Wchp => wchp(server),
+        Word::Gtmk | Word::Stmk => TRACE_MASK.to_owned(),
+        Word::Hash => String::new(),
+    }
+}
+
+/// `stat` is `srvr` with the clients in it.
+fn srvr(server: &Server, clients: Option<Clock>) -> String {
+    let mut text = format!("Zookeeper version: {VERSION}\n");
+    if clients.is_some() {
+        text.push_str("Clients:\n");
+        for (_, stats, _) in server.shard.conns() {
+            line(&mut text, format_args!("{})", conn_start(stats)));
+        }
+        text.push('\n');
+    }
+    let shard = &server.shard;
+    let latency = shard.latency();
+    let (min, mean, max) = (latency.min_ms(), latency.mean_ms(), latency.max_ms());
+    line(&mut text, format_args!("Latency min/avg/max: {min}/{}/{max}", decimal(mean)));
+    line(&mut text, format_args!("Received: {}", shard.received_count()));
+    line(&mut text, format_args!("Sent: {}", shard.sent_count()));
+    line(&mut text, format_args!("Connections: {}", shard.conns().count()));
+    line(&mut text, format_args!("Outstanding: {}", server.pipeline.outstanding()));
+    line(&mut text, format_args!("Zxid: {}", server.published()));
+    line(&mut text, format_args!("Mode: standalone"));
+    line(&mut text, format_args!("Node count: {}", server.tree().znode_count()));
+    text
+}
+
+fn mntr(server: &Server, now: Instant) -> String {
+    let mut text = format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n");
+    let (shard, tree) = (&server.shard, server.tree());
+    let latency = shard.latency();
+    line(&mut text, format_args!("zk_avg_latency\t{}", decimal(latency.mean_ms())));
+    for (key, value) in [
+        ("min_latency", latency.min_ms()),
+        ("max_latency", latency.max_ms()),
+        ("packets_received", shard.received_count()),
+        ("packets_sent", shard.sent_count()),
+        ("num_alive_connections", shard.conns().count() as u64),
+        ("outstanding_requests", server.pipeline.outstanding() as u64),
+        ("znode_count", tree.znode_count() as u64),
+        ("watch_count", shard.watches().data_count() as u64),
+        ("ephemerals_count", tree.ephemerals_count() as u64),
+        ("approximate_data_size", tree.data_bytes()),
+        ("uptime", now.since(server.started).as_millis()),
+        ("global_sessions", server.pipeline.sessions().len() as u64),
+        ("local_sessions", 0),
+    ] {
+        line(&mut text, format_args!("zk_{key}\t{value}"));
+    }
+    text.push_str("zk_connection_drop_probability\t0.0\n");
+    text
+}
+
+fn cons(server: &Server) -> String {
+    let mut text = String::new();
+    for (_, stats, session) in server.shard.conns() {
+        text.push_str(&conn_start(stats));
+        if let Some(session) = session {
+            conn_session(&mut text, stats, session);
+        }
+        text.push_str(")\n");
+    }
+    text.push('\n');
+    text
+}
+
+/// ` /address:port[interest](queued=...`, without the closing parenthesis.
+fn conn_start(stats: &ConnStats) -> String {
+    let ConnStats { peer, queued, received, sent, .. } = stats;
+    let interest = u8::from(stats.timeout_ms != 0);
+    format!(" /{peer}[{interest}](queued={queued},recved={received},sent={sent}")
+}
+
+fn conn_session(text: &mut String, stats: &ConnStats, session: SessionId) {
+    let op = stats.last_opcode.map_or("NA", opcode::short_name);
+    let (established, to) = (stats.established_ms, stats.timeout_ms);
+    put(text, format_args!(",sid={session},lop={op},est={established},to={to}"));
+    if let Some(xid) = stats.last_xid {
+        put(text, format_args!(",lcxid=0x{:x}", xid.0));
+    }
+    let (zxid, response) = (stats.last_zxid, stats.last_response.as_millis());
+    let latency = &stats.latency;
+    put(
+        text,
+        format_args!(
+            ",lzxid={zxid},lresp={response},llat={},minlat={},avglat={:.0},maxlat={}",
+            stats.last_latency_ms,
+            latency.min_ms(),
+            latency.mean_ms(),
+            latency.max_ms()
+        ),
+    );
+}
+
+fn dirs(server: &Server) -> String {
+    let log_bytes = server.pipeline.log_bytes();
+    format!("datadir_size: {}\nlogdir_size: {log_bytes}\n", server.pipeline.snapshot_bytes())
+}
+
+fn dump(server: &Server, clock: Clock) -> String {
+    let sessions = server.pipeline.sessions();
+    let buckets: Vec<_> = sessions.buckets().collect();
+    let mut text = "SessionTracker dump:\n".to_owned();
+    let counts = (buckets.len(), sessions.len());
+    line(&mut text, format_args!("Session Sets ({})/({}):", counts.0, counts.1));
+    for (expires, ids) in buckets {
+        let in_ms = expires.since(clock.now).as_millis();
+        line(&mut text, format_args!("{} expire in {in_ms} ms:", ids.len()));
+        for id in ids {
+            line(&mut text, format_args!("\t{id}"));
+        }
+    }
+    text.push_str("ephemeral nodes dump:\n");
+    let owners: Vec<SessionId> = server.tree().ephemeral_sessions().collect();
+    line(&mut text, format_args!("Sessions with Ephemerals ({}):", owners.len()));
+    for owner in owners {
+        line(&mut text, format_args!("{owner}:"));
+        for path in server.tree().ephemerals_of(owner) {
+            line(&mut text, format_args!("\t{path}"));
+        }
+    }
+    text.push_str("Connections dump:\n");
+    for (_, stats, session) in server.shard.conns() {
+        let session = session.unwrap_or_default();
+        line(&mut text, format_args!("\tip: /{} sessionId: {session}", stats.peer));
+    }
+    text
+}
+
+fn envi() -> String {
+    format!(
+        "Environment:\nzookeeper.version={VERSION}\nos.name=Linux\nos.arch={}\n",
+        std::env::consts::ARCH
+    )
+}
+
+fn wchs(server: &Server) -> String {
+    let watches = server.shard.watches();
+    let (conns, paths) = (watches.data_by_conn().len(), watches.data_by_path().len());
+    let total = watches.data_count();
+    format!("{conns} connections watching {paths} paths\nTotal watches:{total}\n")
+}
+
+fn wchc(server: &Server) -> String {
+    let mut text = String::new();
+    for (conn, paths) in server.shard.watches().data_by_conn() {
+        let Some(session) = server.shard.session_of(conn) else { continue };
+        line(&mut text, format_args!("{session}"));
+        for path in paths {
+            line(&mut text, format_args!("\t{path}"));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn wchp(server: &Server) -> String {
+    let mut text = String::new();
+    for (path, conns) in server.shard.watches().data_by_path() {
+        line(&mut text, format_args!("{path}"));
+        for session in conns.into_iter().filter_map(|conn| server.shard.session_of(conn)) {
+            line(&mut text, format_args!("\t{session}"));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// At least one place behind the point and at most four, as Apache prints means.
+fn decimal(value: f64) -> String {
+    let rounded = format!("{value:.4}");
+    let trimmed = rounded.trim_end_matches('0');
+    if trimmed.ends_with('.') { format!("{trimmed}0") } else { trimmed.to_owned() }
+}
+
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    put(text, arguments);
+    text.push('\n');
+}
+
+fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("strings take everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn means_are_printed_as_apache_prints_them() {
+        for (value, text) in [(0.0, "0.0"), (2.2558, "2.2558"), (1.5, "1.5"), (10.0, "10.0")] {
+            assert_eq!(decimal(value), text);
+        }
+    }
 }

@@ -90,9 +90,9 @@ impl Index {
         }
     }
 
-    /// Number of entries in the largest bucket: the bound on what one operation moves.
+    /// Whether no bucket holds more than one operation may move.
     #[cfg(test)]
-    pub(super) fn largest_bucket(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.table.len()).max().unwrap_or(0)
+    pub(super) fn largest_bucket_bounded(&self) -> bool {
+        self.buckets.iter().all(|bucket| bucket.table.len() <= BUCKET_ENTRIES_MAX)
     }
 }

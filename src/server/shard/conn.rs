@@ -12,6 +12,8 @@ use crate::model::{ErrorCode, Generation, ReadRequest, SessionId, Xid, Zxid};
 use crate::wire::frame::Deframer;
 
 use super::ShardOptions;
+use crate::server::contract::Clock;
+use crate::server::stats::Latency;
 
 /// The state of one connection. `queue` holds what was received and not answered, in order.
 pub(super) struct Conn {
@@ -111,7 +113,8 @@ pub(super) struct Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct ConnStats {
     pub(crate) peer: SocketAddr,
-    pub(crate) established: Instant,
+    /// Wall clock, ms.
+    pub(crate) established_ms: i64,
     pub(crate) timeout_ms: i32,
     pub(crate) queued: usize,
     pub(crate) received: u64,
@@ -121,14 +124,14 @@ pub(crate) struct ConnStats {
     pub(crate) last_zxid: Zxid,
     pub(crate) last_response: Instant,
     pub(crate) last_latency_ms: u64,
-    pub(crate) latency: super::super::stats::Latency,
+    pub(crate) latency: Latency,
 }
 
 impl ConnStats {
     pub(super) fn reset(&mut self) {
         self.received = 0;
         self.sent = 0;
-        self.latency = super::super::stats::Latency::default();
+        self.latency = Latency::default();
     }
 }
 
@@ -139,7 +142,7 @@ impl Phase {
 }
 
 impl Conn {
-    pub(super) fn new(peer: SocketAddr, frame_bytes_max: usize, now: Instant) -> Self {
+    pub(super) fn new(peer: SocketAddr, frame_bytes_max: usize, clock: Clock) -> Self {
         Self {
             phase: Phase::Fresh,
             identities: Identities::of_peer(peer.ip()),
@@ -153,7 +156,7 @@ impl Conn {
             close_asked: false,
             stats: ConnStats {
                 peer,
-                established: now,
+                established_ms: clock.wall.0,
                 timeout_ms: 0,
                 queued: 0,
                 received: 0,
@@ -161,9 +164,9 @@ impl Conn {
                 last_opcode: None,
                 last_xid: None,
                 last_zxid: Zxid::ZERO,
-                last_response: now,
+                last_response: clock.now,
                 last_latency_ms: 0,
-                latency: super::super::stats::Latency::default(),
+                latency: Latency::default(),
             },
         }
     }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::auth;
-use crate::model::{ConnId, CreateKind, ErrorCode, ReadRequest, Request, WriteRequest, Zxid};
+use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Zxid};
 use crate::wire::connect::ConnectRequest;
 use crate::wire::opcode;
 use crate::wire::request::{self, RequestFault, RequestFrame};
@@ -218,15 +218,4 @@ fn write_kind(write: &WriteRequest) -> WriteKind {
 /// Whether the next complete frame holds a write.
 fn next_is_write(conn: &Conn) -> bool {
     conn.deframer.peek_opcode().is_some_and(opcode::is_write)
-}
-
-/// Reads that only touch this connection's watches.
-pub(super) const fn is_watch_op(read: &ReadRequest) -> bool {
-    matches!(
-        read,
-        ReadRequest::CheckWatches(_)
-            | ReadRequest::RemoveWatches(_)
-            | ReadRequest::SetWatches(_)
-            | ReadRequest::AddWatch { .. }
-    )
 }

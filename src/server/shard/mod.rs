@@ -31,7 +31,7 @@ use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
 use crate::wire::word::Word;
 
-use super::contract::Output;
+use super::contract::{Clock, Output};
 use super::options::{ServerOptions, WordsAllowed};
 use super::stats::Latency;
 use super::stream::{Attach, Notice, Submit};
@@ -117,11 +117,11 @@ impl Shard {
         }
     }
 
-    pub(crate) fn opened(&mut self, id: ConnId, peer: SocketAddr, now: Instant) {
-        let conn = Conn::new(peer, self.options.frame_bytes_max, now);
+    pub(crate) fn opened(&mut self, id: ConnId, peer: SocketAddr, clock: Clock) {
+        let conn = Conn::new(peer, self.options.frame_bytes_max, clock);
         let earlier = self.conns.insert(id, conn);
         assert!(earlier.is_none(), "connection ids are never reused");
-        self.sessionless.push_back((now + self.options.sessionless_timeout, id));
+        self.sessionless.push_back((clock.now + self.options.sessionless_timeout, id));
         if !self.accepting {
             self.close(id);
         }
