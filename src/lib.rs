@@ -24,5 +24,12 @@ pub mod server;
 pub mod shell;
 pub mod sim;
 
-/// The documents of `src/docs`, so that rustdoc checks and shows them.
-pub mod docs {}
+/// The documents of `src/docs` that belong to no module.
+pub mod docs {
+    #[doc = include_str!("docs/differences.md")]
+    pub mod differences {}
+    #[doc = include_str!("docs/sharding.md")]
+    pub mod sharding {}
+    #[doc = include_str!("docs/testing.md")]
+    pub mod testing {}
+}

@@ -2,7 +2,7 @@
 
 use crate::base::Duration;
 
-/// Longest client frame accepted unless `jute.maxbuffer` says otherwise (0xfffff, Apache's default).
+/// Longest client frame unless `jute.maxbuffer` says otherwise: 0xfffff, Apache's default.
 pub const FRAME_BYTES_MAX_DEFAULT: usize = 0xf_ffff;
 
 /// Smallest frame that holds a request header (xid and opcode).

@@ -138,7 +138,7 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// −1 is the default.
+    /// -1 is the default.
     fn bound(&self, name: &str, default: i32) -> Result<i32, ConfigError> {
         match self.number(name, -1)? {
             -1 => Ok(default),

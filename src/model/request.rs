@@ -47,7 +47,7 @@ pub enum WriteRequest {
     Delete {
         /// Whose.
         path: Str,
-        /// Expected version; −1 is any.
+        /// Expected version; -1 is any.
         version: i32,
     },
     /// 5.
@@ -56,7 +56,7 @@ pub enum WriteRequest {
         path: Str,
         /// New data.
         data: Option<Bytes>,
-        /// Expected version; −1 is any.
+        /// Expected version; -1 is any.
         version: i32,
     },
     /// 7.
@@ -65,19 +65,19 @@ pub enum WriteRequest {
         path: Str,
         /// New ACL as sent.
         acl: Option<Vec<RawAcl>>,
-        /// Expected aversion; −1 is any.
+        /// Expected aversion; -1 is any.
         version: i32,
     },
     /// 13, only inside a multi.
     Check {
         /// Whose.
         path: Str,
-        /// Expected version; −1 is any.
+        /// Expected version; -1 is any.
         version: i32,
     },
     /// 14.
     Multi(Vec<Self>),
-    /// −11 from a client.
+    /// -11 from a client.
     CloseSession,
 }
 

@@ -32,17 +32,17 @@ pub struct TxnHeader {
 /// What a txn does. Values are results, not requests: versions are the new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TxnBody {
-    /// −10: a session begins.
+    /// -10: a session begins.
     CreateSession {
         /// Negotiated timeout, ms.
         timeout_ms: i32,
     },
-    /// −11: a session ends. `None` when the record is absent (written by servers before 3.6).
+    /// -11: a session ends. `None` when the record is absent (written by servers before 3.6).
     CloseSession {
         /// The ephemerals it deletes.
         paths: Option<Vec<Str>>,
     },
-    /// −1: a refused request. Consumes its zxid and changes nothing.
+    /// -1: a refused request. Consumes its zxid and changes nothing.
     Error(ErrorCode),
     /// 1, 15, 19, 21: a znode is created.
     Create(CreateTxn),
@@ -105,7 +105,7 @@ pub struct CreateTxn {
     pub data: Option<Bytes>,
     /// Its ACL, with `auth` entries replaced.
     pub acl: Vec<Acl>,
-    /// The parent's stored cversion after the creation; −1 in records of the oldest form.
+    /// The parent's stored cversion after the creation; -1 in records of the oldest form.
     pub parent_cversion: i32,
 }
 

@@ -242,7 +242,7 @@ struct CreateMode {
     sequential: bool,
 }
 
-/// The version after a change, if `expected` is the current one or −1. −1 itself is skipped, since
+/// The version after a change, if `expected` is the current one or -1. -1 itself is skipped, since
 /// it would mean "any" to the next client (3.10's rule; earlier servers wrap through it).
 const fn next_version(current: i32, expected: i32) -> Judged<i32> {
     if expected != -1 && expected != current {

@@ -95,8 +95,8 @@ pub enum Refusal {
     NoSnapshot(LogDamage),
     /// Neither slot of the epochs record is whole.
     #[error(
-        "file {0}: neither slot is whole, so what this server promised is not known; restore it from \
-         a backup, or empty the data directory if other servers hold the data"
+        "file {0}: neither slot is whole, so what this server promised is not known; restore it \
+         from a backup, or empty the data directory if other servers hold the data"
     )]
     Epochs(&'static str),
     /// A record whose checksum is right does not decode.
@@ -117,8 +117,8 @@ pub enum Refusal {
     },
     /// The tree's digest is not the one that the txn carries.
     #[error(
-        "after txn {zxid} the tree's digest is {found:x}, the log says {expected:x}: snapshot and log \
-         do not belong together, or one is damaged; restore both from a backup"
+        "after txn {zxid} the tree's digest is {found:x}, the log says {expected:x}: snapshot and \
+         log do not belong together, or one is damaged; restore both from a backup"
     )]
     Digest {
         /// Which txn.

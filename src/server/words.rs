@@ -1,5 +1,5 @@
-//! Text of the four-letter words, in Apache's formats (`operations.md` part 2): agents read lines by
-//! position and keys by name.
+//! Text of the four-letter words, in Apache's formats (`operations.md` part 2): agents read lines
+//! by position and keys by name.
 
 use std::fmt::Write;
 

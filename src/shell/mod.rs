@@ -1,8 +1,8 @@
 //! Layer 4: the glommio driver. The only place with `await`, sockets, files, clocks and entropy.
 //! It decides nothing: inputs are handed to a [`Machine`], outputs are carried out.
 //!
-//! Start-up, in this order: what the machine offers ([`startup`]), the directories and their lock
-//! ([`lock`]), the port, recovery ([`recover`]), then one executor that serves.
+//! Start-up, in this order: what the machine offers (`startup`), the directories and their lock
+//! (`lock`), the port, recovery (`recover`), then one executor that serves.
 //!
 //! Rules that glommio 0.9 forces on everything here:
 //!

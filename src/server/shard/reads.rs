@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
         response::multi_end(&mut self.body);
     }
 
-    /// `client-protocol.md` 7.4. Immediate events go out before the reply and carry zxid −1.
+    /// `client-protocol.md` 7.4. Immediate events go out before the reply and carry zxid -1.
     fn set_watches(&mut self, set: &SetWatches, events: &mut BytesMut) {
         let view = self.view;
         let newer = |zxid: Zxid| set.relative_zxid < zxid;
