@@ -124,7 +124,8 @@ pub enum Halt {
     /// A write or flush of the transaction log failed. It is never retried: after a failed flush
     /// the kernel may have dropped the pages and report success the next time.
     #[error(
-        "the transaction log cannot be written: {0}; what was acknowledged is on disk, mend the disk and start again"
+        "the transaction log cannot be written: {0}; what was acknowledged \
+         is on disk, mend the disk and start again"
     )]
     LogFailed(FileFailure),
 }

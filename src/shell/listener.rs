@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -50,10 +51,23 @@ impl ConnCounts {
     }
 }
 
+/// The ring of a killed server holds its listening socket until the kernel has taken it apart.
+const BIND_WAIT: Duration = Duration::from_secs(3);
+const BIND_RETRY: Duration = Duration::from_millis(10);
+
 /// Binds and listens. SO_REUSEADDR lets a restarted server have its port back at once; without
 /// SO_REUSEPORT a second server on the same port fails here.
 pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<Socket, StartError> {
-    let socket = try_bind(address, backlog);
+    let mut waited = Duration::ZERO;
+    let socket = loop {
+        match try_bind(address, backlog) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < BIND_WAIT => {
+                std::thread::sleep(BIND_RETRY);
+                waited += BIND_RETRY;
+            }
+            result => break result,
+        }
+    };
     socket.map_err(|error| {
         let how = match error.kind() {
             io::ErrorKind::AddrInUse => {

@@ -1,4 +1,12 @@
 //! The one integration binary. Each module says in a sentence what it shows.
 
+/// A blocking client over the library's codec, for the tests below.
+mod client;
+/// Starting and ending servers of this package.
+mod peer;
+/// Real processes: killed under load, stopped, misconfigured, started twice.
+mod process;
+/// Requests and replies byte by byte on a real server.
+mod protocol;
 /// The shape of the source tree: layers, documentation, words.
 mod tidy;

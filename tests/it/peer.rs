@@ -1,0 +1,137 @@
+//! Servers as child processes, each with a directory and a port of its own, ended by process id.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+
+/// A server process.
+pub(crate) struct Server {
+    child: Child,
+    /// Its client port.
+    pub(crate) port: u16,
+    /// Where its directories and configuration are.
+    pub(crate) home: PathBuf,
+}
+
+impl Server {
+    /// Starts a server in a fresh directory with additional lines of configuration.
+    pub(crate) fn start(extra: &str) -> Self {
+        let home = fresh_directory();
+        let port = free_port();
+        write_config(&home, port, extra);
+        Self::start_in(home, port)
+    }
+
+    /// Starts a server where one was.
+    pub(crate) fn start_in(home: PathBuf, port: u16) -> Self {
+        let child = spawn(&home.join("zoo.cfg"));
+        let mut server = Self { child, port, home };
+        server.wait_until_serving();
+        server
+    }
+
+    fn wait_until_serving(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                panic!("the server ended with {status}: {}", self.log());
+            }
+            if self.word("ruok") == "imok" {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the server does not answer: {}", self.log());
+    }
+
+    /// The answer to a four-letter word; empty if there is none.
+    pub(crate) fn word(&self, word: &str) -> String {
+        let mut text = String::new();
+        let asked = Client::dial(self.port).and_then(|mut stream| {
+            stream.write_all(word.as_bytes())?;
+            stream.read_to_string(&mut text)
+        });
+        asked.map(|_| text).unwrap_or_default()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) -> (PathBuf, u16) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+        (self.home.clone(), self.port)
+    }
+
+    /// SIGTERM, and how the process ended.
+    pub(crate) fn stop(mut self) -> (ExitStatus, PathBuf, u16) {
+        let pid = i32::try_from(self.child.id()).expect("process ids are positive");
+        // SAFETY: signals a child that has not been waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        let status = self.child.wait().expect("the child is ours");
+        (status, self.home.clone(), self.port)
+    }
+
+    /// What it wrote to its log.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// Starts the server program on a configuration file.
+pub(crate) fn spawn(config: &Path) -> Child {
+    let home = config.parent().expect("the file is in a directory");
+    let log = fs::OpenOptions::new().append(true).create(true).open(home.join("log"));
+    let log = log.expect("the directory is writable");
+    Command::new(env!("CARGO_BIN_EXE_ringkeeper"))
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the program was built")
+}
+
+/// Writes a configuration for `home`.
+pub(crate) fn write_config(home: &Path, port: u16, extra: &str) {
+    let data = home.join("data");
+    let text = format!(
+        "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\n\
+         4lw.commands.whitelist=*\nmaxClientCnxns=0\n{extra}\n",
+        data.display()
+    );
+    fs::write(home.join("zoo.cfg"), text).expect("the directory is writable");
+}
+
+/// A directory that nobody else uses.
+pub(crate) fn fresh_directory() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{}-{count}", std::process::id());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _old = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).expect("the build directory is writable");
+    path
+}
+
+/// A port that is free now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// Removes a directory made by `fresh_directory`.
+pub(crate) fn clean(home: &Path) {
+    let _gone = fs::remove_dir_all(home);
+}
