@@ -1,1 +1,27 @@
-//! Layer 4: the deterministic simulator.
+//! Layer 4: the deterministic simulator. One seed decides everything: virtual time, what clients
+//! ask, how long disk and network take, and where the server is killed or the power is cut.
+//!
+//! ```
+//! use ringkeeper::sim::{Plant, run};
+//! let report = run(7, Plant::None).expect("seed 7 finds nothing");
+//! assert_eq!(report.trace, run(7, Plant::None).expect("same").trace);
+//! ```
+//!
+//! The faults it makes:
+//!
+//! - the process is killed: what was handed to the kernel survives, what is in flight may;
+//! - the power is cut: only flushed bytes and flushed directory entries are sure to survive; others
+//!   survive in pieces of 512 bytes, or not;
+//! - a write or flush fails, dropping what it should have written;
+//! - every crash is put between two numbered disk events, so that seeds cover every I/O boundary;
+//! - messages between client and server are delayed and cut into chunks.
+
+mod client;
+mod disk;
+mod oracle;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use world::{Failure, Plant, Report, run};

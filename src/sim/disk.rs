@@ -1,0 +1,198 @@
+//! An in-memory disk with a write-back cache, torn writes and directory entries of their own
+//! durability.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
+
+/// The unit that a device writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// How a machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// The process dies, the kernel lives.
+    Kill,
+    /// Everything that was not flushed is at risk.
+    PowerCut,
+}
+
+/// The files of one server.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    live: BTreeMap<FileName, usize>,
+    durable: BTreeMap<FileName, usize>,
+    inodes: Vec<Inode>,
+    /// Durable writes stay in the cache: the planted bug of a skipped flush.
+    pub(super) skips_flushes: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    cached: Vec<u8>,
+    flushed: Vec<u8>,
+    /// Ranges written since the last flush.
+    dirty: Vec<(usize, usize)>,
+}
+
+impl Inode {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        put(&mut self.cached, offset, bytes);
+        self.dirty.push((offset, bytes.len()));
+    }
+
+    fn flush(&mut self) {
+        self.flushed = self.cached.clone();
+        self.dirty.clear();
+    }
+
+    /// Some sectors of what is dirty reach the medium.
+    fn tear(&mut self, prng: &mut Prng) {
+        for (offset, len) in std::mem::take(&mut self.dirty) {
+            let all = prng.below(3);
+            for start in (offset..offset + len).step_by(SECTOR_BYTES) {
+                let end = (offset + len).min(start + SECTOR_BYTES);
+                if all == 0 || (all == 1 && prng.one_in(2)) {
+                    let sector = self.cached.get(start..end).unwrap_or_default().to_vec();
+                    put(&mut self.flushed, start, &sector);
+                }
+            }
+        }
+        self.cached = self.flushed.clone();
+    }
+}
+
+fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+    let end = offset + bytes.len();
+    if content.len() < end {
+        content.resize(end, 0);
+    }
+    if let Some(place) = content.get_mut(offset..end) {
+        place.copy_from_slice(bytes);
+    }
+}
+
+fn failure(text: String) -> FileFailure {
+    FileFailure { no_space: false, text }
+}
+
+impl Disk {
+    /// Name and length of every file of a directory.
+    pub(super) fn list(&self, dir: FileDir) -> Vec<(String, u64)> {
+        let files = self.live.iter().filter(|(file, _)| file.dir == dir);
+        files
+            .filter_map(|(file, inode)| {
+                let len = self.inodes.get(*inode)?.cached.len();
+                Some((file.name.clone(), len as u64))
+            })
+            .collect()
+    }
+
+    /// The bytes of a part of a file, fewer at its end.
+    pub(super) fn read(&self, file: &FileName, offset: u64, len: u64) -> Bytes {
+        let inode = self.live.get(file).and_then(|inode| self.inodes.get(*inode));
+        let content = inode.map(|inode| inode.cached.as_slice()).unwrap_or_default();
+        let start = content.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let end = content.len().min(start.saturating_add(len));
+        Bytes::copy_from_slice(content.get(start..end).unwrap_or_default())
+    }
+
+    /// Carries out an operation whole.
+    pub(super) fn run(&mut self, op: &FileOp) -> Result<(), FileFailure> {
+        match op {
+            FileOp::Create { file } => {
+                self.live.insert(file.clone(), self.inodes.len());
+                self.inodes.push(Inode::default());
+            }
+            FileOp::Write { file, offset, bytes, durable } => {
+                let skips_flushes = self.skips_flushes;
+                let inode = self.inode(file)?;
+                inode.write(usize::try_from(*offset).unwrap_or_default(), bytes);
+                if *durable && !skips_flushes {
+                    let before = std::mem::take(&mut inode.dirty);
+                    let offset = usize::try_from(*offset).unwrap_or_default();
+                    put(&mut inode.flushed, offset, bytes);
+                    inode.dirty = before
+                        .into_iter()
+                        .filter(|range| *range != (offset, bytes.len()))
+                        .collect();
+                }
+            }
+            FileOp::Zero { file, offset, len } => {
+                let zeros = vec![0; usize::try_from(*len).unwrap_or_default()];
+                let offset = usize::try_from(*offset).unwrap_or_default();
+                self.inode(file)?.write(offset, &zeros);
+            }
+            FileOp::Flush { file } => self.inode(file)?.flush(),
+            FileOp::Rename { from, to } => {
+                let inode = self.live.remove(from);
+                let inode = inode.ok_or_else(|| failure(format!("{from} is not there")))?;
+                self.live.insert(FileName { dir: from.dir, name: to.clone() }, inode);
+            }
+            FileOp::Remove { file } => {
+                self.live.remove(file);
+            }
+            FileOp::SyncDir { dir } => {
+                self.durable.retain(|file, _| file.dir != *dir);
+                let live = self.live.iter().filter(|(file, _)| file.dir == *dir);
+                self.durable.extend(live.map(|(file, inode)| (file.clone(), *inode)));
+            }
+        }
+        Ok(())
+    }
+
+    /// An operation that had begun when the machine ended: it may still take place, whole or, when
+    /// the power went, in part.
+    pub(super) fn leave_in_flight(&mut self, op: &FileOp, crash: Crash, prng: &mut Prng) {
+        if prng.one_in(2) {
+            return;
+        }
+        let cut_short = match op {
+            FileOp::Write { file, offset, bytes, .. } if crash == Crash::PowerCut => {
+                FileOp::Write {
+                    file: file.clone(),
+                    offset: *offset,
+                    bytes: bytes.clone(),
+                    durable: false,
+                }
+            }
+            FileOp::Flush { .. } | FileOp::SyncDir { .. } if crash == Crash::PowerCut => return,
+            other => other.clone(),
+        };
+        // A file that is already gone takes no more writes.
+        let _landed = self.run(&cut_short);
+    }
+
+    /// What is left when the machine starts again.
+    pub(super) fn crash(&mut self, crash: Crash, prng: &mut Prng) {
+        if crash == Crash::Kill {
+            return;
+        }
+        for inode in &mut self.inodes {
+            inode.tear(prng);
+        }
+        // Each entry that was changed and not flushed is as before or as after.
+        let mut names: Vec<FileName> =
+            self.live.keys().chain(self.durable.keys()).cloned().collect();
+        names.sort();
+        names.dedup();
+        let mut survived = BTreeMap::new();
+        for name in names {
+            let (after, before) = (self.live.get(&name), self.durable.get(&name));
+            let chosen = if after == before || prng.one_in(2) { after } else { before };
+            if let Some(inode) = chosen {
+                survived.insert(name, *inode);
+            }
+        }
+        self.live = survived.clone();
+        self.durable = survived;
+    }
+
+    fn inode(&mut self, file: &FileName) -> Result<&mut Inode, FileFailure> {
+        let inode = self.live.get(file).and_then(|inode| self.inodes.get_mut(*inode));
+        inode.ok_or_else(|| failure(format!("{file} is not there")))
+    }
+}

@@ -1,0 +1,424 @@
+//! The world of one seed: virtual time, its events, one server, its disk and its clients.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::client::Client;
+use super::disk::{Crash, Disk};
+use super::oracle::Oracle;
+use crate::auth::AuthConfig;
+use crate::base::{Duration, FileFailure, FileOp, FileOpId, Instant, Prng, WallMs};
+use crate::model::ConnId;
+use crate::server::recovery::{Answer, Recovered, Recovery, Step};
+use crate::server::{Clock, Input, Machine, Output, Server, ServerOptions, WordsAllowed};
+use crate::tree::TreeOptions;
+
+/// How long a seed runs, in virtual time.
+const RUN_FOR: Duration = Duration::from_millis(4_000);
+const CLIENTS: usize = 4;
+/// Crashes per seed.
+const CRASHES_MAX: u64 = 4;
+
+/// A bug put in on purpose, which the oracle must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// None.
+    None,
+    /// Durable writes stay in the drive's cache.
+    FlushSkipped,
+    /// Completions are reported before the write has taken place.
+    AckBeforeFlush,
+    /// Events are sent behind the replies of the same turn.
+    WatchAfterReply,
+}
+
+/// What a seed that found nothing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Hash of everything that happened, in order.
+    pub trace: u32,
+    /// Requests answered.
+    pub answered: u64,
+    /// Processes killed.
+    pub kills: u64,
+    /// Power cuts.
+    pub power_cuts: u64,
+    /// Failed writes and flushes.
+    pub failures: u64,
+}
+
+/// What a seed found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(String);
+
+impl Failure {
+    pub(super) const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn because(error: impl Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs one seed to its end, or to the first thing that must not be.
+pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
+    let mut world = World::new(seed, plant)?;
+    while world.now < Instant(RUN_FOR.0) {
+        if !world.next_event()? {
+            break;
+        }
+    }
+    world.crash_and_recover(Crash::PowerCut)?;
+    world.report.answered = world.clients.iter().map(|client| client.answered).sum();
+    Ok(world.report)
+}
+
+#[derive(Debug)]
+enum Event {
+    ToServer(ConnId, Bytes),
+    ToClient(ConnId, Bytes),
+    ServerClosed(ConnId),
+    FileDone(FileOpId),
+    Act(usize),
+    Timer,
+}
+
+struct World {
+    prng: Prng,
+    plant: Plant,
+    now: Instant,
+    sequence: u64,
+    queue: BinaryHeap<Reverse<(Instant, u64)>>,
+    events: BTreeMap<u64, Event>,
+    /// Earliest time of the next message each way, so that a stream stays in order.
+    streams: BTreeMap<(ConnId, bool), Instant>,
+    server: Server,
+    disk: Disk,
+    in_flight: BTreeMap<FileOpId, FileOp>,
+    conns: BTreeMap<ConnId, usize>,
+    next_conn: u64,
+    clients: Vec<Client>,
+    oracle: Oracle,
+    /// Disk events left before the next crash.
+    crash_in: u64,
+    crashes_left: u64,
+    incarnation: u64,
+    report: Report,
+}
+
+impl World {
+    fn new(seed: u64, plant: Plant) -> Result<Self, Failure> {
+        let mut prng = Prng::new(seed);
+        let mut disk = Disk::default();
+        disk.skips_flushes = plant == Plant::FlushSkipped;
+        let mut trace = 0;
+        let recovered = recover(&mut disk, &mut prng, &mut trace)?;
+        let server = new_server(recovered, &mut prng, Instant::default());
+        let crashes_left = 1 + prng.below(CRASHES_MAX);
+        let crash_in = prng.below(400);
+        let mut world = Self {
+            plant,
+            now: Instant::default(),
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            server,
+            disk,
+            in_flight: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            clients: (0..CLIENTS).map(Client::new).collect(),
+            oracle: Oracle::default(),
+            crash_in,
+            crashes_left,
+            incarnation: 0,
+            report: Report { trace, ..Report::default() },
+            prng,
+        };
+        for number in 0..CLIENTS {
+            world.after_micros(1_000, Event::Act(number));
+        }
+        world.after_micros(5_000, Event::Timer);
+        world.turn()?;
+        Ok(world)
+    }
+
+    fn clock(&self) -> Clock {
+        let ms = i64::try_from(self.now.as_millis()).unwrap_or(i64::MAX);
+        Clock { now: self.now, wall: WallMs(1_700_000_000_000 + ms) }
+    }
+
+    fn after_micros(&mut self, up_to: u64, event: Event) -> Instant {
+        let at = self.now + Duration::from_micros(1 + self.prng.below(up_to));
+        self.at(at, event);
+        at
+    }
+
+    fn at(&mut self, at: Instant, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((at, self.sequence)));
+        self.events.insert(self.sequence, event);
+    }
+
+    /// A message on a stream: behind everything sent before on the same stream.
+    fn stream(&mut self, conn: ConnId, to_server: bool, event: Event) {
+        let earliest = self.streams.get(&(conn, to_server)).copied().unwrap_or_default();
+        let at = self.now + Duration::from_micros(1 + self.prng.below(300));
+        let at = at.max(earliest);
+        self.streams.insert((conn, to_server), at);
+        self.at(at, event);
+    }
+
+    fn next_event(&mut self) -> Result<bool, Failure> {
+        let Some(Reverse((at, sequence))) = self.queue.pop() else { return Ok(false) };
+        let Some(event) = self.events.remove(&sequence) else { return Ok(true) };
+        self.now = self.now.max(at);
+        let line = format!("{} {event:?}", self.now.0);
+        self.report.trace = crc32c::crc32c_append(self.report.trace, line.as_bytes());
+        match event {
+            Event::ToServer(conn, bytes) => {
+                if self.conns.contains_key(&conn) {
+                    self.step(Input::Received { conn, bytes })?;
+                }
+            }
+            Event::ToClient(conn, bytes) => {
+                if let Some(client) = self.conns.get(&conn).and_then(|at| self.clients.get_mut(*at))
+                {
+                    client.receive(bytes, &mut self.oracle)?;
+                }
+            }
+            Event::ServerClosed(conn) => {
+                if let Some(client) =
+                    self.conns.remove(&conn).and_then(|at| self.clients.get_mut(at))
+                {
+                    client.disconnected(&mut self.oracle);
+                }
+                self.step(Input::Closed { conn })?;
+            }
+            Event::FileDone(id) => self.file_done(id)?,
+            Event::Act(number) => self.act(number)?,
+            Event::Timer => {
+                if self.server.next_timer().is_some_and(|due| due <= self.now) {
+                    self.step(Input::Timer)?;
+                }
+                self.after_micros(5_000, Event::Timer);
+            }
+        }
+        self.turn()?;
+        Ok(true)
+    }
+
+    fn act(&mut self, number: usize) -> Result<(), Failure> {
+        self.after_micros(4_000, Event::Act(number));
+        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
+        let (conn, bytes) = match client.conn {
+            Some(conn) => match client.act(&mut self.prng, CLIENTS) {
+                Some(bytes) => (conn, bytes),
+                None => return Ok(()),
+            },
+            None => {
+                let conn = ConnId(self.next_conn);
+                self.next_conn += 1;
+                let hello = client.connect(conn);
+                self.conns.insert(conn, number);
+                let peer = SocketAddr::from(([127, 0, 0, 1], 1000));
+                self.step(Input::Opened { conn, peer })?;
+                (conn, hello)
+            }
+        };
+        // The network cuts the stream where it likes.
+        let cut = usize::try_from(self.prng.below(bytes.len() as u64)).unwrap_or(0);
+        for part in [bytes.slice(..cut), bytes.slice(cut..)] {
+            if !part.is_empty() {
+                self.stream(conn, true, Event::ToServer(conn, part));
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), Failure> {
+        let mut outputs = Vec::new();
+        self.server.step(self.clock(), input, &mut outputs);
+        self.carry_out(outputs)
+    }
+
+    fn turn(&mut self) -> Result<(), Failure> {
+        let mut outputs = Vec::new();
+        self.server.turn_end(self.clock(), &mut outputs);
+        self.carry_out(outputs)
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) -> Result<(), Failure> {
+        let incarnation = self.incarnation;
+        for output in outputs {
+            if incarnation != self.incarnation {
+                // The server that asked for it is dead.
+                return Ok(());
+            }
+            match output {
+                Output::Send { conn, bytes } => {
+                    let sent = bytes.len();
+                    let bytes = match self.plant {
+                        Plant::WatchAfterReply => events_last(&bytes),
+                        _ => bytes,
+                    };
+                    self.stream(conn, false, Event::ToClient(conn, bytes));
+                    self.step(Input::Sent { conn, bytes: sent })?;
+                }
+                Output::Close { conn } => {
+                    self.stream(conn, false, Event::ServerClosed(conn));
+                }
+                Output::File { id, op } => {
+                    self.in_flight.insert(id, op);
+                    self.after_micros(400, Event::FileDone(id));
+                    if self.plant == Plant::AckBeforeFlush {
+                        let result = Ok(());
+                        self.step(Input::FileDone { id, result })?;
+                    }
+                    if self.crash_is_due()? {
+                        return Ok(());
+                    }
+                }
+                Output::Halt(_) => {
+                    return self.crash_and_recover(Crash::Kill);
+                }
+                Output::PauseReading { .. }
+                | Output::ResumeReading { .. }
+                | Output::Publish(_)
+                | Output::Stopped => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file_done(&mut self, id: FileOpId) -> Result<(), Failure> {
+        let Some(op) = self.in_flight.remove(&id) else { return Ok(()) };
+        if self.crash_is_due()? {
+            return Ok(());
+        }
+        let fails = self.plant == Plant::None && self.prng.one_in(20_000);
+        let result = if fails {
+            self.report.failures += 1;
+            Err(FileFailure { no_space: self.prng.one_in(2), text: "simulated".to_owned() })
+        } else {
+            self.disk.run(&op)
+        };
+        if self.plant == Plant::AckBeforeFlush {
+            return Ok(());
+        }
+        self.step(Input::FileDone { id, result })
+    }
+
+    /// Counts a disk event; crashes when its number has come.
+    fn crash_is_due(&mut self) -> Result<bool, Failure> {
+        if self.crashes_left == 0 {
+            return Ok(false);
+        }
+        if self.crash_in != 0 {
+            self.crash_in -= 1;
+            return Ok(false);
+        }
+        self.crashes_left -= 1;
+        self.crash_in = self.prng.below(600);
+        let crash = if self.prng.one_in(2) { Crash::Kill } else { Crash::PowerCut };
+        self.crash_and_recover(crash)?;
+        Ok(true)
+    }
+
+    fn crash_and_recover(&mut self, crash: Crash) -> Result<(), Failure> {
+        match crash {
+            Crash::Kill => self.report.kills += 1,
+            Crash::PowerCut => self.report.power_cuts += 1,
+        }
+        for op in std::mem::take(&mut self.in_flight).into_values() {
+            self.disk.leave_in_flight(&op, crash, &mut self.prng);
+        }
+        self.disk.crash(crash, &mut self.prng);
+        self.incarnation += 1;
+        // Bytes on the wire are lost with the connections.
+        self.conns.clear();
+        self.streams.clear();
+        for client in &mut self.clients {
+            client.disconnected(&mut self.oracle);
+        }
+        self.events.retain(|_, event| matches!(event, Event::Act(_) | Event::Timer));
+        let recovered = recover(&mut self.disk, &mut self.prng, &mut self.report.trace)?;
+        let sessions: BTreeSet<_> = recovered.sessions.iter().map(|(id, _)| *id).collect();
+        self.oracle.check(&recovered.tree, &sessions)?;
+        self.server = new_server(recovered, &mut self.prng, self.now);
+        self.turn()
+    }
+}
+
+fn recover(disk: &mut Disk, prng: &mut Prng, trace: &mut u32) -> Result<Recovered, Failure> {
+    let options = TreeOptions { extended_types: false, digests: true };
+    let mut recovery = Recovery::new(options, prng.next_u64());
+    let mut answer = Answer::Start;
+    loop {
+        let step = recovery.step(answer);
+        answer = match step {
+            Step::List(dir) => Answer::Listing(disk.list(dir)),
+            Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
+            Step::Run(op) => {
+                *trace = crc32c::crc32c_append(*trace, format!("{op:?}").as_bytes());
+                Answer::Ran(disk.run(&op))
+            }
+            Step::Note(note) => {
+                return Err(Failure::new(format!("recovery had to fall back: {note}")));
+            }
+            Step::Done(recovered) => return Ok(*recovered),
+            Step::Refuse(refusal) => {
+                return Err(Failure::new(format!("recovery refused: {refusal}")));
+            }
+        };
+    }
+}
+
+fn new_server(recovered: Recovered, prng: &mut Prng, now: Instant) -> Server {
+    let options = ServerOptions {
+        tick_ms: 500,
+        session_timeout_ms_min: 1_000,
+        session_timeout_ms_max: 10_000,
+        frame_bytes_max: 1 << 20,
+        outstanding_requests_max: 64,
+        auth: AuthConfig::default(),
+        words_allowed: WordsAllowed::All,
+        extended_types: false,
+        digests: true,
+        // Snapshots and new segments within a seed's few thousand txns.
+        snap_txn_count: 50 + prng.below(500),
+        snap_log_bytes: 0,
+        snap_retain_count: 3,
+        segment_bytes: 4 << 20,
+        sessionless_timeout: Duration::from_millis(10_000),
+        server_id: 1,
+        conf_text: String::new(),
+    };
+    let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));
+    Server::new(options, recovered, prng.next_u64(), Clock { now, wall })
+}
+
+/// The planted bug: in what one turn sends, notifications follow the replies.
+fn events_last(bytes: &Bytes) -> Bytes {
+    let (mut replies, mut events) = (BytesMut::new(), BytesMut::new());
+    let mut rest = bytes.clone();
+    while 8 <= rest.len() {
+        let mut head = rest.clone();
+        let (len, xid) = (head.get_i32(), head.get_i32());
+        let len = 4 + usize::try_from(len).unwrap_or_default();
+        let frame = rest.split_to(len.min(rest.len()));
+        match xid {
+            -1 => events.extend_from_slice(&frame),
+            _ => replies.extend_from_slice(&frame),
+        }
+    }
+    replies.extend_from_slice(&events);
+    replies.freeze()
+}
