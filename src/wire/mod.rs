@@ -10,3 +10,6 @@ pub mod request;
 pub mod response;
 pub mod txn;
 pub mod word;
+
+#[cfg(test)]
+mod tests;
