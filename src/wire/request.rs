@@ -30,6 +30,21 @@ pub enum RequestFault {
     Undecodable(DecodeError),
 }
 
+impl RequestFault {
+    /// Whether Apache finds the fault only while it makes the txn, which then consumes a zxid: a
+    /// null path in a create or delete, and anything in a multi.
+    #[must_use]
+    pub const fn consumes_zxid(&self, opcode: i32) -> bool {
+        match self {
+            Self::Undecodable(error) => {
+                opcode == opcode::MULTI
+                    || (opcode::is_write(opcode) && matches!(error.kind, DecodeErrorKind::Null))
+            }
+            Self::Unknown | Self::Refused => false,
+        }
+    }
+}
+
 /// Reads a request frame. An error means that not even the header is there.
 pub fn decode(frame: &Bytes) -> Result<RequestFrame, DecodeError> {
     let mut reader = Reader::new(frame);
@@ -55,7 +70,7 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
         | opcode::DELETE
         | opcode::SET_DATA => Request::Write(shared_write(number, reader)?),
         opcode::SET_ACL => Request::Write(WriteRequest::SetAcl {
-            path: reader.some_str("path")?,
+            path: reader.str("path")?.unwrap_or_default(),
             acl: reader.raw_acls()?,
             version: reader.i32("version")?,
         }),
@@ -66,7 +81,7 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
         opcode::GET_CHILDREN => Request::Read(ReadRequest::GetChildren(path_watch(reader)?)),
         opcode::GET_CHILDREN2 => Request::Read(ReadRequest::GetChildren2(path_watch(reader)?)),
         opcode::GET_ACL => Request::Read(ReadRequest::GetAcl { path: reader.some_str("path")? }),
-        opcode::SYNC => Request::Sync { path: reader.some_str("path")? },
+        opcode::SYNC => Request::Sync { path: reader.str("path")?.unwrap_or_default() },
         opcode::PING => Request::Ping,
         opcode::RECONFIG => Request::Reconfig,
         opcode::CHECK_WATCHES => Request::Read(ReadRequest::CheckWatches(selection(reader)?)),
@@ -104,7 +119,7 @@ fn shared_write(number: i32, reader: &mut Reader) -> Result<WriteRequest, Decode
             WriteRequest::Delete { path: reader.some_str("path")?, version: reader.i32("version")? }
         }
         opcode::SET_DATA => WriteRequest::SetData {
-            path: reader.some_str("path")?,
+            path: reader.str("path")?.unwrap_or_default(),
             data: reader.buffer("data")?,
             version: reader.i32("version")?,
         },

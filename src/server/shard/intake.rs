@@ -145,12 +145,17 @@ impl Shard {
                 Work::Answer(self.authenticate(conn, scheme.as_deref(), auth.as_deref()))
             }
             Ok(Request::Sasl { .. }) => Work::Answer(no_sasl()),
-            Ok(Request::Reconfig) => Work::Answer(Answer::error(ErrorCode::RECONFIG_DISABLED)),
-            Err(RequestFault::Undecodable(_)) if opcode == opcode::MULTI => {
+            Ok(Request::Reconfig) => {
+                let request = Err(ErrorCode::RECONFIG_DISABLED);
                 let identities = conn.identities.clone();
-                let request = Err(ErrorCode::MARSHALLING_ERROR);
                 asks.push(Ask::Submit(Submit { origin, session, identities, request }));
-                Work::Write(WriteKind::Multi)
+                Work::Write(WriteKind::Delete)
+            }
+            Err(fault) if fault.consumes_zxid(opcode) => {
+                let request = Err(ErrorCode::MARSHALLING_ERROR);
+                let identities = conn.identities.clone();
+                asks.push(Ask::Submit(Submit { origin, session, identities, request }));
+                Work::Write(WriteKind::Delete)
             }
             Err(RequestFault::Undecodable(_)) => {
                 Work::Answer(Answer::error(ErrorCode::MARSHALLING_ERROR))
