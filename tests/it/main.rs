@@ -2,6 +2,8 @@
 
 /// A blocking client over the library's codec, for the tests below.
 mod client;
+/// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.
+mod clients;
 /// Starting and ending servers of this package.
 mod peer;
 /// Real processes: killed under load, stopped, misconfigured, started twice.

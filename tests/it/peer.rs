@@ -52,12 +52,7 @@ impl Server {
 
     /// The answer to a four-letter word; empty if there is none.
     pub(crate) fn word(&self, word: &str) -> String {
-        let mut text = String::new();
-        let asked = Client::dial(self.port).and_then(|mut stream| {
-            stream.write_all(word.as_bytes())?;
-            stream.read_to_string(&mut text)
-        });
-        asked.map(|_| text).unwrap_or_default()
+        self::word(self.port, word)
     }
 
     /// SIGKILL.
@@ -87,6 +82,16 @@ impl Drop for Server {
         let _ended = self.child.kill();
         let _status = self.child.wait();
     }
+}
+
+/// The answer of whoever listens on `port` to a four-letter word; empty if there is none.
+pub(crate) fn word(port: u16, word: &str) -> String {
+    let mut text = String::new();
+    let asked = Client::dial(port).and_then(|mut stream| {
+        stream.write_all(word.as_bytes())?;
+        stream.read_to_string(&mut text)
+    });
+    asked.map(|_| text).unwrap_or_default()
 }
 
 /// Starts the server program on a configuration file.

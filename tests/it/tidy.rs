@@ -111,7 +111,9 @@ fn modules_used(line: &str) -> Vec<String> {
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder is part of the project") {
+    let entries =
+        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries {
         let path = entry.expect("the folder can be read").path();
         if path.is_dir() {
             found.extend(sources(&path));

@@ -1,0 +1,208 @@
+//! Real clients drive this server and Apache ZooKeeper, and print the same transcript on both.
+//!
+//! What is needed is found in `RINGKEEPER_TEST_DEPS` (`.ci/run` puts it there): `venv` with kazoo,
+//! and `zookeeper/*.jar`. What is missing is said loudly; with `CI` set it is a failure.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::peer::{self, Server};
+
+/// No script runs longer.
+const SCRIPT_SECONDS_MAX: u64 = 120;
+
+/// Apache ZooKeeper as a child process.
+struct Apache {
+    child: Child,
+    port: u16,
+    home: PathBuf,
+}
+
+impl Apache {
+    fn start(jars: &Path) -> Self {
+        let home = peer::fresh_directory();
+        let port = peer::free_port();
+        peer::write_config(&home, port, "admin.enableServer=false");
+        let log = fs::File::create(home.join("log")).expect("the directory is writable");
+        let child = Command::new("java")
+            .arg("-cp")
+            .arg(jars.join("*"))
+            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
+            .arg(home.join("zoo.cfg"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("descriptors are left"))
+            .stderr(log)
+            .spawn()
+            .expect("java was found before");
+        let apache = Self { child, port, home };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while peer::word(port, "ruok") != "imok" {
+            assert!(Instant::now() < deadline, "Apache ZooKeeper does not answer");
+            thread::sleep(Duration::from_millis(50));
+        }
+        apache
+    }
+}
+
+impl Drop for Apache {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+        peer::clean(&self.home);
+    }
+}
+
+/// Says what is missing; a failure where nothing may be.
+fn skip(test: &str, why: &str) {
+    assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
+    eprintln!("SKIPPED {test}: {why}; .ci/run installs it");
+}
+
+fn deps() -> Option<PathBuf> {
+    env::var_os("RINGKEEPER_TEST_DEPS").map(PathBuf::from)
+}
+
+fn python() -> Option<PathBuf> {
+    let own = deps().map(|deps| deps.join("venv/bin/python")).filter(|path| path.exists());
+    let found = own.unwrap_or_else(|| PathBuf::from("python3"));
+    runs(Command::new(&found).args(["-c", "import kazoo"])).then_some(found)
+}
+
+fn jars() -> Option<PathBuf> {
+    let jars = deps()?.join("zookeeper");
+    (jars.is_dir() && runs(Command::new("java").arg("-version"))).then_some(jars)
+}
+
+fn runs(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// What a command prints; it must end well and in time.
+fn transcript(command: &mut Command, port: u16) -> String {
+    let child = command
+        .arg(port.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was found before");
+    let pid = i32::try_from(child.id()).expect("process ids are positive");
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let watchdog = thread::spawn(move || {
+        if ended.recv_timeout(Duration::from_secs(SCRIPT_SECONDS_MAX)).is_err() {
+            // SAFETY: the child is waited for only after this thread has been told.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    });
+    let output = child.wait_with_output().expect("the child is ours");
+    let _told = done.send(());
+    watchdog.join().expect("the watchdog does not panic");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a client against a fresh server of each kind.
+fn compare(test: &str, lines_min: usize, client: impl Fn() -> Command) {
+    let server = Server::start("");
+    let ours = transcript(&mut client(), server.port);
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+    assert!(lines_min <= ours.lines().count(), "{test}: the transcript is whole\n{ours}");
+    let Some(jars) = jars() else {
+        skip(test, "no java or no Apache ZooKeeper to compare with");
+        return;
+    };
+    let apache = Apache::start(&jars);
+    let theirs = transcript(&mut client(), apache.port);
+    let differing: Vec<String> = ours
+        .lines()
+        .zip(theirs.lines())
+        .filter(|(ours, theirs)| ours != theirs)
+        .map(|(ours, theirs)| format!("ours   {ours}\nApache {theirs}"))
+        .collect();
+    assert!(differing.is_empty(), "{test}: {}", differing.join("\n"));
+    assert_eq!(ours.lines().count(), theirs.lines().count(), "{test}: lines");
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+#[test]
+fn raw_requests_are_answered_as_apache_answers_them() {
+    if !runs(Command::new("python3").arg("--version")) {
+        return skip("raw requests", "no python3");
+    }
+    compare("raw requests", 400, || {
+        let mut command = Command::new("python3");
+        command.arg(script("raw_surface.py"));
+        command
+    });
+}
+
+#[test]
+fn kazoo_sees_what_apache_shows() {
+    let Some(python) = python() else {
+        return skip("kazoo", "no python3 with kazoo");
+    };
+    compare("kazoo", 50, || {
+        let mut command = Command::new(&python);
+        command.arg(script("kazoo_surface.py"));
+        command
+    });
+}
+
+#[test]
+fn the_c_client_sees_what_apache_shows() {
+    let program = peer::fresh_directory().join("c_surface");
+    let compiled = Command::new("cc")
+        .args(["-DTHREADED", "-o"])
+        .arg(&program)
+        .arg(script("c_surface.c"))
+        .arg("-lzookeeper_mt")
+        .stderr(Stdio::null())
+        .status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        return skip("the C client", "no cc or no libzookeeper_mt");
+    }
+    compare("the C client", 35, || Command::new(&program));
+    peer::clean(program.parent().expect("it is in a directory"));
+}
+
+#[test]
+fn zkcli_works() {
+    let Some(jars) = jars() else {
+        return skip("zkCli", "no java or no Apache ZooKeeper");
+    };
+    let server = Server::start("");
+    let run = |words: &[&str]| {
+        let output = Command::new("java")
+            .arg("-cp")
+            .arg(jars.join("*"))
+            .args(["org.apache.zookeeper.ZooKeeperMain", "-server"])
+            .arg(format!("127.0.0.1:{}", server.port))
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .expect("java was found before");
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    assert!(run(&["create", "/z", "hello"]).contains("Created /z"));
+    assert!(run(&["get", "/z"]).contains("hello"));
+    assert!(run(&["ls", "/"]).contains("[z, zookeeper]"));
+    assert!(run(&["set", "/z", "again"]).lines().count() < 20);
+    assert!(run(&["stat", "/z"]).contains("dataVersion = 1"));
+    run(&["delete", "/z"]);
+    assert!(run(&["get", "/z"]).contains("Node does not exist: /z"));
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+}
