@@ -90,6 +90,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
         log_dir: config.data_log_dir.clone(),
         pin_to_cpu: config.pin,
         io_memory_bytes: config.io_memory_kb as usize * 1024,
+        direct_io: config.direct_io,
         server: ServerOptions {
             tick_ms: config.tick_time_ms,
             session_timeout_ms_min: config.min_session_timeout_ms,

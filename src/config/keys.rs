@@ -87,6 +87,7 @@ pub static KEYS: &[Key] = &[
     used(&["ringkeeper.shards"]),
     used(&["ringkeeper.pin"]),
     used(&["ringkeeper.ioMemoryKb"]),
+    used(&["ringkeeper.directIo"]),
     without(&["autopurge.purgeInterval"], "old snapshots and logs go after each new snapshot"),
     without(&["forceSync"], "writes are always flushed before they are acknowledged"),
     without(&["initLimit"], "it belongs to an ensemble"),

@@ -51,6 +51,8 @@ pub struct Config {
     pub pin: Option<usize>,
     /// `ringkeeper.ioMemoryKb`.
     pub io_memory_kb: u32,
+    /// `ringkeeper.directIo`: whether log writes go past the page cache where the file system can.
+    pub direct_io: bool,
 }
 
 /// What an operator should hear although the server starts.
@@ -100,6 +102,7 @@ impl Default for Config {
             sessionless_timeout_ms: 10_000,
             pin: None,
             io_memory_kb: 1024,
+            direct_io: true,
         }
     }
 }

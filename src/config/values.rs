@@ -83,6 +83,7 @@ impl<'a> Values<'a> {
                 .number("nio.sessionlessCnxnTimeout", defaults.sessionless_timeout_ms)?,
             pin: self.pin()?,
             io_memory_kb: self.io_memory_kb(&defaults)?,
+            direct_io: self.lenient_true("ringkeeper.directIo", true),
         })
     }
 

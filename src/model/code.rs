@@ -26,6 +26,8 @@ macro_rules! codes {
 codes! {
     /// Success.
     OK = 0;
+    /// The server cannot do it now; here: what grows the tree while the disk is full.
+    SYSTEM_ERROR = -1;
     /// An op of a failed multi that comes after the failing one.
     RUNTIME_INCONSISTENCY = -2;
     /// The request's body does not decode.

@@ -202,5 +202,10 @@ impl Machine for Server {
 }
 
 fn surroundings(pipeline: &Pipeline, clock: Clock) -> Surroundings<'_> {
-    Surroundings { now: clock.now, view: pipeline.tree(), pipeline_full: pipeline.is_full() }
+    Surroundings {
+        now: clock.now,
+        view: pipeline.tree(),
+        pipeline_full: pipeline.is_full(),
+        low_on_disk: pipeline.is_low_on_disk(),
+    }
 }

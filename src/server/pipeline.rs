@@ -43,6 +43,7 @@ pub(crate) struct Pipeline {
     /// When an idle log's last batch is attested.
     attest_at: Option<Instant>,
     prepare_retry_at: Option<Instant>,
+    low_on_disk: bool,
 }
 
 /// A txn between prep and apply.
@@ -102,6 +103,7 @@ impl Pipeline {
             prng,
             attest_at: None,
             prepare_retry_at: None,
+            low_on_disk: false,
             options,
         };
         pipeline.schedule_snapshot();
@@ -137,6 +139,12 @@ impl Pipeline {
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight_bytes >= limits::PIPELINE_INFLIGHT_BYTES_MAX
             || self.in_flight.len() >= limits::PIPELINE_INFLIGHT_TXNS_MAX
+    }
+
+    /// Whether the log's reserve must be kept for what frees space: the next segment does not fit
+    /// on the disk.
+    pub(crate) const fn is_low_on_disk(&self) -> bool {
+        self.low_on_disk
     }
 
     /// Nothing is in flight and everything logged is durable and attested.
@@ -252,6 +260,9 @@ impl Pipeline {
     /// Once per turn: submits the open batch, feeds a snapshot under way, starts one that is due.
     pub(crate) fn turn_end(&mut self, clock: Clock, ops: &mut FileOps) {
         self.log.submit(ops);
+        if self.log.prepare_failure().is_some() && self.prepare_retry_at.is_none() {
+            self.prepare_retry_at = Some(clock.now + limits::PREPARE_RETRY_AFTER);
+        }
         self.drive_snapshot(clock.wall, ops);
         let idle = self.log.is_idle() && self.log.needs_attest();
         match self.attest_at {
@@ -270,9 +281,6 @@ impl Pipeline {
         if self.prepare_retry_at.is_some_and(|at| at <= now) {
             self.prepare_retry_at = None;
             self.log.retry_prepare(ops);
-        }
-        if self.log.prepare_failure().is_some() && self.prepare_retry_at.is_none() {
-            self.prepare_retry_at = Some(now + limits::PREPARE_RETRY_AFTER);
         }
     }
 
@@ -296,7 +304,11 @@ impl Pipeline {
         ops: &mut FileOps,
     ) -> Result<(), FileFailure> {
         match self.snapshotter.on_done(id, &result, ops) {
-            SnapshotProgress::NotMine => self.log.on_done(id, result, ops).map(|_| ()),
+            SnapshotProgress::NotMine => {
+                let progress = self.log.on_done(id, result, ops).map(|_| ());
+                self.notice_disk_space();
+                progress
+            }
             SnapshotProgress::Going => Ok(()),
             SnapshotProgress::Finished(zxid) => {
                 tracing::info!(%zxid, "snapshot written");
@@ -310,6 +322,20 @@ impl Pipeline {
                 self.tree.end_cut();
                 Ok(())
             }
+        }
+    }
+
+    /// Says once that the disk is full, and once that it no longer is.
+    fn notice_disk_space(&mut self) {
+        if let Some(failure) = self.log.prepare_failure() {
+            if !self.low_on_disk {
+                tracing::warn!(%failure, "no room for the next log segment: creates and longer \
+                    values are refused until there is; reads, deletes and sessions go on");
+            }
+            self.low_on_disk = true;
+        } else if self.low_on_disk && self.log.has_reserve() {
+            tracing::warn!("there is room for the log again");
+            self.low_on_disk = false;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Carries out file operations. Log writes go through direct, synchronous I/O on the ring; all
-//! else runs on the executor's blocking thread, in bounded pieces.
+//! else, and log writes where the file system has no direct I/O, runs on the executor's blocking
+//! thread, in bounded pieces.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -22,19 +23,21 @@ const OPEN_FILES_MAX: usize = 3;
 /// The files of one server.
 pub(super) struct Files {
     paths: Paths,
+    /// Whether log writes go past the page cache; else they are buffered and then flushed.
+    direct: bool,
     /// Segments open for durable writes, with their locks.
     open: RefCell<BTreeMap<FileName, Rc<DmaFile>>>,
 }
 
 impl Files {
-    pub(super) const fn new(paths: Paths) -> Self {
-        Self { paths, open: RefCell::new(BTreeMap::new()) }
+    pub(super) const fn new(paths: Paths, direct: bool) -> Self {
+        Self { paths, direct, open: RefCell::new(BTreeMap::new()) }
     }
 
     /// Carries out one operation.
     pub(super) async fn run(&self, op: FileOp) -> Result<(), FileFailure> {
         match op {
-            FileOp::Write { file, offset, bytes, durable: true } => {
+            FileOp::Write { file, offset, bytes, durable: true } if self.direct => {
                 self.write_durably(&file, offset, &bytes).await
             }
             other => {

@@ -32,6 +32,7 @@ pub(super) struct Paths {
 #[derive(Debug)]
 pub(super) struct Directories {
     paths: Paths,
+    direct_io: bool,
     _locks: Vec<File>,
 }
 
@@ -49,6 +50,11 @@ impl Directories {
     pub(super) fn paths(&self) -> Paths {
         self.paths.clone()
     }
+
+    /// Whether log writes can go past the page cache.
+    pub(super) const fn direct_io(&self) -> bool {
+        self.direct_io
+    }
 }
 
 /// Makes the directories where they are missing and locks them.
@@ -64,7 +70,21 @@ pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
         locks.push(lock_directory(&paths.log)?);
     }
     wait_for_segments(&paths.log)?;
-    Ok(Directories { paths, _locks: locks })
+    let direct_io = settings.direct_io && offers_direct_io(&paths.log);
+    Ok(Directories { paths, direct_io, _locks: locks })
+}
+
+/// Opens the lock file as a log segment would be opened.
+fn offers_direct_io(directory: &Path) -> bool {
+    let flags = libc::O_DIRECT | libc::O_DSYNC;
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(directory.join(LOCK_NAME));
+    if let Err(error) = &opened {
+        tracing::warn!(
+            "{}: no direct I/O on this file system ({error}): log writes are buffered and flushed",
+            directory.display()
+        );
+    }
+    opened.is_ok()
 }
 
 fn make(path: &Path) -> Result<(), StartError> {

@@ -89,7 +89,7 @@ fn serve(
         .io_memory(io_memory_bytes)
         .make()
         .map_err(|error| StartError::Machine(format!("the executor cannot start: {error}")))?;
-    let files = Rc::new(files::Files::new(directories.paths()));
+    let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io()));
     let limits = listener::ConnLimits {
         per_address: settings.conns_per_address_max,
         total: settings.conns_max,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub pin_to_cpu: Option<usize>,
     /// Registered memory per executor, bytes.
     pub io_memory_bytes: usize,
+    /// Whether log writes go past the page cache where the file system can.
+    pub direct_io: bool,
     /// The machine's own settings.
     pub server: ServerOptions,
 }

@@ -277,6 +277,12 @@ impl LogWriter {
         self.prepare_failure.as_ref()
     }
 
+    /// Whether a segment behind the open one is ready.
+    #[must_use]
+    pub const fn has_reserve(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Called by a timer: tries again to make the next segment if the disk was full.
     pub fn retry_prepare(&mut self, ops: &mut FileOps) {
         if self.prepare_failure.is_some() {

@@ -10,5 +10,9 @@ mod peer;
 mod process;
 /// Requests and replies byte by byte on a real server.
 mod protocol;
+/// What the shell needs of glommio.
+mod runtime;
+/// The server where the machine is hostile: busy, slow, full, without rights, without features.
+mod shell;
 /// The shape of the source tree: layers, documentation, words.
 mod tidy;

@@ -31,6 +31,11 @@ impl Server {
     /// Starts a server where one was.
     pub(crate) fn start_in(home: PathBuf, port: u16) -> Self {
         let child = spawn(&home.join("zoo.cfg"));
+        Self::adopt(child, home, port)
+    }
+
+    /// Waits until a server started by `spawn` or otherwise serves.
+    pub(crate) fn adopt(child: Child, home: PathBuf, port: u16) -> Self {
         let mut server = Self { child, port, home };
         server.wait_until_serving();
         server
@@ -71,6 +76,16 @@ impl Server {
         (status, self.home.clone(), self.port)
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.child.wait().expect("the child is ours")
+    }
+
     /// What it wrote to its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.home.join("log")).unwrap_or_default()
@@ -96,16 +111,19 @@ pub(crate) fn word(port: u16, word: &str) -> String {
 
 /// Starts the server program on a configuration file.
 pub(crate) fn spawn(config: &Path) -> Child {
+    command(Path::new(env!("CARGO_BIN_EXE_ringkeeper")), config)
+        .spawn()
+        .expect("the program was built")
+}
+
+/// The command that `spawn` runs, for `program`.
+pub(crate) fn command(program: &Path, config: &Path) -> Command {
     let home = config.parent().expect("the file is in a directory");
     let log = fs::OpenOptions::new().append(true).create(true).open(home.join("log"));
     let log = log.expect("the directory is writable");
-    Command::new(env!("CARGO_BIN_EXE_ringkeeper"))
-        .arg(config)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("the program was built")
+    let mut command = Command::new(program);
+    command.arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
 }
 
 /// Writes a configuration for `home`.

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::auth;
 use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Zxid};
+use crate::tree::Tree;
 use crate::wire::connect::ConnectRequest;
 use crate::wire::opcode;
 use crate::wire::request::{self, RequestFault, RequestFrame};
@@ -131,6 +132,9 @@ impl Shard {
         let address = Address { shard: self.id, conn: id };
         let origin = Origin { address, generation, xid };
         let work = match request {
+            Ok(Request::Write(write)) if around.low_on_disk && grows(&write, around.view) => {
+                Work::Answer(Answer::error(ErrorCode::SYSTEM_ERROR))
+            }
             Ok(Request::Write(write)) => {
                 let kind = write_kind(&write);
                 let identities = conn.identities.clone();
@@ -217,6 +221,19 @@ fn write_kind(write: &WriteRequest) -> WriteKind {
         WriteRequest::SetData { .. } | WriteRequest::SetAcl { .. } => WriteKind::Stat,
         WriteRequest::Multi(_) => WriteKind::Multi,
         WriteRequest::CloseSession => WriteKind::Close,
+    }
+}
+
+/// Whether a write makes the tree larger.
+fn grows(write: &WriteRequest, view: &Tree) -> bool {
+    match write {
+        WriteRequest::Create(_) => true,
+        WriteRequest::SetData { path, data, .. } => {
+            let len = data.as_ref().map_or(0, Bytes::len);
+            view.get(path).is_some_and(|znode| znode.data().map_or(0, <[u8]>::len) < len)
+        }
+        WriteRequest::Multi(writes) => writes.iter().any(|write| grows(write, view)),
+        _ => false,
     }
 }
 

@@ -89,6 +89,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) view: &'a Tree,
     /// The pipeline takes no writes for the moment.
     pub(crate) pipeline_full: bool,
+    /// What makes the tree larger is refused.
+    pub(crate) low_on_disk: bool,
 }
 
 impl Shard {

@@ -1,0 +1,373 @@
+//! The server where the machine is hostile: other processes eat its cores, the disk is slow or
+//! full or has no direct I/O, there is no root, no io_uring, hardly any locked memory.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ringkeeper::model::ErrorCode;
+
+use super::client::{Client, create, delete, get, set};
+use super::peer::{self, Server};
+
+/// How long the hogs run; `RINGKEEPER_HOG_SECONDS` lengthens it.
+const HOG_SECONDS: u64 = 5;
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;
+const MIB: u64 = 1024 * 1024;
+
+fn is_root() -> bool {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Machines differ in what even root may do, so these do not fail a run of CI.
+fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+}
+
+fn end(server: Server) {
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+}
+
+#[test]
+fn log_writes_and_sockets_go_on_beside_a_cpu_hog_on_every_core() {
+    let server = Server::start("");
+    let seconds = std::env::var("RINGKEEPER_HOG_SECONDS").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(HOG_SECONDS);
+    let stop = Arc::new(AtomicBool::new(false));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let hogs: Vec<_> = (0..cores)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
+        })
+        .collect();
+    let mut client = Client::connect(server.port).expect("the server serves");
+    assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
+    // Saturated sockets: clients that always have many reads in flight.
+    let port = server.port;
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                let mut client = Client::connect(port).expect("the server serves");
+                while !stop.load(Ordering::Relaxed) {
+                    for _ in 0..64 {
+                        client.send(&get("/a", false)).expect("it is sent");
+                    }
+                    for _ in 0..64 {
+                        client.receive().expect("nothing hangs");
+                    }
+                }
+            })
+        })
+        .collect();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut writes = 0;
+    while Instant::now() < until {
+        // The client's own time limit of 20 s turns a hang into a failure.
+        assert_eq!(client.code(&set("/a", b"x")), ErrorCode::OK);
+        writes += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in hogs.into_iter().chain(readers) {
+        thread.join().expect("it ends well");
+    }
+    // A loop that polls its disk only every 100 ms would do ten of these a second.
+    assert!(seconds * 20 < writes, "{writes} writes in {seconds} s");
+    end(server);
+}
+
+#[test]
+fn a_port_that_another_server_left_in_time_wait_is_bound() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
+    let port = other.local_addr().expect("it is bound").port();
+    let mut there = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let (here, _) = other.accept().expect("somebody came");
+    // The side that closes first is the one left in TIME_WAIT.
+    drop(here);
+    let _end = there.read(&mut [0; 1]);
+    drop(there);
+    drop(other);
+    let home = peer::fresh_directory();
+    peer::write_config(&home, port, "");
+    end(Server::start_in(home, port));
+}
+
+#[test]
+fn without_root_and_with_8_mib_of_locked_memory_it_serves() {
+    const TEST: &str = "without_root_and_with_8_mib_of_locked_memory_it_serves";
+    if !is_root() {
+        return skip(TEST, "only root can become another user");
+    }
+    // Everything the user touches is in a place of its own.
+    let home = std::env::temp_dir().join(format!("ringkeeper-test-{}", std::process::id()));
+    fs::create_dir_all(&home).expect("the temporary directory is writable");
+    let program = home.join("ringkeeper");
+    fs::copy(env!("CARGO_BIN_EXE_ringkeeper"), &program).expect("it fits");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    chown(&home, Some(NOBODY), Some(NOBODY)).expect("root may");
+    let port = peer::free_port();
+    peer::write_config(&home, port, "");
+    let mut command = peer::command(&program, &home.join("zoo.cfg"));
+    command.uid(NOBODY).gid(NOBODY);
+    limit_locked_memory(&mut command, 8 * MIB);
+    let server = Server::adopt(command.spawn().expect("it starts"), home, port);
+    let mut client = Client::connect(port).expect("the server serves");
+    assert_eq!(client.code(&create("/a", b"x", 0)), ErrorCode::OK);
+    let owner = fs::metadata(format!("/proc/{}", server.pid())).expect("it runs").uid();
+    assert_eq!(owner, NOBODY);
+    end(server);
+}
+
+fn limit_locked_memory(command: &mut Command, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: setrlimit may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+#[test]
+fn too_little_locked_memory_is_said_with_what_to_do() {
+    let home = peer::fresh_directory();
+    peer::write_config(&home, peer::free_port(), "");
+    let program = Path::new(env!("CARGO_BIN_EXE_ringkeeper"));
+    let mut command = peer::command(program, &home.join("zoo.cfg"));
+    limit_locked_memory(&mut command, 64 * 1024);
+    let status = command.spawn().expect("it starts").wait().expect("the child is ours");
+    let log = fs::read_to_string(home.join("log")).expect("it has a log");
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("only 64 KiB of memory may be locked"), "{log}");
+    assert!(log.contains("ulimit -l"), "{log}");
+    peer::clean(&home);
+}
+
+#[test]
+fn refused_io_uring_is_said_with_what_to_do() {
+    let home = peer::fresh_directory();
+    peer::write_config(&home, peer::free_port(), "");
+    let program = Path::new(env!("CARGO_BIN_EXE_ringkeeper"));
+    let mut command = peer::command(program, &home.join("zoo.cfg"));
+    // SAFETY: the calls are made between fork and exec, and allocate nothing.
+    unsafe { command.pre_exec(forbid_io_uring) };
+    let status = command.spawn().expect("it starts").wait().expect("the child is ours");
+    let log = fs::read_to_string(home.join("log")).expect("it has a log");
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("io_uring cannot be used"), "{log}");
+    assert!(log.contains("seccomp profile"), "{log}");
+    peer::clean(&home);
+}
+
+/// As a container's seccomp profile does it: io_uring_setup answers EPERM.
+fn forbid_io_uring() -> std::io::Result<()> {
+    let call = u32::try_from(libc::SYS_io_uring_setup).expect("system calls are few");
+    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+        code: u16::try_from(code).expect("instructions are 16 bits"),
+        jt,
+        jf,
+        k,
+    };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call, 0, 1),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+    // SAFETY: the program is whole and outlives the calls.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+#[test]
+fn without_direct_io_acknowledged_writes_survive_a_kill() {
+    let server = Server::start("ringkeeper.directIo=false");
+    let mut client = Client::connect(server.port).expect("the server serves");
+    for number in 0..100 {
+        assert_eq!(client.code(&create(&format!("/n{number}"), b"x", 0)), ErrorCode::OK);
+    }
+    let (home, port) = server.kill();
+    let server = Server::start_in(home, port);
+    let mut client = Client::connect(port).expect("the server serves");
+    for number in 0..100 {
+        assert_eq!(client.code(&get(&format!("/n{number}"), false)), ErrorCode::OK);
+    }
+    end(server);
+}
+
+/// A small file system of its own, gone with this value.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path, bytes: u64) -> Option<Self> {
+        fs::create_dir_all(path).ok()?;
+        let options = format!("size={bytes}");
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path).status();
+        status.is_ok_and(|status| status.success()).then(|| Self(path.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
+    const TEST: &str = "a_full_disk_refuses_growth_and_goes_on_with_the_rest";
+    let home = peer::fresh_directory();
+    let Some(disk) = SmallDisk::mount(&home.join("data"), 24 * MIB) else {
+        return skip(TEST, "no right to mount a tmpfs");
+    };
+    let port = peer::free_port();
+    peer::write_config(&home, port, "preAllocSize=4096");
+    let server = Server::start_in(home.clone(), port);
+    let mut client = Client::connect(port).expect("the server serves");
+    let value = vec![b'x'; 100_000];
+    let mut made = 0;
+    let refused = loop {
+        match client.code(&create(&format!("/n{made}"), &value, 0)) {
+            ErrorCode::OK => made += 1,
+            code => break code,
+        }
+    };
+    assert_eq!(refused, ErrorCode::SYSTEM_ERROR, "growth is refused: {}", server.log());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !server.log().contains("No space left on device") {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(10));
+    }
+    // Reads, shorter values, deletes and sessions go on.
+    assert_eq!(client.code(&get("/n0", false)), ErrorCode::OK);
+    assert_eq!(client.code(&set("/n0", b"short")), ErrorCode::OK);
+    assert_eq!(client.code(&delete("/n1")), ErrorCode::OK);
+    assert_eq!(client.code(&set("/n0", &value)), ErrorCode::SYSTEM_ERROR);
+    Client::connect(port).expect("a session can be made");
+    // The operator makes room, and it goes on by itself.
+    let more = Command::new("mount")
+        .args(["-o", &format!("remount,size={}", 256 * MIB)])
+        .arg(&disk.0)
+        .status();
+    assert!(more.expect("mount is there").success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while client.code(&create("/more", b"", 0)) != ErrorCode::OK {
+        assert!(Instant::now() < deadline, "{}", server.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (_, port) = server.kill();
+    let server = Server::start_in(home.clone(), port);
+    let mut client = Client::connect(port).expect("the server serves");
+    for number in 2..made {
+        assert_eq!(client.code(&get(&format!("/n{number}"), false)), ErrorCode::OK, "{number}");
+    }
+    drop(server);
+    drop(disk);
+    peer::clean(&home);
+}
+
+/// A control group whose members' writes to one disk are slow, gone with this value.
+struct SlowDisk(PathBuf);
+
+impl SlowDisk {
+    const WRITES_PER_SECOND: u32 = 40;
+
+    /// The disk that `path` is on.
+    fn of(path: &Path) -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup/blkio");
+        if !root.join("blkio.throttle.write_iops_device").exists() {
+            return None;
+        }
+        let group = root.join(format!("ringkeeper-test-{}", std::process::id()));
+        fs::create_dir_all(&group).ok()?;
+        let slow = Self(group);
+        let device = fs::metadata(path).ok()?.dev();
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        let limit = format!("{major}:{minor} {}", Self::WRITES_PER_SECOND);
+        fs::write(slow.0.join("blkio.throttle.write_iops_device"), limit).ok()?;
+        Some(slow)
+    }
+
+    fn take(&self, pid: u32) {
+        let mut tasks = fs::OpenOptions::new()
+            .write(true)
+            .open(self.0.join("cgroup.procs"))
+            .expect("the group is ours");
+        tasks.write_all(pid.to_string().as_bytes()).expect("the process runs");
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+#[test]
+fn a_restart_while_slow_writes_are_in_flight_loses_nothing_acknowledged() {
+    const TEST: &str = "a_restart_while_slow_writes_are_in_flight_loses_nothing_acknowledged";
+    let mut server = Server::start("");
+    let Some(slow) = SlowDisk::of(&server.home) else {
+        end(server);
+        return skip(TEST, "no blkio control group to slow a disk with");
+    };
+    let mut client = Client::connect(server.port).expect("the server serves");
+    assert_eq!(client.code(&create("/a", b"0", 0)), ErrorCode::OK);
+    let mut acknowledged = 0_u32;
+    let mut sent = 0_u32;
+    for round in 0..6 {
+        slow.take(server.pid());
+        let mut client = Client::connect(server.port).expect("the server serves");
+        let until = Instant::now() + Duration::from_millis(400 + 70 * round);
+        while Instant::now() < until {
+            for _ in 0..4 {
+                sent += 1;
+                client.send(&set("/a", sent.to_string().as_bytes())).expect("it is sent");
+            }
+            for _ in 0..4 {
+                let reply = client.receive().expect("slow writes end");
+                assert_eq!(reply.header.code, ErrorCode::OK);
+            }
+            acknowledged = sent;
+        }
+        // Leave some in flight, and start again at once.
+        for _ in 0..8 {
+            sent += 1;
+            client.send(&set("/a", sent.to_string().as_bytes())).expect("it is sent");
+        }
+        thread::sleep(Duration::from_millis(5));
+        let (home, port) = server.kill();
+        server = Server::start_in(home, port);
+        let mut client = Client::connect(port).expect("the server serves");
+        let mut reply = client.call(&get("/a", false)).expect("the server serves");
+        let data = reply.body.buffer("data").expect("it decodes").expect("it has data");
+        let value: u32 = std::str::from_utf8(&data).expect("text").parse().expect("a number");
+        assert!((acknowledged..=sent).contains(&value), "{value} of {acknowledged}..={sent}");
+        sent = sent.max(value);
+        acknowledged = value;
+    }
+    end(server);
+    drop(slow);
+}
