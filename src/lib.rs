@@ -20,7 +20,8 @@ pub mod tree;
 pub mod watch;
 // Layer 3: the server as pure machines.
 pub mod server;
-// Layer 4: drivers.
+// Layer 4: drivers, and the other end of the connection.
+pub mod client;
 pub mod shell;
 pub mod sim;
 
@@ -28,6 +29,8 @@ pub mod sim;
 pub mod docs {
     #[doc = include_str!("docs/differences.md")]
     pub mod differences {}
+    #[doc = include_str!("docs/performance.md")]
+    pub mod performance {}
     #[doc = include_str!("docs/sharding.md")]
     pub mod sharding {}
     #[doc = include_str!("docs/testing.md")]

@@ -261,6 +261,15 @@ impl Client {
             }
             // An earlier attempt, whose answer was lost, has made it.
             Asked::CreateOwn if code == ErrorCode::NODE_EXISTS => {}
+            // What grows the tree is refused while the disk is full.
+            Asked::CreateOwn if code == ErrorCode::SYSTEM_ERROR && oracle.disk_was_full => {
+                self.created = false;
+            }
+            Asked::SetOwn(_)
+            | Asked::CreateSequential
+            | Asked::CreateEphemeral(_)
+            | Asked::Multi(..)
+                if code == ErrorCode::SYSTEM_ERROR && oracle.disk_was_full => {}
             Asked::SetOwn(value) if good => {
                 oracle.wrote(zxid, self.session)?;
                 self.set_own(value, zxid, oracle);

@@ -12,6 +12,7 @@
 //! - the process is killed: what was handed to the kernel survives, what is in flight may;
 //! - the power is cut: only flushed bytes and flushed directory entries are sure to survive; others
 //!   survive in pieces of 512 bytes, or not;
+//! - the drive puts a log write where the one before it was: the next start must refuse;
 //! - a write or flush fails, dropping what it should have written;
 //! - every crash is put between two numbered disk events, so that seeds cover every I/O boundary;
 //! - messages between client and server are delayed and cut into chunks.

@@ -11,6 +11,8 @@ use crate::tree::Tree;
 pub(super) struct Oracle {
     /// Highest zxid in any reply or event.
     pub(super) seen: Zxid,
+    /// A write failed for want of space: growth may be refused.
+    pub(super) disk_was_full: bool,
     /// Successful writes by zxid: which session.
     writes: BTreeMap<Zxid, SessionId>,
     /// Last acknowledged fact about each path.

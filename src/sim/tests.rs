@@ -1,15 +1,19 @@
 //! The simulator finds nothing, does the same thing twice, and finds every planted bug.
 
-use super::{Plant, run};
+use super::{Plant, Report, run};
 
 #[test]
 fn seeds_find_nothing() {
+    let mut all = Report::default();
     for seed in 0..60 {
         let report = run(seed, Plant::None).unwrap_or_else(|failure| {
             panic!("rk-sim --seed {seed}: {failure}");
         });
-        assert!(0 < report.power_cuts);
+        all.kills += report.kills;
+        all.power_cuts += report.power_cuts;
+        all.misdirected += report.misdirected;
     }
+    assert!(0 < all.kills && 0 < all.power_cuts && 0 < all.misdirected, "{all:?}");
 }
 
 #[test]
@@ -25,7 +29,9 @@ const SEEDS_MAX: u64 = 50;
 
 #[test]
 fn planted_bugs_are_found() {
-    for plant in [Plant::FlushSkipped, Plant::AckBeforeFlush, Plant::WatchAfterReply] {
+    for plant in
+        [Plant::FlushSkipped, Plant::AckBeforeFlush, Plant::WatchAfterReply, Plant::ChainIgnored]
+    {
         let found = (0..SEEDS_MAX).find(|seed| run(*seed, plant).is_err());
         assert!(found.is_some(), "{plant:?} is not found in {SEEDS_MAX} seeds");
     }

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::disk::{Crash, Disk};
 use super::oracle::Oracle;
 use crate::auth::AuthConfig;
-use crate::base::{Duration, FileFailure, FileOp, FileOpId, Instant, Prng, WallMs};
+use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Prng, WallMs};
 use crate::model::ConnId;
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
 use crate::server::{Clock, Input, Machine, Output, Server, ServerOptions, WordsAllowed};
@@ -22,6 +22,8 @@ const RUN_FOR: Duration = Duration::from_millis(4_000);
 const CLIENTS: usize = 4;
 /// Crashes per seed.
 const CRASHES_MAX: u64 = 4;
+/// One of so many seeds has a drive that misdirects a log write.
+const SEEDS_PER_MISDIRECTION: u64 = 8;
 
 /// A bug put in on purpose, which the oracle must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub enum Plant {
     AckBeforeFlush,
     /// Events are sent behind the replies of the same turn.
     WatchAfterReply,
+    /// A batch that does not follow the one before is taken for the log's torn end.
+    ChainIgnored,
 }
 
 /// What a seed that found nothing did.
@@ -49,6 +53,8 @@ pub struct Report {
     pub power_cuts: u64,
     /// Failed writes and flushes.
     pub failures: u64,
+    /// Log writes that the drive put where an earlier one was; the next start must refuse.
+    pub misdirected: u64,
 }
 
 /// What a seed found.
@@ -69,12 +75,14 @@ impl Failure {
 /// Runs one seed to its end, or to the first thing that must not be.
 pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
     let mut world = World::new(seed, plant)?;
-    while world.now < Instant(RUN_FOR.0) {
+    while world.now < Instant(RUN_FOR.0) && !world.refused {
         if !world.next_event()? {
             break;
         }
     }
-    world.crash_and_recover(Crash::PowerCut)?;
+    if !world.refused {
+        world.crash_and_recover(Crash::PowerCut)?;
+    }
     world.report.answered = world.clients.iter().map(|client| client.answered).sum();
     Ok(world.report)
 }
@@ -109,7 +117,21 @@ struct World {
     crash_in: u64,
     crashes_left: u64,
     incarnation: u64,
+    misdirection: Misdirection,
+    /// A start was refused, as it had to be.
+    refused: bool,
     report: Report,
+}
+
+/// What becomes of a seed's misdirected write.
+#[derive(Debug)]
+enum Misdirection {
+    /// None in this seed.
+    Never,
+    /// After so many log writes; then the last one before it.
+    After(u64, Option<(FileName, u64)>),
+    /// Nothing from here on follows what is before it.
+    Done(FileName, u64),
 }
 
 impl World {
@@ -122,6 +144,14 @@ impl World {
         let server = new_server(recovered, &mut prng, Instant::default());
         let crashes_left = 1 + prng.below(CRASHES_MAX);
         let crash_in = prng.below(400);
+        let misdirects = match plant {
+            Plant::None => prng.one_in(SEEDS_PER_MISDIRECTION),
+            other => other == Plant::ChainIgnored,
+        };
+        let misdirection = match misdirects {
+            true => Misdirection::After(prng.below(300), None),
+            false => Misdirection::Never,
+        };
         let mut world = Self {
             plant,
             now: Instant::default(),
@@ -139,6 +169,8 @@ impl World {
             crash_in,
             crashes_left,
             incarnation: 0,
+            misdirection,
+            refused: false,
             report: Report { trace, ..Report::default() },
             prng,
         };
@@ -306,14 +338,41 @@ impl World {
         let fails = self.plant == Plant::None && self.prng.one_in(20_000);
         let result = if fails {
             self.report.failures += 1;
-            Err(FileFailure { no_space: self.prng.one_in(2), text: "simulated".to_owned() })
+            let no_space = self.prng.one_in(2);
+            self.oracle.disk_was_full |= no_space;
+            Err(FileFailure { no_space, text: "simulated".to_owned() })
         } else {
+            let op = self.misdirect(op);
             self.disk.run(&op)
         };
         if self.plant == Plant::AckBeforeFlush {
             return Ok(());
         }
         self.step(Input::FileDone { id, result })
+    }
+
+    /// What the drive makes of an operation: one batch of the log may land on the batch before it.
+    fn misdirect(&mut self, op: FileOp) -> FileOp {
+        let Misdirection::After(left, last) = &mut self.misdirection else { return op };
+        let FileOp::Write { file, offset, bytes, durable: true } = &op else { return op };
+        if !file.name.starts_with("txnlog.") || file.name.ends_with(".new") {
+            return op;
+        }
+        match last {
+            Some((before, at)) if *left == 0 && before == file => {
+                let (at, bytes) = (*at, bytes.clone());
+                self.misdirection = Misdirection::Done(file.clone(), at);
+                self.report.misdirected += 1;
+                self.crashes_left += 1;
+                self.crash_in = self.prng.below(40);
+                FileOp::Write { file: file.clone(), offset: at, bytes, durable: true }
+            }
+            _ => {
+                *left = left.saturating_sub(1);
+                *last = Some((file.clone(), *offset));
+                op
+            }
+        }
     }
 
     /// Counts a disk event; crashes when its number has come.
@@ -349,7 +408,20 @@ impl World {
             client.disconnected(&mut self.oracle);
         }
         self.events.retain(|_, event| matches!(event, Event::Act(_) | Event::Timer));
-        let recovered = recover(&mut self.disk, &mut self.prng, &mut self.report.trace)?;
+        if let Misdirection::Done(file, at) = &self.misdirection
+            && self.plant == Plant::ChainIgnored
+        {
+            self.disk.forget_behind(file, *at);
+        }
+        let recovered = recover(&mut self.disk, &mut self.prng, &mut self.report.trace);
+        if matches!(self.misdirection, Misdirection::Done(..)) && self.plant == Plant::None {
+            self.refused = true;
+            return match recovered {
+                Ok(_) => Err(Failure::new("a misdirected log write was not noticed".to_owned())),
+                Err(_) => Ok(()),
+            };
+        }
+        let recovered = recovered?;
         let sessions: BTreeSet<_> = recovered.sessions.iter().map(|(id, _)| *id).collect();
         self.oracle.check(&recovered.tree, &sessions)?;
         self.server = new_server(recovered, &mut self.prng, self.now);

@@ -16,3 +16,5 @@ mod runtime;
 mod shell;
 /// The shape of the source tree: layers, documentation, words.
 mod tidy;
+/// The programs beside the server, on real servers.
+mod tools;

@@ -1,14 +1,13 @@
 //! Servers as child processes, each with a directory and a port of its own, ended by process id.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::client::Client;
+use super::client;
 
 /// A server process.
 pub(crate) struct Server {
@@ -81,11 +80,6 @@ impl Server {
         self.child.id()
     }
 
-    /// Waits until it ends by itself.
-    pub(crate) fn wait(mut self) -> ExitStatus {
-        self.child.wait().expect("the child is ours")
-    }
-
     /// What it wrote to its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.home.join("log")).unwrap_or_default()
@@ -101,12 +95,7 @@ impl Drop for Server {
 
 /// The answer of whoever listens on `port` to a four-letter word; empty if there is none.
 pub(crate) fn word(port: u16, word: &str) -> String {
-    let mut text = String::new();
-    let asked = Client::dial(port).and_then(|mut stream| {
-        stream.write_all(word.as_bytes())?;
-        stream.read_to_string(&mut text)
-    });
-    asked.map(|_| text).unwrap_or_default()
+    client::word(("127.0.0.1", port), word).unwrap_or_default()
 }
 
 /// Starts the server program on a configuration file.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, create, exists, get, list, set};
+use super::client::{self, create, exists, get, list, set};
 use super::peer::{self, Server};
 use ringkeeper::model::{ErrorCode, Zxid};
 
@@ -27,7 +27,7 @@ struct Known {
 
 /// Writes ever larger numbers to one znode until the server dies.
 fn write_until_killed(port: u16, path: &str, known: &Mutex<Known>) -> io::Result<()> {
-    let mut client = Client::connect(port)?;
+    let mut client = client::connect(port)?;
     let mut in_flight = std::collections::VecDeque::new();
     loop {
         while in_flight.len() < PIPELINE {
@@ -50,7 +50,7 @@ fn write_until_killed(port: u16, path: &str, known: &Mutex<Known>) -> io::Result
 fn what_was_acknowledged_survives_fifty_kills() {
     // Small limits, so that segments roll and snapshots are taken while the server is killed.
     let mut server = Server::start("snapCount=3000\npreAllocSize=4096");
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     let paths: Vec<String> = (0..WRITERS).map(|writer| format!("/writer-{writer}")).collect();
     for path in &paths {
         assert_eq!(client.code(&create(path, b"0", 0)), ErrorCode::OK);
@@ -73,7 +73,7 @@ fn what_was_acknowledged_survives_fifty_kills() {
             assert!(ended.is_err(), "writers end with their connection");
         }
         server = Server::start_in(home, port);
-        let mut client = Client::connect(port).expect("the server serves");
+        let mut client = client::connect(port).expect("the server serves");
         for (path, known) in paths.iter().zip(&known) {
             let mut reply = client.call(&get(path, false)).expect("the server serves");
             assert_eq!(reply.header.code, ErrorCode::OK, "{path} is there");
@@ -96,7 +96,7 @@ fn what_was_acknowledged_survives_fifty_kills() {
 #[test]
 fn a_planned_stop_keeps_everything_and_exits_with_0() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     let mut sent = BTreeMap::new();
     for number in 0..200 {
         let path = format!("/n{number}");
@@ -111,7 +111,7 @@ fn a_planned_stop_keeps_everything_and_exits_with_0() {
     let (status, home, port) = server.stop();
     assert!(status.success(), "{status}");
     let server = Server::start_in(home.clone(), port);
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     for path in created {
         assert_eq!(client.code(&exists(&path, false)), ErrorCode::OK, "{path}");
     }
@@ -122,20 +122,20 @@ fn a_planned_stop_keeps_everything_and_exits_with_0() {
 #[test]
 fn a_session_and_its_ephemerals_survive_a_kill_until_the_session_ends() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/e", b"", 1)), ErrorCode::OK);
     let held = client.session.clone();
     let (home, port) = server.kill();
     let server = Server::start_in(home.clone(), port);
-    let mut client = Client::attach(port, held.session, held.password, Zxid(2)).expect("it serves");
+    let mut client = client::attach(port, held.session, held.password, Zxid(2)).expect("it serves");
     assert_eq!(client.session.session, held.session);
     assert_eq!(client.code(&exists("/e", false)), ErrorCode::OK);
     let close = ringkeeper::model::Request::Write(ringkeeper::model::WriteRequest::CloseSession);
     assert_eq!(client.code(&close), ErrorCode::OK);
     assert!(client.is_closed());
-    let mut other = Client::connect(port).expect("the server serves");
+    let mut other = client::connect(port).expect("the server serves");
     assert_eq!(other.code(&exists("/e", false)), ErrorCode::NO_NODE);
-    let refused = Client::attach(port, held.session, held.password, Zxid::ZERO);
+    let refused = client::attach(port, held.session, held.password, Zxid::ZERO);
     assert_eq!(refused.expect("it is answered").session.timeout_ms, 0, "the session is over");
     drop(server);
     peer::clean(&home);
@@ -144,7 +144,7 @@ fn a_session_and_its_ephemerals_survive_a_kill_until_the_session_ends() {
 #[test]
 fn snapshots_bound_the_log_and_are_recovered_from() {
     let server = Server::start("snapCount=500\npreAllocSize=4096");
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/a", &[b'x'; 2000], 0)), ErrorCode::OK);
     for _ in 0..60 {
         for _ in 0..100 {
@@ -167,7 +167,7 @@ fn snapshots_bound_the_log_and_are_recovered_from() {
     assert_eq!(snapshots(), 3, "as many as autopurge.snapRetainCount: {:?}", names());
     let (home, port) = server.kill();
     let server = Server::start_in(home.clone(), port);
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     let mut reply = client.call(&get("/a", false)).expect("answered");
     assert_eq!(reply.body.buffer("data").expect("decodes").expect("data").as_ref(), [b'y'; 2000]);
     assert_eq!(reply.body.stat().expect("decodes").version, 6000);
@@ -220,7 +220,7 @@ fn a_second_server_finds_port_and_directory_taken() {
     }
     let (home, _) = server.kill();
     let deadline = Instant::now() + Duration::from_secs(20);
-    while Client::connect(port).is_err() {
+    while client::connect(port).is_err() {
         assert!(Instant::now() < deadline, "the second server takes over");
         thread::sleep(Duration::from_millis(20));
     }
@@ -239,11 +239,11 @@ fn a_silent_client_delays_nobody() {
     let server = Server::start("");
     let stop = Arc::new(AtomicBool::new(false));
     let (port, stopping) = (server.port, Arc::clone(&stop));
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     assert_eq!(client.code(&create("/big", &vec![b'x'; 500_000], 0)), ErrorCode::OK);
     // A client that asks for far more than it reads.
     let greedy = thread::spawn(move || {
-        let mut greedy = Client::connect(port).expect("the server serves");
+        let mut greedy = client::connect(port).expect("the server serves");
         for _ in 0..200 {
             greedy.send(&get("/big", false)).expect("it is sent");
         }

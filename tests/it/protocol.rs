@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use super::client::{Client, create, delete, exists, get, list, set};
+use super::client::{self, Client, create, delete, exists, get, list, set};
 use super::peer::{self, Server};
 use bytes::Bytes;
 use ringkeeper::base::Str;
@@ -39,14 +39,14 @@ fn handshakes() {
     // 44 bytes without readOnly: the answer has 36.
     let old = hex("0000002c 00000000 0000000000000000 00002710 0000000000000000 00000010
                    00000000000000000000000000000000");
-    let mut stream = Client::dial(server.port).expect("it serves");
+    let mut stream = Client::dial(("127.0.0.1", server.port)).expect("it serves");
     stream.write_all(&old).expect("sent");
     let mut answer = [0; 40];
     stream.read_exact(&mut answer).expect("answered");
     assert_eq!(answer[..12], hex("00000024 00000000 00002710"));
     // 45 bytes: 37, and the timeout is clamped.
     let new = hex("0000002d 00000000 0000000000000000 ffffffff 0000000000000000 ffffffff 00");
-    let mut stream = Client::dial(server.port).expect("it serves");
+    let mut stream = Client::dial(("127.0.0.1", server.port)).expect("it serves");
     stream.write_all(&new[..new.len()]).expect("sent");
     // The announced length is longer than the frame with a null password: pad as clients may.
     stream.write_all(&[0; 16]).expect("sent");
@@ -54,26 +54,26 @@ fn handshakes() {
     stream.read_exact(&mut answer).expect("answered");
     assert_eq!(answer[..12], hex("00000025 00000000 00000fa0"));
     // A wrong password is refused with zeros, then the connection is closed.
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     let held = client.session.clone();
-    let refused = Client::attach(server.port, held.session, [7; 16], Zxid::ZERO);
+    let refused = client::attach(server.port, held.session, [7; 16], Zxid::ZERO);
     let mut refused = refused.expect("answered");
     assert_eq!((refused.session.timeout_ms, refused.session.session.0), (0, 0));
     assert!(refused.is_closed());
     assert_eq!(client.code(&exists("/", false)), ErrorCode::OK, "the live connection stays");
     // The right one moves the session: the old connection is closed.
-    let mut moved = Client::attach(server.port, held.session, held.password, Zxid::ZERO);
+    let mut moved = client::attach(server.port, held.session, held.password, Zxid::ZERO);
     let moved = moved.as_mut().expect("answered");
     assert_eq!(moved.session.session, held.session);
     assert!(client.is_closed());
     assert_eq!(moved.code(&exists("/", false)), ErrorCode::OK);
     // A client from the future is sent away without a word.
-    assert!(Client::attach(server.port, held.session, held.password, Zxid(1 << 40)).is_err());
+    assert!(client::attach(server.port, held.session, held.password, Zxid(1 << 40)).is_err());
     // A frame over the limit, and one that is shorter than a header.
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     client.send_raw(&hex("00100000")).expect("sent");
     assert!(client.is_closed());
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     client.send_raw(&hex("00000004 00000001")).expect("sent");
     assert!(client.is_closed());
     peer::clean(&server.home.clone());
@@ -82,7 +82,7 @@ fn handshakes() {
 #[test]
 fn special_xids_and_unknown_opcodes() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     client.send_raw(&hex("00000008 fffffffe 0000000b")).expect("sent");
     assert_eq!(client.receive().expect("answered").header.xid, Xid(-2));
     client.send_raw(&hex("00000008 00000077 0000000b")).expect("sent");
@@ -97,7 +97,7 @@ fn special_xids_and_unknown_opcodes() {
     assert_eq!(client.receive().expect("answered").header.code, ErrorCode::UNIMPLEMENTED);
     // Unknown: answered with zxid -1, then closed.
     for opcode in ["00000000", "0000000d", "00000017", "000003e7", "fffffff6"] {
-        let mut client = Client::connect(server.port).expect("it serves");
+        let mut client = client::connect(server.port).expect("it serves");
         client.send_raw(&hex(&format!("00000008 00000001 {opcode}"))).expect("sent");
         let header = client.receive().expect("answered").header;
         assert_eq!((header.code, header.zxid), (ErrorCode::UNIMPLEMENTED, Zxid(-1)), "{opcode}");
@@ -109,7 +109,7 @@ fn special_xids_and_unknown_opcodes() {
 #[test]
 fn a_pipelined_read_sees_the_writes_before_it_and_none_behind_it() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     assert_eq!(client.code(&create("/a", b"0", 0)), ErrorCode::OK);
     for round in 0..200 {
         let value = |number: i32| format!("{round}-{number}");
@@ -130,8 +130,8 @@ fn a_pipelined_read_sees_the_writes_before_it_and_none_behind_it() {
 #[test]
 fn events_come_before_replies_that_show_the_change() {
     let server = Server::start("");
-    let mut writer = Client::connect(server.port).expect("it serves");
-    let mut watcher = Client::connect(server.port).expect("it serves");
+    let mut writer = client::connect(server.port).expect("it serves");
+    let mut watcher = client::connect(server.port).expect("it serves");
     assert_eq!(watcher.code(&exists("/a", true)), ErrorCode::NO_NODE);
     assert_eq!(watcher.code(&list("/", true)), ErrorCode::OK);
     let created = writer.call(&create("/a", b"", 0)).expect("answered").header.zxid;
@@ -153,7 +153,7 @@ fn events_come_before_replies_that_show_the_change() {
 #[test]
 fn set_watches_tells_what_was_missed() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     let before = client.call(&create("/a", b"", 0)).expect("answered").header.zxid;
     assert_eq!(client.code(&create("/b", b"", 0)), ErrorCode::OK);
     let paths = |names: &[&str]| names.iter().map(|name| Str::from(*name)).collect();
@@ -184,7 +184,7 @@ fn set_watches_tells_what_was_missed() {
 #[test]
 fn refused_writes_consume_a_zxid_and_reads_do_not() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     let first = client.call(&create("/a", b"", 0)).expect("answered").header.zxid;
     let refused = client.call(&create("/a", b"", 0)).expect("answered").header;
     assert_eq!((refused.code, refused.zxid), (ErrorCode::NODE_EXISTS, first.next()));
@@ -199,7 +199,7 @@ fn refused_writes_consume_a_zxid_and_reads_do_not() {
 #[test]
 fn sequence_numbers_count_child_creations() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     let mut created = |path: &str, flags| -> Result<String, ErrorCode> {
         let mut reply = client.call(&create(path, b"", flags)).expect("answered");
         match reply.header.code {
@@ -232,7 +232,7 @@ fn sequence_numbers_count_child_creations() {
 #[test]
 fn words_are_answered() {
     let server = Server::start("");
-    let mut client = Client::connect(server.port).expect("it serves");
+    let mut client = client::connect(server.port).expect("it serves");
     let watch = PathWatch { path: "/".into(), watch: true };
     assert_eq!(client.code(&Request::Read(ReadRequest::GetData(watch))), ErrorCode::OK);
     assert_eq!(server.word("ruok\n"), "imok");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ringkeeper::model::ErrorCode;
 
-use super::client::{Client, create, delete, get, set};
+use super::client::{self, create, delete, get, set};
 use super::peer::{self, Server};
 
 /// How long the hogs run; `RINGKEEPER_HOG_SECONDS` lengthens it.
@@ -53,7 +53,7 @@ fn log_writes_and_sockets_go_on_beside_a_cpu_hog_on_every_core() {
             thread::spawn(move || while !stop.load(Ordering::Relaxed) {})
         })
         .collect();
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
     // Saturated sockets: clients that always have many reads in flight.
     let port = server.port;
@@ -61,7 +61,7 @@ fn log_writes_and_sockets_go_on_beside_a_cpu_hog_on_every_core() {
         .map(|_| {
             let stop = Arc::clone(&stop);
             thread::spawn(move || {
-                let mut client = Client::connect(port).expect("the server serves");
+                let mut client = client::connect(port).expect("the server serves");
                 while !stop.load(Ordering::Relaxed) {
                     for _ in 0..64 {
                         client.send(&get("/a", false)).expect("it is sent");
@@ -124,7 +124,7 @@ fn without_root_and_with_8_mib_of_locked_memory_it_serves() {
     command.uid(NOBODY).gid(NOBODY);
     limit_locked_memory(&mut command, 8 * MIB);
     let server = Server::adopt(command.spawn().expect("it starts"), home, port);
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"x", 0)), ErrorCode::OK);
     let owner = fs::metadata(format!("/proc/{}", server.pid())).expect("it runs").uid();
     assert_eq!(owner, NOBODY);
@@ -200,13 +200,13 @@ fn forbid_io_uring() -> std::io::Result<()> {
 #[test]
 fn without_direct_io_acknowledged_writes_survive_a_kill() {
     let server = Server::start("ringkeeper.directIo=false");
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     for number in 0..100 {
         assert_eq!(client.code(&create(&format!("/n{number}"), b"x", 0)), ErrorCode::OK);
     }
     let (home, port) = server.kill();
     let server = Server::start_in(home, port);
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     for number in 0..100 {
         assert_eq!(client.code(&get(&format!("/n{number}"), false)), ErrorCode::OK);
     }
@@ -242,7 +242,7 @@ fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
     let port = peer::free_port();
     peer::write_config(&home, port, "preAllocSize=4096");
     let server = Server::start_in(home.clone(), port);
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     let value = vec![b'x'; 100_000];
     let mut made = 0;
     let refused = loop {
@@ -262,7 +262,7 @@ fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
     assert_eq!(client.code(&set("/n0", b"short")), ErrorCode::OK);
     assert_eq!(client.code(&delete("/n1")), ErrorCode::OK);
     assert_eq!(client.code(&set("/n0", &value)), ErrorCode::SYSTEM_ERROR);
-    Client::connect(port).expect("a session can be made");
+    client::connect(port).expect("a session can be made");
     // The operator makes room, and it goes on by itself.
     let more = Command::new("mount")
         .args(["-o", &format!("remount,size={}", 256 * MIB)])
@@ -276,7 +276,7 @@ fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
     }
     let (_, port) = server.kill();
     let server = Server::start_in(home.clone(), port);
-    let mut client = Client::connect(port).expect("the server serves");
+    let mut client = client::connect(port).expect("the server serves");
     for number in 2..made {
         assert_eq!(client.code(&get(&format!("/n{number}"), false)), ErrorCode::OK, "{number}");
     }
@@ -333,13 +333,13 @@ fn a_restart_while_slow_writes_are_in_flight_loses_nothing_acknowledged() {
         end(server);
         return skip(TEST, "no blkio control group to slow a disk with");
     };
-    let mut client = Client::connect(server.port).expect("the server serves");
+    let mut client = client::connect(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"0", 0)), ErrorCode::OK);
     let mut acknowledged = 0_u32;
     let mut sent = 0_u32;
     for round in 0..6 {
         slow.take(server.pid());
-        let mut client = Client::connect(server.port).expect("the server serves");
+        let mut client = client::connect(server.port).expect("the server serves");
         let until = Instant::now() + Duration::from_millis(400 + 70 * round);
         while Instant::now() < until {
             for _ in 0..4 {
@@ -360,7 +360,7 @@ fn a_restart_while_slow_writes_are_in_flight_loses_nothing_acknowledged() {
         thread::sleep(Duration::from_millis(5));
         let (home, port) = server.kill();
         server = Server::start_in(home, port);
-        let mut client = Client::connect(port).expect("the server serves");
+        let mut client = client::connect(port).expect("the server serves");
         let mut reply = client.call(&get("/a", false)).expect("the server serves");
         let data = reply.body.buffer("data").expect("it decodes").expect("it has data");
         let value: u32 = std::str::from_utf8(&data).expect("text").parse().expect("a number");

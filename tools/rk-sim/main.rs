@@ -64,8 +64,14 @@ fn main() -> ExitCode {
     });
     let (total, found) = outcome.into_inner().expect("no worker panics while it counts");
     println!(
-        "requests answered {}, kills {}, power cuts {}, failed operations {}, trace {:08x}",
-        total.answered, total.kills, total.power_cuts, total.failures, total.trace
+        "requests answered {}, kills {}, power cuts {}, failed operations {}, \
+         misdirected writes {}, trace {:08x}",
+        total.answered,
+        total.kills,
+        total.power_cuts,
+        total.failures,
+        total.misdirected,
+        total.trace
     );
     match found {
         None => {
@@ -85,4 +91,5 @@ fn add(total: &mut Report, report: &Report) {
     total.kills += report.kills;
     total.power_cuts += report.power_cuts;
     total.failures += report.failures;
+    total.misdirected += report.misdirected;
 }
