@@ -60,6 +60,19 @@ pub const PREPARE_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// with the time.
 pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(500);
 
+/// A session's shard tells the pipeline of its life at most this often; before a session expires,
+/// its shard is asked when it really was last heard of.
+pub const TOUCH_EVERY: Duration = Duration::from_millis(100);
+
+/// Shards of one server: each has a replica, and every delta goes to every one.
+pub const SHARDS_MAX: u16 = 64;
+
+/// Shards by default, at most: the pipeline has one core's worth of writes to give.
+pub const SHARDS_DEFAULT_MAX: u16 = 4;
+
+/// Bytes of deltas that one satellite may be behind. Above half, the pipeline takes no new writes.
+pub const STREAM_BYTES_MAX: usize = 64 << 20;
+
 /// How long a planned stop waits for clients to take their last replies.
 pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 

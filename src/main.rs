@@ -27,6 +27,12 @@ fn main() -> ExitCode {
         .finish(std::io::stderr());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_target(false).init();
+    // A shard that panics must not leave a server that is half alive.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let settings = match configure(&arguments).and_then(|config| settings(&config)) {
         Ok(settings) => settings,
@@ -88,7 +94,8 @@ fn settings(config: &Config) -> Result<Settings, String> {
         conns_max: config.max_cnxns,
         data_dir: config.data_dir.clone(),
         log_dir: config.data_log_dir.clone(),
-        pin_to_cpu: config.pin,
+        shards: config.shards,
+        pin: config.pin.clone(),
         io_memory_bytes: config.io_memory_kb as usize * 1024,
         direct_io: config.direct_io,
         server: ServerOptions {

@@ -47,12 +47,25 @@ pub struct Config {
     pub super_digest: Option<String>,
     pub digest_auth_enabled: bool,
     pub sessionless_timeout_ms: u32,
-    /// `ringkeeper.pin`: the core the shard is pinned to.
-    pub pin: Option<usize>,
+    /// `ringkeeper.shards`; 0 is one for each core of the process, up to four.
+    pub shards: u16,
+    /// `ringkeeper.pin`.
+    pub pin: Pin,
     /// `ringkeeper.ioMemoryKb`.
     pub io_memory_kb: u32,
     /// `ringkeeper.directIo`: whether log writes go past the page cache where the file system can.
     pub direct_io: bool,
+}
+
+/// Where the shards' executors run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// Each on a core of its own if the process has as many, else anywhere.
+    Auto,
+    /// Anywhere.
+    Off,
+    /// Shard by shard on these cores.
+    Cores(Vec<usize>),
 }
 
 /// What an operator should hear although the server starts.
@@ -100,7 +113,8 @@ impl Default for Config {
             super_digest: None,
             digest_auth_enabled: true,
             sessionless_timeout_ms: 10_000,
-            pin: None,
+            shards: 0,
+            pin: Pin::Auto,
             io_memory_kb: 1024,
             direct_io: true,
         }

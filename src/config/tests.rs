@@ -54,7 +54,7 @@ fn wrong_values_name_file_line_and_key() {
         ("tickTime=often", "tickTime"),
         ("minSessionTimeout=70000", "minSessionTimeout"),
         ("clientPort=99999", "clientPort"),
-        ("ringkeeper.shards=4", "ringkeeper.shards"),
+        ("ringkeeper.shards=65", "ringkeeper.shards"),
         ("ringkeeper.ioMemoryKb=1", "ringkeeper.ioMemoryKb"),
         ("secureClientPort=2281", "secureClientPort"),
         ("server.1=a:2888:3888", "server.1"),

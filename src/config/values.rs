@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use super::keys::Key;
 use super::properties::Property;
-use super::{Config, ConfigError, ConfigWarning};
+use super::{Config, ConfigError, ConfigWarning, Pin};
+use crate::limits::SHARDS_MAX;
 
 /// The properties of one file, by the usual spelling of their keys.
 pub(super) struct Values<'a> {
@@ -46,7 +47,6 @@ impl<'a> Values<'a> {
             return Err(self.missing("clientPort", "the port for clients, usually 2181"));
         }
         let snap_retain_count = self.snap_retain_count(&defaults, warnings)?;
-        self.check_shards()?;
         Ok(Config {
             data_log_dir: self.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
             data_dir,
@@ -81,6 +81,7 @@ impl<'a> Values<'a> {
             digest_auth_enabled: self.lenient_true("DigestAuthenticationProvider.enabled", true),
             sessionless_timeout_ms: self
                 .number("nio.sessionlessCnxnTimeout", defaults.sessionless_timeout_ms)?,
+            shards: self.shards(&defaults)?,
             pin: self.pin()?,
             io_memory_kb: self.io_memory_kb(&defaults)?,
             direct_io: self.lenient_true("ringkeeper.directIo", true),
@@ -100,17 +101,28 @@ impl<'a> Values<'a> {
         Ok(count.max(3))
     }
 
-    fn check_shards(&self) -> Result<(), ConfigError> {
-        match self.number("ringkeeper.shards", 1_u32)? {
-            1 => Ok(()),
-            _ => Err(self.wrong("ringkeeper.shards", "only 1 is built yet")),
+    fn shards(&self, defaults: &Config) -> Result<u16, ConfigError> {
+        let count = self.number("ringkeeper.shards", defaults.shards)?;
+        match self.text("ringkeeper.shards") {
+            Some(_) if !(1..=SHARDS_MAX).contains(&count) => {
+                Err(self.wrong("ringkeeper.shards", &format!("must be in 1..={SHARDS_MAX}")))
+            }
+            _ => Ok(count),
         }
     }
 
-    fn pin(&self) -> Result<Option<usize>, ConfigError> {
+    fn pin(&self) -> Result<Pin, ConfigError> {
         match self.text("ringkeeper.pin") {
-            None | Some("off") => Ok(None),
-            Some(_) => self.number("ringkeeper.pin", 0).map(Some),
+            None | Some("auto") => Ok(Pin::Auto),
+            Some("off") => Ok(Pin::Off),
+            Some(list) => {
+                let cores: Result<Vec<usize>, _> =
+                    list.split(',').map(|core| core.trim().parse()).collect();
+                let cores = cores.map_err(|_| {
+                    self.wrong("ringkeeper.pin", "must be auto, off, or cores such as 0,2,4")
+                })?;
+                Ok(Pin::Cores(cores))
+            }
         }
     }
 

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::base::{FileFailure, FileOp, FileOpId, Instant, WallMs};
-use crate::model::{ConnId, Zxid};
+use crate::model::{ConnId, ShardId, Zxid};
+
+use super::stream::{Ask, ToShard};
 
 /// The driver's two clocks, read once per turn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,7 +22,7 @@ pub struct Clock {
     pub wall: WallMs,
 }
 
-/// A pure machine that a driver can drive. The server is one; tests of the shell use smaller ones.
+/// A pure machine that a driver can drive: the server's home shard, or a satellite.
 pub trait Machine {
     /// Takes one input. Outputs are appended in the order in which the driver must act on them.
     fn step(&mut self, clock: Clock, input: Input, out: &mut Vec<Output>);
@@ -31,6 +33,42 @@ pub trait Machine {
 
     /// When [`Input::Timer`] is due at the latest; `None` when nothing waits for time.
     fn next_timer(&self) -> Option<Instant>;
+}
+
+/// What shards of one process tell each other; made and understood by the machines only.
+#[derive(Debug)]
+pub struct Mesh {
+    /// Who says it.
+    pub(crate) from: ShardId,
+    pub(crate) body: MeshBody,
+}
+
+impl Mesh {
+    /// Who says it.
+    #[must_use]
+    pub const fn sender(&self) -> ShardId {
+        self.from
+    }
+}
+
+/// The two directions.
+#[derive(Debug)]
+pub(crate) enum MeshBody {
+    /// From the pipeline, in the order of its stream.
+    ToShard(Vec<ToShard>),
+    /// To the pipeline, in the order of arrival.
+    ToPipeline(Vec<Ask>),
+}
+
+/// What every shard may read of the pipeline without a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Everything up to here may be shown.
+    pub zxid: Zxid,
+    /// The pipeline takes no writes for the moment.
+    pub pipeline_full: bool,
+    /// What makes the tree larger is refused.
+    pub low_on_disk: bool,
 }
 
 /// What happened in the world.
@@ -63,6 +101,12 @@ pub enum Input {
         /// Who.
         conn: ConnId,
     },
+    /// A message of another shard of this process; those of one shard come in order, after any
+    /// delay.
+    Mesh(Mesh),
+    /// What the home shard last said with [`Output::Publish`], read by the driver of a satellite at
+    /// the start of each turn, before it takes the messages that have come.
+    Published(Published),
     /// A file operation ended.
     FileDone {
         /// Which.
@@ -110,8 +154,19 @@ pub enum Output {
         /// What to do.
         op: FileOp,
     },
-    /// Every effect up to and including this zxid is visible to clients of this server.
-    Publish(Zxid),
+    /// Take this to another shard of this process. An urgent one wakes it; others are found when it
+    /// next wakes by itself.
+    Mesh {
+        /// To whom.
+        to: ShardId,
+        /// What.
+        message: Mesh,
+        /// Somebody waits for it.
+        urgent: bool,
+    },
+    /// Every effect up to and including this zxid is visible to clients of this server. Every
+    /// message handed over before must be where its shard finds it once this is seen.
+    Publish(Published),
     /// End the process at once, without flushing anything: what is on disk is the truth.
     Halt(Halt),
     /// Everything in flight at [`Input::Stop`] is finished and durable: exit 0.

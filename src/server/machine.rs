@@ -1,32 +1,69 @@
-//! [`Server`]: the commit pipeline and its home shard as one machine.
+//! [`Server`]: the commit pipeline and its home shard as one machine, and the satellites' hub.
 //!
-//! The home shard reads the pipeline's own tree, so a commit is interleaved with it: the reads that
-//! the writer sent before its write run first, then the txn is applied, then the shard hears the
-//! delta. Between two inputs the tree is at `published`.
+//! The home shard reads the pipeline's own tree, so it needs no replica: right before a txn is
+//! applied the shard runs the reads that its session sent before it, then the txn is applied, then
+//! the shard hears the delta. Between two inputs the tree is at `published`. Satellites hear the
+//! same deltas through their streams.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::base::{FileOps, Instant};
 use crate::limits;
-use crate::model::{ShardId, Zxid};
+use crate::model::{SessionId, ShardId, Zxid};
+use crate::wire::word::Word;
 
-use super::contract::{Clock, Halt, Input, Machine, Output};
+use super::contract::{Clock, Halt, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::options::ServerOptions;
 use super::pipeline::Pipeline;
 use super::recovery::Recovered;
-use super::shard::{Ask, Shard, Surroundings};
+use super::satellite::Satellite;
+use super::shard::{Shard, ShardReport, Surroundings};
+use super::stream::{Address, Ask, Notice, Ticket, ToShard};
 use super::words;
+
+/// The home shard's id.
+pub(super) const HOME: ShardId = ShardId(0);
 
 /// One server without its I/O. Made from what recovery found; driven as
 /// [`contract`](super::contract) says.
 pub struct Server {
     pub(super) pipeline: Pipeline,
-    pub(super) shard: Shard,
+    shard: Shard,
+    satellites: BTreeMap<ShardId, Link>,
     ops: FileOps,
-    /// Requests of the shard that the pipeline has not heard.
+    /// Requests of the home shard that the pipeline has not heard.
     asks: Vec<Ask>,
-    published: Zxid,
+    published: Published,
+    /// Words that wait for the reports of satellites.
+    questions: BTreeMap<Ticket, Question>,
+    next_ticket: u64,
+    /// Overdue sessions whose satellites were asked.
+    life_asked: BTreeSet<SessionId>,
     stopping: Option<Stopping>,
     pub(super) started: Instant,
     pub(super) options: ServerOptions,
+}
+
+/// The pipeline's end of a satellite's stream.
+#[derive(Debug, Default)]
+struct Link {
+    /// Items of this turn.
+    items: Vec<ToShard>,
+    urgent: bool,
+    /// Bytes of deltas sent and not yet applied there.
+    behind_bytes: usize,
+    watching: bool,
+    emptied: bool,
+}
+
+/// A word that waits for reports.
+#[derive(Debug)]
+struct Question {
+    from: Address,
+    word: Word,
+    report: ShardReport,
+    missing: usize,
 }
 
 /// How far a planned stop has come.
@@ -40,31 +77,55 @@ enum Stopping {
     Done,
 }
 
+impl Link {
+    fn push(&mut self, item: ToShard, urgent: bool) {
+        self.items.push(item);
+        self.urgent |= urgent;
+    }
+}
+
 impl Server {
-    /// A server that goes on where `recovered` ends. `seed` is entropy: log nonces and the
-    /// randomised snapshot interval come from it.
+    /// A server that goes on where `recovered` ends, with as many satellites as asked for; their
+    /// numbers follow the home shard's. `seed` is entropy: log nonces and the randomised snapshot
+    /// interval come from it.
     #[must_use]
-    pub fn new(options: ServerOptions, recovered: Recovered, seed: u64, clock: Clock) -> Self {
+    pub fn new(
+        options: ServerOptions,
+        recovered: Recovered,
+        satellites: u16,
+        seed: u64,
+        clock: Clock,
+    ) -> (Self, Vec<Satellite>) {
         let mut ops = FileOps::default();
-        let published = recovered.last_zxid;
-        let shard = Shard::new(ShardId(0), &options);
+        let published = Published { zxid: recovered.last_zxid, ..Published::default() };
+        let ids: Vec<ShardId> = (1..=satellites).map(ShardId).collect();
+        let others = ids
+            .iter()
+            .map(|id| Satellite::new(*id, &options, recovered.tree.replica(), published))
+            .collect();
+        let shard = Shard::new(HOME, &options);
         let pipeline = Pipeline::new(options.clone(), recovered, seed, clock, &mut ops);
-        Self {
+        let server = Self {
             pipeline,
             shard,
+            satellites: ids.into_iter().map(|id| (id, Link::default())).collect(),
             ops,
             asks: Vec::new(),
             published,
+            questions: BTreeMap::new(),
+            next_ticket: 0,
+            life_asked: BTreeSet::new(),
             stopping: None,
             started: clock.now,
             options,
-        }
+        };
+        (server, others)
     }
 
     /// Last zxid that clients of this server can see.
     #[must_use]
     pub const fn published(&self) -> Zxid {
-        self.published
+        self.published.zxid
     }
 
     /// The tree as clients see it, for checks by the simulator.
@@ -77,11 +138,18 @@ impl Server {
         match input {
             Input::Opened { conn, peer } => self.shard.opened(conn, peer, clock),
             Input::Received { conn, bytes } => {
-                let around = surroundings(&self.pipeline, clock);
+                let around = surroundings(&self.pipeline, self.published, clock);
                 self.shard.received(conn, bytes, around, &mut self.asks);
             }
             Input::Sent { conn, bytes } => self.shard.sent(conn, bytes),
             Input::Closed { conn } => self.shard.closed(conn, &mut self.asks),
+            Input::Mesh(Mesh { from, body: MeshBody::ToPipeline(asks) }) => {
+                for ask in asks {
+                    self.hear(clock, from, ask);
+                }
+            }
+            // The home shard says what is published, and has no stream.
+            Input::Mesh(_) | Input::Published(_) => {}
             Input::FileDone { id, result } => {
                 match self.pipeline.on_file_done(id, result, &mut self.ops) {
                     Ok(()) => self.commit(clock, out),
@@ -89,13 +157,13 @@ impl Server {
                 }
             }
             Input::Timer => {
-                let shard = &self.shard;
-                self.pipeline.expire(clock, |session| shard.has_unread(session));
+                self.expire_sessions(clock);
                 self.pipeline.on_timer(clock.now, &mut self.ops);
                 self.shard.on_timer(clock.now);
             }
             Input::Stop => {
                 self.shard.stop_accepting();
+                self.tell_all(&ToShard::StopAccepting);
                 self.stopping.get_or_insert(Stopping::Draining);
             }
         }
@@ -104,39 +172,164 @@ impl Server {
     /// Applies what has become durable, one txn at a time, and publishes it.
     fn commit(&mut self, clock: Clock, out: &mut Vec<Output>) {
         while let Some(origin) = self.pipeline.next_commit() {
-            if let Some(origin) = origin {
-                self.shard.before_delta(origin, surroundings(&self.pipeline, clock));
+            let around = surroundings(&self.pipeline, self.published, clock);
+            let origin = origin.map(|origin| (origin, origin.address.shard));
+            if let Some((origin, HOME)) = origin {
+                self.shard.before_delta(origin, around);
             }
             let commit = self.pipeline.apply_next(clock.now);
-            self.shard.on_delta(&commit.delta, surroundings(&self.pipeline, clock));
-            if let Some(notice) = commit.notice {
-                self.shard.on_notice(notice);
+            let around = surroundings(&self.pipeline, self.published, clock);
+            self.shard.on_delta(&commit.delta, around);
+            if !self.satellites.is_empty() {
+                let delta = Arc::new(commit.delta);
+                for (id, link) in &mut self.satellites {
+                    let urgent = link.watching || origin.is_some_and(|(_, shard)| shard == *id);
+                    link.behind_bytes += commit.bytes;
+                    link.push(ToShard::Delta(Arc::clone(&delta), commit.bytes), urgent);
+                }
+            }
+            if let Some((shard, notice)) = commit.notice {
+                self.deliver(shard, notice);
             }
         }
-        let applied = self.pipeline.tree().last_zxid();
-        if self.published < applied {
-            self.published = applied;
-            out.push(Output::Publish(applied));
+        self.flush_mesh(out);
+        self.publish(out);
+    }
+
+    fn publish(&mut self, out: &mut Vec<Output>) {
+        let now = Published {
+            zxid: self.pipeline.tree().last_zxid(),
+            pipeline_full: self.pipeline.is_full() || self.is_a_satellite_behind(),
+            low_on_disk: self.pipeline.is_low_on_disk(),
+        };
+        if self.published != now {
+            self.published = now;
+            out.push(Output::Publish(now));
         }
     }
 
-    /// Lets the pipeline hear what the shard asked, in order.
-    fn hear(&mut self, clock: Clock) {
-        let mut notices = Vec::new();
+    fn is_a_satellite_behind(&self) -> bool {
+        self.satellites.values().any(|link| limits::STREAM_BYTES_MAX / 2 < link.behind_bytes)
+    }
+
+    /// Lets the pipeline hear what the home shard asked, in order.
+    fn hear_home(&mut self, clock: Clock) {
         for ask in std::mem::take(&mut self.asks) {
-            match ask {
-                Ask::Attach(attach) => self.pipeline.attach(clock, &attach, &mut notices),
-                Ask::Submit(submit) => self.pipeline.submit(clock, submit),
-                Ask::Touch(session) => self.pipeline.touch(session, clock.now),
-                Ask::Detach(session, generation) => self.pipeline.detach(session, generation),
-                Ask::Word(conn, word) => {
-                    let text = words::answer(self, word, clock);
-                    self.shard.answer_word(conn, &text);
+            self.hear(clock, HOME, ask);
+        }
+    }
+
+    fn hear(&mut self, clock: Clock, from: ShardId, ask: Ask) {
+        match ask {
+            Ask::Attach(attach) => {
+                let mut notices = Vec::new();
+                self.pipeline.attach(clock, &attach, &mut notices);
+                for (shard, notice) in notices {
+                    self.deliver(shard, notice);
                 }
             }
-            for notice in notices.drain(..) {
-                self.shard.on_notice(notice);
+            Ask::Submit(submit) => self.pipeline.submit(clock, submit),
+            Ask::Touch(session) => self.pipeline.touch(session, clock.now),
+            Ask::Detach(session, generation) => self.pipeline.detach(session, generation),
+            Ask::Word(conn, word) => self.ask(clock, Address { shard: from, conn }, word),
+            Ask::Life(session, heard) => {
+                self.life_asked.remove(&session);
+                self.pipeline.expire(clock, session, heard);
             }
+            Ask::Report(ticket, report) => self.take_report(clock, ticket, *report),
+            Ask::Watching(watching) => self.with_link(from, |link| link.watching = watching),
+            Ask::Passed(bytes) => {
+                self.with_link(from, |link| {
+                    link.behind_bytes = link.behind_bytes.saturating_sub(bytes);
+                });
+            }
+            Ask::Emptied => self.with_link(from, |link| link.emptied = true),
+        }
+    }
+
+    fn with_link(&mut self, shard: ShardId, change: impl FnOnce(&mut Link)) {
+        if let Some(link) = self.satellites.get_mut(&shard) {
+            change(link);
+        }
+    }
+
+    fn deliver(&mut self, shard: ShardId, notice: Notice) {
+        if shard == HOME {
+            self.shard.on_notice(notice);
+        } else {
+            self.with_link(shard, |link| link.push(ToShard::Notice(notice), true));
+        }
+    }
+
+    fn tell_all(&mut self, item: &ToShard) {
+        for link in self.satellites.values_mut() {
+            link.push(item.clone(), true);
+        }
+    }
+
+    /// The shard that owns an overdue session's connection is asked before the session expires; a
+    /// shard that does not answer keeps its sessions alive.
+    fn expire_sessions(&mut self, clock: Clock) {
+        for (session, owner) in self.pipeline.overdue(clock.now) {
+            match owner {
+                None => self.pipeline.expire(clock, session, None),
+                Some(HOME) => {
+                    let heard = self.shard.last_heard(session, clock.now);
+                    self.pipeline.expire(clock, session, heard);
+                }
+                Some(shard) => {
+                    if self.life_asked.insert(session) {
+                        self.with_link(shard, |link| link.push(ToShard::AskLife(session), true));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a word, once every satellite has said its part if the word tells of all shards.
+    fn ask(&mut self, clock: Clock, from: Address, word: Word) {
+        match word {
+            Word::Srst => {
+                self.shard.reset_stats();
+                self.tell_all(&ToShard::ResetStats);
+            }
+            Word::Crst => {
+                self.shard.reset_conn_stats();
+                self.tell_all(&ToShard::ResetConnStats);
+            }
+            _ => {}
+        }
+        let missing = if words::tells_of_shards(word) { self.satellites.len() } else { 0 };
+        let question = Question { from, word, report: self.shard.report(), missing };
+        if missing == 0 {
+            self.answer(clock, question);
+            return;
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.questions.insert(ticket, question);
+        self.tell_all(&ToShard::Report(ticket));
+    }
+
+    fn take_report(&mut self, clock: Clock, ticket: Ticket, report: ShardReport) {
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        question.report.add(report);
+        question.missing -= 1;
+        if question.missing == 0
+            && let Some(question) = self.questions.remove(&ticket)
+        {
+            self.answer(clock, question);
+        }
+    }
+
+    fn answer(&mut self, clock: Clock, question: Question) {
+        let Question { from, word, report, .. } = question;
+        let text = words::answer(self, word, &report, clock);
+        if from.shard == HOME {
+            self.shard.answer_word(from.conn, &text);
+        } else {
+            let item = ToShard::WordText(from.conn, text);
+            self.with_link(from.shard, |link| link.push(item, true));
         }
     }
 
@@ -144,18 +337,30 @@ impl Server {
         match self.stopping {
             Some(Stopping::Draining) if self.pipeline.outstanding() == 0 => {
                 self.shard.close_all();
+                self.tell_all(&ToShard::CloseAll);
                 self.pipeline.attest_now(&mut self.ops);
                 let deadline = now + limits::STOP_WAITS_FOR_CLIENTS;
                 self.stopping = Some(Stopping::Closing { deadline });
             }
             Some(Stopping::Closing { deadline }) => {
-                let closed = self.shard.is_empty() || deadline <= now;
+                let emptied = self.satellites.values().all(|link| link.emptied);
+                let closed = (self.shard.is_empty() && emptied) || deadline <= now;
                 if closed && self.pipeline.is_settled() {
                     self.stopping = Some(Stopping::Done);
                     out.push(Output::Stopped);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn flush_mesh(&mut self, out: &mut Vec<Output>) {
+        for (id, link) in &mut self.satellites {
+            if !link.items.is_empty() {
+                let body = MeshBody::ToShard(std::mem::take(&mut link.items));
+                let urgent = std::mem::take(&mut link.urgent);
+                out.push(Output::Mesh { to: *id, message: Mesh { from: HOME, body }, urgent });
+            }
         }
     }
 
@@ -175,7 +380,7 @@ impl Machine for Server {
             }
         }
         self.dispatch(clock, input, out);
-        self.hear(clock);
+        self.hear_home(clock);
         self.hand_over_ops(out);
     }
 
@@ -183,12 +388,14 @@ impl Machine for Server {
         // Twice: answers that the pipeline gave to what the first pass took in go out in the same
         // turn.
         for _ in 0..2 {
-            let around = surroundings(&self.pipeline, clock);
+            let around = surroundings(&self.pipeline, self.published, clock);
             self.shard.turn_end(around, &mut self.asks, out);
-            self.hear(clock);
+            self.hear_home(clock);
         }
         self.pipeline.turn_end(clock, &mut self.ops);
         self.go_on_stopping(clock.now, out);
+        self.flush_mesh(out);
+        self.publish(out);
         self.hand_over_ops(out);
     }
 
@@ -201,11 +408,11 @@ impl Machine for Server {
     }
 }
 
-fn surroundings(pipeline: &Pipeline, clock: Clock) -> Surroundings<'_> {
+fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surroundings<'_> {
     Surroundings {
         now: clock.now,
         view: pipeline.tree(),
-        pipeline_full: pipeline.is_full(),
+        pipeline_full: published.pipeline_full || pipeline.is_full(),
         low_on_disk: pipeline.is_low_on_disk(),
     }
 }

@@ -1,5 +1,5 @@
-//! Layer 3: the whole server without I/O: the commit pipeline and the client-facing shard, each a
-//! pure machine, joined by one ordered stream.
+//! Layer 3: the whole server without I/O: the commit pipeline and the client-facing shards, pure
+//! machines joined by one ordered stream for each shard.
 
 pub mod contract;
 pub mod epochs;
@@ -8,12 +8,14 @@ pub mod options;
 mod pipeline;
 mod prep;
 pub mod recovery;
+mod satellite;
 mod shard;
 mod snapshotter;
 mod stats;
 mod stream;
 mod words;
 
-pub use contract::{Clock, Halt, Input, Machine, Output};
+pub use contract::{Clock, Halt, Input, Machine, Mesh, Output, Published};
 pub use machine::Server;
 pub use options::{ServerOptions, WordsAllowed};
+pub use satellite::Satellite;

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, WallMs};
 use crate::limits;
-use crate::model::{Generation, SessionId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
+use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
 use crate::session::{SessionConfig, SessionTable};
 use crate::tree::{Overlay, Tree};
 use crate::txnlog::{LogConfig, LogWriter};
@@ -67,7 +67,9 @@ struct SnapshotDue {
 pub(crate) struct Commit {
     pub(crate) delta: Delta,
     /// The handshake that the txn completes.
-    pub(crate) notice: Option<Notice>,
+    pub(crate) notice: Option<(ShardId, Notice)>,
+    /// Size of the txn in the log.
+    pub(crate) bytes: usize,
 }
 
 impl Pipeline {
@@ -164,7 +166,12 @@ impl Pipeline {
 
     /// A handshake. New sessions are answered when their txn is applied, renewals at once; the
     /// password is checked before anything happens to the session's present connection.
-    pub(crate) fn attach(&mut self, clock: Clock, attach: &Attach, out: &mut Vec<Notice>) {
+    pub(crate) fn attach(
+        &mut self,
+        clock: Clock,
+        attach: &Attach,
+        out: &mut Vec<(ShardId, Notice)>,
+    ) {
         let timeout_ms = self.sessions.negotiate(attach.timeout_ms);
         if attach.session.0 == 0 {
             let session = self.sessions.next_id();
@@ -177,13 +184,14 @@ impl Pipeline {
         let expected = wire::connect::session_password(attach.session);
         let good = attach.password.as_deref() == Some(&expected[..]);
         if !good || !self.sessions.is_live(attach.session) {
-            out.push(Notice::Refused { conn: attach.to.conn });
+            out.push((attach.to.shard, Notice::Refused { conn: attach.to.conn }));
             return;
         }
-        if let Some((_, old, _)) = self.sessions.owner(attach.session) {
-            out.push(Notice::Drop { conn: old });
+        if let Some((shard, old, _)) = self.sessions.owner(attach.session) {
+            out.push((shard, Notice::Drop { conn: old }));
         }
-        out.push(self.attached(attach.to, attach.session, timeout_ms, clock.now));
+        let notice = self.attached(attach.to, attach.session, timeout_ms, clock.now);
+        out.push((attach.to.shard, notice));
     }
 
     /// A write. Requests of a session that is closing, or of an attachment that is no longer the
@@ -212,20 +220,27 @@ impl Pipeline {
         self.sessions.detach(session, generation);
     }
 
-    /// Closes the sessions whose time has come. `is_alive` asks the shards whether input of the
-    /// session waits unread.
-    pub(crate) fn expire(&mut self, clock: Clock, is_alive: impl Fn(SessionId) -> bool) {
-        for session in self.sessions.due(clock.now) {
-            if is_alive(session) {
-                self.sessions.touch(session, clock.now);
-                continue;
-            }
-            tracing::info!(%session, "session expired");
-            self.sessions.mark_closing(session);
-            let header = self.next_header(session, Xid(0), clock.wall);
-            let body = self.prep().close_session(&header);
-            self.log_txn(header, body, None, None);
+    /// Sessions whose time has come, with the shards that own their connections.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
+        let due = self.sessions.due(now).into_iter();
+        due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
+            .collect()
+    }
+
+    /// The owner of an overdue session has been asked when it last heard of it; `None`: there is no
+    /// owner. Closes the session if its time has come all the same.
+    pub(crate) fn expire(&mut self, clock: Clock, session: SessionId, heard: Option<Instant>) {
+        if let Some(heard) = heard {
+            self.sessions.touch(session, heard);
         }
+        if !self.sessions.due(clock.now).contains(&session) {
+            return;
+        }
+        tracing::info!(%session, "session expired");
+        self.sessions.mark_closing(session);
+        let header = self.next_header(session, Xid(0), clock.wall);
+        let body = self.prep().close_session(&header);
+        self.log_txn(header, body, None, None);
     }
 
     /// The origin of the next txn that is durable and not yet applied: `Some(None)` for a txn of
@@ -241,7 +256,7 @@ impl Pipeline {
         assert!(next.header.zxid <= self.log.flushed_zxid(), "only durable txns are applied");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
-        let InFlight { header, body, origin, attach, .. } = next;
+        let InFlight { header, body, origin, attach, bytes } = next;
         let applied = self.tree.apply(&header, &body);
         self.overlay.retire(header.zxid);
         self.snapshot_due.txns_left = self.snapshot_due.txns_left.saturating_sub(1);
@@ -249,12 +264,13 @@ impl Pipeline {
         match &body {
             TxnBody::CreateSession { timeout_ms } => {
                 self.sessions.open(header.session, *timeout_ms, now);
-                notice = attach.map(|to| self.attached(to, header.session, *timeout_ms, now));
+                notice = attach
+                    .map(|to| (to.shard, self.attached(to, header.session, *timeout_ms, now)));
             }
             TxnBody::CloseSession { .. } => self.sessions.remove(header.session),
             _ => {}
         }
-        Commit { delta: Delta { header, body, applied, origin }, notice }
+        Commit { delta: Delta { header, body, applied, origin }, notice, bytes }
     }
 
     /// Once per turn: submits the open batch, feeds a snapshot under way, starts one that is due.

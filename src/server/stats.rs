@@ -18,6 +18,17 @@ impl Latency {
         self.count += 1;
     }
 
+    /// Takes in what another shard recorded.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.min_ms = if self.count == 0 { other.min_ms } else { self.min_ms.min(other.min_ms) };
+        self.max_ms = self.max_ms.max(other.max_ms);
+        self.sum_ms += other.sum_ms;
+        self.count += other.count;
+    }
+
     /// Smallest, ms; 0 before the first.
     #[must_use]
     pub(crate) const fn min_ms(&self) -> u64 {

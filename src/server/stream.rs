@@ -4,13 +4,71 @@
 //! its own handshakes between them. The pipeline hears requests from each shard in the order of
 //! arrival. Nothing else crosses.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+use super::shard::ShardReport;
 use crate::auth::Identities;
+use crate::base::Instant;
 use crate::model::{
     ConnId, ErrorCode, Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid,
 };
 use crate::tree::Applied;
+use crate::wire::word::Word;
+
+/// What a shard asks of the pipeline, in the order in which it must be heard.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// A handshake.
+    Attach(Attach),
+    /// A write.
+    Submit(Submit),
+    /// The session is alive.
+    Touch(SessionId),
+    /// The connection of an attachment is gone.
+    Detach(SessionId, Generation),
+    /// A four-letter word waits for its text.
+    Word(ConnId, Word),
+    /// The answer to [`ToShard::AskLife`]: when the session was last heard of; `None` if its
+    /// connection is not here.
+    Life(SessionId, Option<Instant>),
+    /// The answer to [`ToShard::Report`].
+    Report(Ticket, Box<ShardReport>),
+    /// Whether there are watches here, so that deltas are urgent.
+    Watching(bool),
+    /// This many bytes of deltas were applied here since the last time.
+    Passed(usize),
+    /// Every connection is closed, after [`ToShard::CloseAll`].
+    Emptied,
+}
+
+/// Names a question that several shards answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(pub(crate) u64);
+
+/// One item of the stream that a satellite hears from the pipeline.
+#[derive(Clone, Debug)]
+pub(crate) enum ToShard {
+    /// A committed txn; applied once it is published. With its size for [`Ask::Passed`].
+    Delta(Arc<Delta>, usize),
+    /// The answer to a handshake, or the end of a connection.
+    Notice(Notice),
+    /// The text of a four-letter word.
+    WordText(ConnId, String),
+    /// The session seems overdue: was it heard of?
+    AskLife(SessionId),
+    /// Say what the words tell.
+    Report(Ticket),
+    /// Count from zero again.
+    ResetStats,
+    /// Count each connection's requests from zero again.
+    ResetConnStats,
+    /// Take nothing new in.
+    StopAccepting,
+    /// Close every connection.
+    CloseAll,
+}
 
 /// A connection, and the shard that owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +130,7 @@ pub(crate) struct Delta {
 }
 
 /// Answers of the pipeline that are not deltas.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Notice {
     /// The handshake succeeded.
     Attached {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::contract::Clock;
 use super::machine::Server;
-use super::shard::ConnStats;
+use super::shard::{ConnStats, ShardReport};
 use crate::base::Instant;
 use crate::model::SessionId;
 use crate::wire::opcode;
@@ -19,51 +19,59 @@ const VERSION: &str =
 const TRACE_MASK: &str = "306";
 
 /// What the word prints.
-pub(crate) fn answer(server: &mut Server, word: Word, clock: Clock) -> String {
+pub(super) fn answer(server: &Server, word: Word, report: &ShardReport, clock: Clock) -> String {
     match word {
         Word::Ruok => "imok".to_owned(),
         Word::Isro => "rw".to_owned(),
-        Word::Srvr => srvr(server, None),
-        Word::Stat => srvr(server, Some(clock)),
-        Word::Mntr => mntr(server, clock.now),
+        Word::Srvr => srvr(server, report, false),
+        Word::Stat => srvr(server, report, true),
+        Word::Mntr => mntr(server, report, clock.now),
         Word::Conf => server.options.conf_text.clone(),
-        Word::Cons => cons(server),
-        Word::Crst => {
-            server.shard.reset_conn_stats();
-            "Connection stats reset.\n".to_owned()
-        }
-        Word::Srst => {
-            server.shard.reset_stats();
-            "Server stats reset.\n".to_owned()
-        }
+        Word::Cons => cons(report),
+        Word::Crst => "Connection stats reset.\n".to_owned(),
+        Word::Srst => "Server stats reset.\n".to_owned(),
         Word::Dirs => dirs(server),
-        Word::Dump => dump(server, clock),
+        Word::Dump => dump(server, report, clock),
         Word::Envi => envi(),
-        Word::Wchs => wchs(server),
-        Word::Wchc => wchc(server),
-        Word::Wchp => wchp(server),
+        Word::Wchs => wchs(report),
+        Word::Wchc => wchc(report),
+        Word::Wchp => wchp(report),
         Word::Gtmk | Word::Stmk => TRACE_MASK.to_owned(),
         Word::Hash => String::new(),
     }
 }
 
+/// Whether the word's text needs what every shard reports.
+pub(super) const fn tells_of_shards(word: Word) -> bool {
+    matches!(
+        word,
+        Word::Srvr
+            | Word::Stat
+            | Word::Mntr
+            | Word::Cons
+            | Word::Dump
+            | Word::Wchs
+            | Word::Wchc
+            | Word::Wchp
+    )
+}
+
 /// `stat` is `srvr` with the clients in it.
-fn srvr(server: &Server, clients: Option<Clock>) -> String {
+fn srvr(server: &Server, report: &ShardReport, clients: bool) -> String {
     let mut text = format!("Zookeeper version: {VERSION}\n");
-    if clients.is_some() {
+    if clients {
         text.push_str("Clients:\n");
-        for (_, stats, _) in server.shard.conns() {
+        for (stats, _) in &report.conns {
             line(&mut text, format_args!("{})", conn_start(stats)));
         }
         text.push('\n');
     }
-    let shard = &server.shard;
-    let latency = shard.latency();
+    let latency = &report.latency;
     let (min, mean, max) = (latency.min_ms(), latency.mean_ms(), latency.max_ms());
     line(&mut text, format_args!("Latency min/avg/max: {min}/{}/{max}", decimal(mean)));
-    line(&mut text, format_args!("Received: {}", shard.received_count()));
-    line(&mut text, format_args!("Sent: {}", shard.sent_count()));
-    line(&mut text, format_args!("Connections: {}", shard.conns().count()));
+    line(&mut text, format_args!("Received: {}", report.received));
+    line(&mut text, format_args!("Sent: {}", report.sent));
+    line(&mut text, format_args!("Connections: {}", report.conns.len()));
     line(&mut text, format_args!("Outstanding: {}", server.pipeline.outstanding()));
     line(&mut text, format_args!("Zxid: {}", server.published()));
     line(&mut text, format_args!("Mode: standalone"));
@@ -71,20 +79,19 @@ fn srvr(server: &Server, clients: Option<Clock>) -> String {
     text
 }
 
-fn mntr(server: &Server, now: Instant) -> String {
+fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
     let mut text = format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n");
-    let (shard, tree) = (&server.shard, server.tree());
-    let latency = shard.latency();
+    let (latency, tree) = (&report.latency, server.tree());
     line(&mut text, format_args!("zk_avg_latency\t{}", decimal(latency.mean_ms())));
     for (key, value) in [
         ("min_latency", latency.min_ms()),
         ("max_latency", latency.max_ms()),
-        ("packets_received", shard.received_count()),
-        ("packets_sent", shard.sent_count()),
-        ("num_alive_connections", shard.conns().count() as u64),
+        ("packets_received", report.received),
+        ("packets_sent", report.sent),
+        ("num_alive_connections", report.conns.len() as u64),
         ("outstanding_requests", server.pipeline.outstanding() as u64),
         ("znode_count", tree.znode_count() as u64),
-        ("watch_count", shard.watches().data_count() as u64),
+        ("watch_count", report.watch_count as u64),
         ("ephemerals_count", tree.ephemerals_count() as u64),
         ("approximate_data_size", tree.data_bytes()),
         ("uptime", now.since(server.started).as_millis()),
@@ -97,12 +104,12 @@ fn mntr(server: &Server, now: Instant) -> String {
     text
 }
 
-fn cons(server: &Server) -> String {
+fn cons(report: &ShardReport) -> String {
     let mut text = String::new();
-    for (_, stats, session) in server.shard.conns() {
+    for (stats, session) in &report.conns {
         text.push_str(&conn_start(stats));
         if let Some(session) = session {
-            conn_session(&mut text, stats, session);
+            conn_session(&mut text, stats, *session);
         }
         text.push_str(")\n");
     }
@@ -143,7 +150,7 @@ fn dirs(server: &Server) -> String {
     format!("datadir_size: {}\nlogdir_size: {log_bytes}\n", server.pipeline.snapshot_bytes())
 }
 
-fn dump(server: &Server, clock: Clock) -> String {
+fn dump(server: &Server, report: &ShardReport, clock: Clock) -> String {
     let sessions = server.pipeline.sessions();
     let buckets: Vec<_> = sessions.buckets().collect();
     let mut text = "SessionTracker dump:\n".to_owned();
@@ -166,7 +173,7 @@ fn dump(server: &Server, clock: Clock) -> String {
         }
     }
     text.push_str("Connections dump:\n");
-    for (_, stats, session) in server.shard.conns() {
+    for (stats, session) in &report.conns {
         let session = session.unwrap_or_default();
         line(&mut text, format_args!("\tip: /{} sessionId: {session}", stats.peer));
     }
@@ -180,17 +187,15 @@ fn envi() -> String {
     )
 }
 
-fn wchs(server: &Server) -> String {
-    let watches = server.shard.watches();
-    let (conns, paths) = (watches.data_by_conn().len(), watches.data_by_path().len());
-    let total = watches.data_count();
-    format!("{conns} connections watching {paths} paths\nTotal watches:{total}\n")
+fn wchs(report: &ShardReport) -> String {
+    let (sessions, paths) = (report.watches_by_session().len(), report.watches_by_path.len());
+    let total = report.watch_count;
+    format!("{sessions} connections watching {paths} paths\nTotal watches:{total}\n")
 }
 
-fn wchc(server: &Server) -> String {
+fn wchc(report: &ShardReport) -> String {
     let mut text = String::new();
-    for (conn, paths) in server.shard.watches().data_by_conn() {
-        let Some(session) = server.shard.session_of(conn) else { continue };
+    for (session, paths) in report.watches_by_session() {
         line(&mut text, format_args!("{session}"));
         for path in paths {
             line(&mut text, format_args!("\t{path}"));
@@ -200,11 +205,11 @@ fn wchc(server: &Server) -> String {
     text
 }
 
-fn wchp(server: &Server) -> String {
+fn wchp(report: &ShardReport) -> String {
     let mut text = String::new();
-    for (path, conns) in server.shard.watches().data_by_path() {
+    for (path, sessions) in &report.watches_by_path {
         line(&mut text, format_args!("{path}"));
-        for session in conns.into_iter().filter_map(|conn| server.shard.session_of(conn)) {
+        for session in sessions {
             line(&mut text, format_args!("\t{session}"));
         }
     }

@@ -109,7 +109,7 @@ impl SessionTable {
             session.generation = generation;
             session.timeout_ms = timeout_ms;
         }
-        self.touch(id, now);
+        self.set_expiry(id, self.expiry(timeout_ms, now));
         generation
     }
 
@@ -129,17 +129,22 @@ impl SessionTable {
         }
     }
 
-    /// The session was heard of.
-    pub fn touch(&mut self, id: SessionId, now: Instant) {
+    /// The session was heard of at `at`, which may lie in the past: its life is never shortened.
+    pub fn touch(&mut self, id: SessionId, at: Instant) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let expires = self.expiry(session.timeout_ms, now);
+        let expires = self.expiry(session.timeout_ms, at);
+        if session.expires < expires {
+            self.set_expiry(id, expires);
+        }
+    }
+
+    fn set_expiry(&mut self, id: SessionId, expires: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let before = session.expires;
         if session.closing || expires == before {
             return;
         }
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.expires = expires;
-        }
+        session.expires = expires;
         self.buckets.entry(expires).or_default().insert(id);
         self.leave_bucket(id, before, expires);
     }

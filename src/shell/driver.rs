@@ -1,24 +1,28 @@
-//! The driver's loop: inputs that came in, one end of the turn, outputs carried out, then the
-//! reactor.
+//! The driver's loop, one for each shard: what is published and what other shards sent, inputs that
+//! came in, one end of the turn, outputs carried out, then the reactor.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::net::IpAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use glommio::net::{TcpListener, TcpStream};
+use glommio::net::{AcceptedTcpStream, TcpListener, TcpStream};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::StartError;
 use super::clock::Clocks;
 use super::conn::{self, Conn};
 use super::files::Files;
-use super::listener::{ConnCounts, ConnLimits};
+use super::listener::ConnLimits;
+use super::mesh::{Fabric, Letter};
 use super::notify::Notify;
-use crate::model::ConnId;
+use crate::model::{ConnId, ShardId};
 use crate::server::{Halt, Input, Machine, Output};
 
 /// glommio needs a timer that always runs; it also looks at the clock and at signals for us.
@@ -39,28 +43,45 @@ pub enum Outcome {
 
 /// One executor's driver of one machine.
 pub(super) struct Driver {
+    shard: ShardId,
     machine: RefCell<Box<dyn Machine>>,
     clock: Clocks,
-    files: Rc<Files>,
+    fabric: Arc<Fabric>,
+    /// The home shard's; satellites ask nothing of the disk.
+    files: Option<Rc<Files>>,
     inputs: RefCell<Vec<Input>>,
     wake: Notify,
     conns: RefCell<BTreeMap<ConnId, Rc<Conn>>>,
-    counts: ConnCounts,
     next_conn: Cell<u64>,
 }
 
 impl Driver {
-    pub(super) fn new(machine: Box<dyn Machine>, clock: Clocks, files: Rc<Files>) -> Self {
+    pub(super) fn new(
+        shard: ShardId,
+        machine: Box<dyn Machine>,
+        clock: Clocks,
+        fabric: Arc<Fabric>,
+        files: Option<Rc<Files>>,
+    ) -> Self {
         Self {
+            shard,
             machine: RefCell::new(machine),
             clock,
+            fabric,
             files,
             inputs: RefCell::new(Vec::new()),
             wake: Notify::default(),
             conns: RefCell::new(BTreeMap::new()),
-            counts: ConnCounts::default(),
             next_conn: Cell::new(1),
         }
+    }
+
+    /// Drives a satellite; ends with the process.
+    pub(super) async fn run_satellite(self: Rc<Self>) {
+        let never = Arc::new(AtomicBool::new(false));
+        glommio::spawn_local(heartbeat(Rc::clone(&self), never)).detach();
+        let outcome = self.turns().await;
+        unreachable!("a satellite ends nothing: {outcome:?}");
     }
 
     /// Serves until the machine says that it is over.
@@ -88,13 +109,30 @@ impl Driver {
 
     async fn turns(self: &Rc<Self>) -> Outcome {
         let mut outputs = Vec::new();
+        let mut calls = Vec::new();
         loop {
-            self.wake.notified().await;
+            self.news().await;
             let clock = self.clock.now();
             let inputs = std::mem::take(&mut *self.inputs.borrow_mut());
             let mut read_from = Vec::new();
+            // Read before the letters: everything up to it is among them.
+            let published = self.fabric.published();
+            let letters: Vec<Letter> =
+                std::iter::from_fn(|| self.fabric.next(self.shard)).collect();
             {
                 let mut machine = self.machine.borrow_mut();
+                let mut clients = Vec::new();
+                for letter in letters {
+                    match letter {
+                        Letter::Mesh(mesh) => {
+                            machine.step(clock, Input::Mesh(mesh), &mut outputs);
+                        }
+                        Letter::Client { conn, address, stream } => {
+                            clients.push((conn, address, stream));
+                        }
+                    }
+                }
+                machine.step(clock, Input::Published(published), &mut outputs);
                 for input in inputs {
                     if let Input::Received { conn, .. } = &input {
                         read_from.push(*conn);
@@ -102,11 +140,19 @@ impl Driver {
                     machine.step(clock, input, &mut outputs);
                 }
                 machine.turn_end(clock, &mut outputs);
+                drop(machine);
+                for (conn, address, stream) in clients {
+                    self.welcome(conn, address, stream.bind_to_executor());
+                }
             }
             for output in outputs.drain(..) {
-                if let Some(outcome) = self.carry_out(output) {
+                if let Some(outcome) = self.carry_out(output, &mut calls) {
                     return outcome;
                 }
+            }
+            // After what was published, so that whoever wakes sees it.
+            for shard in calls.drain(..) {
+                self.fabric.call(shard);
             }
             for id in read_from {
                 if let Some(conn) = self.conns.borrow().get(&id) {
@@ -117,7 +163,19 @@ impl Driver {
         }
     }
 
-    fn carry_out(self: &Rc<Self>, output: Output) -> Option<Outcome> {
+    /// Waits for an input of this executor or for a call of another.
+    async fn news(&self) {
+        poll_fn(|context| {
+            let called = self.fabric.was_called(self.shard, context);
+            match self.wake.take_or_wait(context) | called {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn carry_out(self: &Rc<Self>, output: Output, calls: &mut Vec<ShardId>) -> Option<Outcome> {
         match output {
             Output::Send { conn: id, bytes } => {
                 if let Some(conn) = self.conn(id) {
@@ -141,14 +199,20 @@ impl Driver {
             }
             Output::File { id, op } => {
                 let driver = Rc::clone(self);
+                let files = self.files.clone().expect("only the home shard has files");
                 let work = async move {
-                    let result = driver.files.run(op).await;
+                    let result = files.run(op).await;
                     driver.input(Input::FileDone { id, result });
                 };
                 glommio::spawn_local(work).detach();
             }
-            // One shard: it has heard of everything that is published.
-            Output::Publish(_) => {}
+            Output::Mesh { to, message, urgent } => {
+                self.fabric.post(to, Letter::Mesh(message));
+                if urgent {
+                    calls.push(to);
+                }
+            }
+            Output::Publish(published) => self.fabric.publish(published),
             Output::Halt(halt) => return Some(Outcome::Halted(halt)),
             Output::Stopped => return Some(Outcome::Stopped),
         }
@@ -176,33 +240,54 @@ impl Driver {
     /// The connection's stream is about to be dropped.
     pub(super) fn forget(&self, id: ConnId) {
         if let Some(conn) = self.conns.borrow_mut().remove(&id) {
-            self.counts.release(conn.address);
+            self.fabric.counts.release(conn.address);
+            self.fabric.client_gone(self.shard);
         }
     }
 
-    fn admit(self: &Rc<Self>, stream: TcpStream, limits: ConnLimits) {
-        let Ok(peer) = stream.peer_addr() else { return };
+    /// Counts a new client in and finds a shard for it.
+    fn admit(self: &Rc<Self>, accepted: AcceptedTcpStream, limits: ConnLimits) {
+        // An error closes the descriptor.
+        let Ok(peer) = accepted.peer_addr() else { return };
         let address = peer.ip().to_canonical();
-        if !self.counts.admit(address, limits) {
+        if !self.fabric.counts.admit(address, limits) {
             tracing::warn!(%address, "closed: too many connections (maxClientCnxns, maxCnxns)");
+            drop(accepted.bind_to_executor());
             return;
         }
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "TCP_NODELAY was refused");
+        let conn = ConnId(self.next_conn.get());
+        self.next_conn.set(conn.0 + 1);
+        let shard = self.fabric.place_client();
+        if shard == self.shard {
+            self.welcome(conn, address, accepted.bind_to_executor());
+        } else {
+            self.fabric.post(shard, Letter::Client { conn, address, stream: accepted });
+            self.fabric.call(shard);
         }
-        let id = ConnId(self.next_conn.get());
-        self.next_conn.set(id.0 + 1);
+    }
+
+    /// Takes a client that was counted in.
+    fn welcome(self: &Rc<Self>, id: ConnId, address: IpAddr, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%address, %error, "TCP_NODELAY was refused");
+        }
         let conn = Rc::new(Conn::new(address, &stream));
         self.conns.borrow_mut().insert(id, Rc::clone(&conn));
-        self.input(Input::Opened { conn: id, peer });
-        glommio::spawn_local(conn::read(Rc::clone(self), id, conn, stream)).detach();
+        match stream.peer_addr() {
+            Ok(peer) => {
+                self.input(Input::Opened { conn: id, peer });
+                glommio::spawn_local(conn::read(Rc::clone(self), id, conn, stream)).detach();
+            }
+            // It is gone already.
+            Err(_) => self.forget(id),
+        }
     }
 }
 
 async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: ConnLimits) {
     loop {
         match listener.shared_accept().await {
-            Ok(accepted) => driver.admit(accepted.bind_to_executor(), limits),
+            Ok(accepted) => driver.admit(accepted, limits),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
                 glommio::timer::sleep(ACCEPT_RETRY).await;
@@ -218,6 +303,9 @@ async fn heartbeat(driver: Rc<Driver>, stop: Arc<AtomicBool>) {
         let due = driver.machine.borrow().next_timer();
         if due.is_some_and(|due| due <= driver.clock.now().now) {
             driver.input(Input::Timer);
+        }
+        if driver.fabric.has_letters(driver.shard) {
+            driver.wake.notify();
         }
         if stop.load(Ordering::Relaxed) && !stopping {
             stopping = true;

@@ -1,9 +1,9 @@
 //! The listening socket and the limits on connections.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -17,16 +17,16 @@ pub(super) struct ConnLimits {
     pub(super) total: usize,
 }
 
-/// Connections that are open, by address.
+/// Connections that are open, by address; taken by any shard when one opens or closes.
 #[derive(Debug, Default)]
 pub(super) struct ConnCounts {
-    by_address: RefCell<BTreeMap<IpAddr, usize>>,
+    by_address: Mutex<BTreeMap<IpAddr, usize>>,
 }
 
 impl ConnCounts {
     /// Counts a connection in, if the limits allow.
     pub(super) fn admit(&self, address: IpAddr, limits: ConnLimits) -> bool {
-        let mut by_address = self.by_address.borrow_mut();
+        let mut by_address = self.by_address.lock().expect("no holder panics");
         let total: usize = by_address.values().sum();
         let count = by_address.entry(address).or_default();
         let full = (limits.per_address != 0 && limits.per_address <= *count)
@@ -41,7 +41,7 @@ impl ConnCounts {
 
     /// Counts a connection out.
     pub(super) fn release(&self, address: IpAddr) {
-        let mut by_address = self.by_address.borrow_mut();
+        let mut by_address = self.by_address.lock().expect("no holder panics");
         if let Some(count) = by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {

@@ -1,8 +1,8 @@
 //! Layer 4: the glommio driver. The only place with `await`, sockets, files, clocks and entropy.
-//! It decides nothing: inputs are handed to a [`Machine`], outputs are carried out.
+//! It decides nothing: inputs are handed to a machine, outputs are carried out.
 //!
 //! Start-up, in this order: what the machine offers (`startup`), the directories and their lock
-//! (`lock`), the port, recovery (`recover`), then one executor that serves.
+//! (`lock`), the port, recovery (`recover`), then an executor for each shard.
 //!
 //! Rules that glommio 0.9 forces on everything here:
 //!
@@ -18,7 +18,9 @@ mod driver;
 mod files;
 mod listener;
 mod lock;
+mod mesh;
 mod notify;
+mod placement;
 mod recover;
 mod settings;
 mod startup;
@@ -27,11 +29,13 @@ pub use driver::Outcome;
 pub use settings::Settings;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use glommio::{LocalExecutorBuilder, Placement};
 
+use crate::model::ShardId;
 use crate::server::recovery::Refusal;
-use crate::server::{Machine, Server};
+use crate::server::{Satellite, Server};
 use crate::tree::TreeOptions;
 
 /// Why the server did not start.
@@ -69,34 +73,56 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         replayed = recovered.replayed_txn_count,
         "recovered"
     );
-    let options = settings.server.clone();
-    let machine = Server::new(options, recovered, startup::entropy(), clock.now());
-    serve(settings, io_memory_bytes, listener, clock, &directories, Box::new(machine))
-}
-
-/// Drives `machine` on one executor.
-fn serve(
-    settings: &Settings,
-    io_memory_bytes: usize,
-    listener: socket2::Socket,
-    clock: clock::Clocks,
-    directories: &lock::Directories,
-    machine: Box<dyn Machine>,
-) -> Result<Outcome, StartError> {
-    let placement = settings.pin_to_cpu.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .name("shard-0")
-        .io_memory(io_memory_bytes)
-        .make()
-        .map_err(|error| StartError::Machine(format!("the executor cannot start: {error}")))?;
+    let placements = placement::choose(settings);
+    let satellites = u16::try_from(placements.len() - 1).expect("shards are few");
+    let fabric = Arc::new(mesh::Fabric::new(placements.len(), recovered.last_zxid));
+    let (server, satellites) = Server::new(
+        settings.server.clone(),
+        recovered,
+        satellites,
+        startup::entropy(),
+        clock.now(),
+    );
+    let executor = |at: usize| {
+        let place = placements.get(at).copied().flatten();
+        LocalExecutorBuilder::new(place.map_or(Placement::Unbound, Placement::Fixed))
+            .name(&format!("shard-{at}"))
+            .io_memory(io_memory_bytes)
+    };
+    for satellite in satellites {
+        let builder = executor(usize::from(satellite.id().0));
+        serve_satellite(builder, satellite, clock, Arc::clone(&fabric))?;
+    }
+    let home = executor(0).make().map_err(cannot_start)?;
     let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io()));
     let limits = listener::ConnLimits {
         per_address: settings.conns_per_address_max,
         total: settings.conns_max,
     };
-    executor.run(async move {
+    home.run(async move {
         startup::warm_up().await;
-        let driver = Rc::new(driver::Driver::new(machine, clock, files));
-        driver.run(listener, limits).await
+        let machine = Box::new(server);
+        let driver = driver::Driver::new(ShardId(0), machine, clock, fabric, Some(files));
+        Rc::new(driver).run(listener, limits).await
     })
+}
+
+/// Starts a satellite on a thread of its own; it ends with the process.
+fn serve_satellite(
+    builder: LocalExecutorBuilder,
+    satellite: Satellite,
+    clock: clock::Clocks,
+    fabric: Arc<mesh::Fabric>,
+) -> Result<(), StartError> {
+    let started = builder.spawn(move || async move {
+        startup::warm_up().await;
+        let id = satellite.id();
+        let driver = driver::Driver::new(id, Box::new(satellite), clock, fabric, None);
+        Rc::new(driver).run_satellite().await;
+    });
+    started.map(drop).map_err(cannot_start)
+}
+
+fn cannot_start(error: glommio::GlommioError<()>) -> StartError {
+    StartError::Machine(format!("an executor cannot start: {error}"))
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::config::Pin;
 use crate::server::ServerOptions;
 
 /// Settings of one server process.
@@ -20,8 +21,10 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `dataLogDir`.
     pub log_dir: PathBuf,
-    /// The core that the executor is pinned to; `None` leaves it free.
-    pub pin_to_cpu: Option<usize>,
+    /// `ringkeeper.shards`; 0 is one for each core of the process, up to four.
+    pub shards: u16,
+    /// Where the shards' executors run.
+    pub pin: Pin,
     /// Registered memory per executor, bytes.
     pub io_memory_bytes: usize,
     /// Whether log writes go past the page cache where the file system can.

@@ -31,7 +31,7 @@ pub(super) struct Client {
     password: Bytes,
     next_xid: i32,
     deframer: Deframer,
-    in_flight: VecDeque<(Xid, Asked)>,
+    in_flight: VecDeque<InFlight>,
     last_zxid: Zxid,
     /// Last value of its own znode that was acknowledged, and last one sent.
     acknowledged: u64,
@@ -58,6 +58,15 @@ enum Asked {
     Watch(Str),
     Ping,
     Close,
+}
+
+/// A request without its answer.
+#[derive(Clone, Debug)]
+struct InFlight {
+    xid: Xid,
+    asked: Asked,
+    /// The highest zxid that any client had seen when it was sent.
+    seen: Zxid,
 }
 
 impl Client {
@@ -108,7 +117,7 @@ impl Client {
     pub(super) fn disconnected(&mut self, oracle: &mut Oracle) {
         self.conn = None;
         self.attached = false;
-        for (_, asked) in self.in_flight.drain(..) {
+        for InFlight { asked, .. } in self.in_flight.drain(..) {
             if let Asked::Delete(path) = asked {
                 oracle.maybe_deleted(&path);
             }
@@ -117,7 +126,7 @@ impl Client {
     }
 
     /// The next requests, if any: bytes.
-    pub(super) fn act(&mut self, prng: &mut Prng, clients: usize) -> Option<Bytes> {
+    pub(super) fn act(&mut self, prng: &mut Prng, clients: usize, seen: Zxid) -> Option<Bytes> {
         if !self.attached {
             return None;
         }
@@ -127,14 +136,14 @@ impl Client {
             if PIPELINE <= self.in_flight.len() {
                 break;
             }
-            if let Some((_, Asked::Close)) = self.in_flight.back() {
+            if self.in_flight.back().is_some_and(|last| matches!(last.asked, Asked::Close)) {
                 break;
             }
             let (asked, request) = self.choose(prng, clients);
             let xid = Xid(self.next_xid);
             self.next_xid += 1;
             encode_request(xid, &request, &mut buf);
-            self.in_flight.push_back((xid, asked));
+            self.in_flight.push_back(InFlight { xid, asked, seen });
         }
         (!buf.is_empty()).then(|| buf.freeze())
     }
@@ -230,7 +239,7 @@ impl Client {
         body: &mut Reader,
         oracle: &mut Oracle,
     ) -> Result<(), Failure> {
-        let Some((expected, asked)) = self.in_flight.pop_front() else {
+        let Some(InFlight { xid: expected, asked, seen }) = self.in_flight.pop_front() else {
             return Err(Failure::new(format!("a reply to nothing: {xid:?}")));
         };
         if xid != expected && !matches!(asked, Asked::Ping) {
@@ -238,6 +247,11 @@ impl Client {
         }
         if zxid < self.last_zxid {
             return Err(Failure::new(format!("zxid went back from {} to {zxid}", self.last_zxid)));
+        }
+        if zxid < seen {
+            return Err(Failure::new(format!(
+                "{asked:?} shows {zxid}, but {seen} was seen by some client before it was sent"
+            )));
         }
         self.last_zxid = zxid;
         self.answered += 1;

@@ -15,11 +15,14 @@
 //! - the drive puts a log write where the one before it was: the next start must refuse;
 //! - a write or flush fails, dropping what it should have written;
 //! - every crash is put between two numbered disk events, so that seeds cover every I/O boundary;
+//! - a server has up to three satellites, whose messages and turns are delayed, also between the
+//!   message of a txn and its publication;
 //! - messages between client and server are delayed and cut into chunks.
 
 mod client;
 mod disk;
 mod oracle;
+mod shards;
 mod world;
 
 #[cfg(test)]

@@ -29,9 +29,13 @@ const SEEDS_MAX: u64 = 50;
 
 #[test]
 fn planted_bugs_are_found() {
-    for plant in
-        [Plant::FlushSkipped, Plant::AckBeforeFlush, Plant::WatchAfterReply, Plant::ChainIgnored]
-    {
+    for plant in [
+        Plant::FlushSkipped,
+        Plant::AckBeforeFlush,
+        Plant::WatchAfterReply,
+        Plant::ChainIgnored,
+        Plant::StaleReplica,
+    ] {
         let found = (0..SEEDS_MAX).find(|seed| run(*seed, plant).is_err());
         assert!(found.is_some(), "{plant:?} is not found in {SEEDS_MAX} seeds");
     }

@@ -10,16 +10,21 @@ use bytes::{Buf, Bytes, BytesMut};
 use super::client::Client;
 use super::disk::{Crash, Disk};
 use super::oracle::Oracle;
+use super::shards::Shards;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Prng, WallMs};
-use crate::model::ConnId;
+use crate::model::{ConnId, ShardId};
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
-use crate::server::{Clock, Input, Machine, Output, Server, ServerOptions, WordsAllowed};
+use crate::server::{
+    Clock, Input, Machine, Mesh, Output, Published, Server, ServerOptions, WordsAllowed,
+};
 use crate::tree::TreeOptions;
 
 /// How long a seed runs, in virtual time.
 const RUN_FOR: Duration = Duration::from_millis(4_000);
 const CLIENTS: usize = 4;
+/// Satellites of a seed's server, at most.
+const SATELLITES_MAX: u64 = 3;
 /// Crashes per seed.
 const CRASHES_MAX: u64 = 4;
 /// One of so many seeds has a drive that misdirects a log write.
@@ -38,6 +43,8 @@ pub enum Plant {
     WatchAfterReply,
     /// A batch that does not follow the one before is taken for the log's torn end.
     ChainIgnored,
+    /// A satellite reads before it has caught up with what is published.
+    StaleReplica,
 }
 
 /// What a seed that found nothing did.
@@ -93,6 +100,10 @@ enum Event {
     ToClient(ConnId, Bytes),
     ServerClosed(ConnId),
     FileDone(FileOpId),
+    /// A message to the home shard.
+    Mesh(Mesh),
+    /// A satellite looks around.
+    ShardTurn(ShardId),
     Act(usize),
     Timer,
 }
@@ -107,6 +118,11 @@ struct World {
     /// Earliest time of the next message each way, so that a stream stays in order.
     streams: BTreeMap<(ConnId, bool), Instant>,
     server: Server,
+    shards: Shards,
+    /// Earliest time of the next message of a satellite to the home shard.
+    mesh: BTreeMap<ShardId, Instant>,
+    /// Which shard has a connection.
+    homes: BTreeMap<ConnId, ShardId>,
     disk: Disk,
     in_flight: BTreeMap<FileOpId, FileOp>,
     conns: BTreeMap<ConnId, usize>,
@@ -141,7 +157,7 @@ impl World {
         disk.skips_flushes = plant == Plant::FlushSkipped;
         let mut trace = 0;
         let recovered = recover(&mut disk, &mut prng, &mut trace)?;
-        let server = new_server(recovered, &mut prng, Instant::default());
+        let (server, shards) = new_server(recovered, plant, &mut prng, Instant::default());
         let crashes_left = 1 + prng.below(CRASHES_MAX);
         let crash_in = prng.below(400);
         let misdirects = match plant {
@@ -160,6 +176,9 @@ impl World {
             events: BTreeMap::new(),
             streams: BTreeMap::new(),
             server,
+            shards,
+            mesh: BTreeMap::new(),
+            homes: BTreeMap::new(),
             disk,
             in_flight: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -217,7 +236,7 @@ impl World {
         match event {
             Event::ToServer(conn, bytes) => {
                 if self.conns.contains_key(&conn) {
-                    self.step(Input::Received { conn, bytes })?;
+                    self.conn_input(conn, Input::Received { conn, bytes })?;
                 }
             }
             Event::ToClient(conn, bytes) => {
@@ -232,13 +251,18 @@ impl World {
                 {
                     client.disconnected(&mut self.oracle);
                 }
-                self.step(Input::Closed { conn })?;
+                self.conn_input(conn, Input::Closed { conn })?;
             }
+            Event::Mesh(mesh) => self.step(Input::Mesh(mesh))?,
+            Event::ShardTurn(shard) => self.shard_turn(shard)?,
             Event::FileDone(id) => self.file_done(id)?,
             Event::Act(number) => self.act(number)?,
             Event::Timer => {
                 if self.server.next_timer().is_some_and(|due| due <= self.now) {
                     self.step(Input::Timer)?;
+                }
+                for shard in self.shards.waiting(self.now) {
+                    self.call(shard);
                 }
                 self.after_micros(5_000, Event::Timer);
             }
@@ -251,7 +275,7 @@ impl World {
         self.after_micros(4_000, Event::Act(number));
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         let (conn, bytes) = match client.conn {
-            Some(conn) => match client.act(&mut self.prng, CLIENTS) {
+            Some(conn) => match client.act(&mut self.prng, CLIENTS, self.oracle.seen) {
                 Some(bytes) => (conn, bytes),
                 None => return Ok(()),
             },
@@ -261,7 +285,9 @@ impl World {
                 let hello = client.connect(conn);
                 self.conns.insert(conn, number);
                 let peer = SocketAddr::from(([127, 0, 0, 1], 1000));
-                self.step(Input::Opened { conn, peer })?;
+                let home = self.prng.below(u64::from(self.shards.count()) + 1);
+                self.homes.insert(conn, ShardId(u16::try_from(home).unwrap_or_default()));
+                self.conn_input(conn, Input::Opened { conn, peer })?;
                 (conn, hello)
             }
         };
@@ -273,6 +299,31 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Something happened on a connection.
+    fn conn_input(&mut self, conn: ConnId, input: Input) -> Result<(), Failure> {
+        match self.homes.get(&conn).copied().unwrap_or_default() {
+            ShardId(0) => self.step(input),
+            shard => {
+                self.shards.input(shard, input);
+                self.call(shard);
+                Ok(())
+            }
+        }
+    }
+
+    /// Wakes a satellite, which takes its time.
+    fn call(&mut self, shard: ShardId) {
+        if self.shards.call(shard) {
+            let slow = self.prng.one_in(20);
+            self.after_micros(if slow { 20_000 } else { 200 }, Event::ShardTurn(shard));
+        }
+    }
+
+    fn shard_turn(&mut self, shard: ShardId) -> Result<(), Failure> {
+        let outputs = self.shards.turn(shard, self.clock());
+        self.carry_out(outputs)
     }
 
     fn step(&mut self, input: Input) -> Result<(), Failure> {
@@ -302,7 +353,7 @@ impl World {
                         _ => bytes,
                     };
                     self.stream(conn, false, Event::ToClient(conn, bytes));
-                    self.step(Input::Sent { conn, bytes: sent })?;
+                    self.conn_input(conn, Input::Sent { conn, bytes: sent })?;
                 }
                 Output::Close { conn } => {
                     self.stream(conn, false, Event::ServerClosed(conn));
@@ -321,10 +372,25 @@ impl World {
                 Output::Halt(_) => {
                     return self.crash_and_recover(Crash::Kill);
                 }
-                Output::PauseReading { .. }
-                | Output::ResumeReading { .. }
-                | Output::Publish(_)
-                | Output::Stopped => {}
+                Output::Mesh { to: ShardId(0), message, .. } => {
+                    let earliest = self.mesh.get(&message.sender()).copied().unwrap_or_default();
+                    let at = self.now + Duration::from_micros(1 + self.prng.below(300));
+                    let at = at.max(earliest);
+                    self.mesh.insert(message.sender(), at);
+                    self.at(at, Event::Mesh(message));
+                }
+                Output::Mesh { to, message, urgent } => {
+                    self.shards.post(to, message);
+                    if urgent {
+                        self.call(to);
+                    }
+                    // It may look between the message and the publication.
+                    if self.prng.one_in(4) {
+                        self.shard_turn(to)?;
+                    }
+                }
+                Output::Publish(published) => self.shards.publish(published),
+                Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
             }
         }
         Ok(())
@@ -404,6 +470,9 @@ impl World {
         // Bytes on the wire are lost with the connections.
         self.conns.clear();
         self.streams.clear();
+        self.mesh.clear();
+        self.homes.clear();
+        self.shards.check(self.server.tree())?;
         for client in &mut self.clients {
             client.disconnected(&mut self.oracle);
         }
@@ -424,7 +493,7 @@ impl World {
         let recovered = recovered?;
         let sessions: BTreeSet<_> = recovered.sessions.iter().map(|(id, _)| *id).collect();
         self.oracle.check(&recovered.tree, &sessions)?;
-        self.server = new_server(recovered, &mut self.prng, self.now);
+        (self.server, self.shards) = new_server(recovered, self.plant, &mut self.prng, self.now);
         self.turn()
     }
 }
@@ -453,7 +522,12 @@ fn recover(disk: &mut Disk, prng: &mut Prng, trace: &mut u32) -> Result<Recovere
     }
 }
 
-fn new_server(recovered: Recovered, prng: &mut Prng, now: Instant) -> Server {
+fn new_server(
+    recovered: Recovered,
+    plant: Plant,
+    prng: &mut Prng,
+    now: Instant,
+) -> (Server, Shards) {
     let options = ServerOptions {
         tick_ms: 500,
         session_timeout_ms_min: 1_000,
@@ -474,7 +548,11 @@ fn new_server(recovered: Recovered, prng: &mut Prng, now: Instant) -> Server {
         conf_text: String::new(),
     };
     let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));
-    Server::new(options, recovered, prng.next_u64(), Clock { now, wall })
+    let published = Published { zxid: recovered.last_zxid, ..Published::default() };
+    let satellites = u16::try_from(prng.below(SATELLITES_MAX + 1)).unwrap_or_default();
+    let clock = Clock { now, wall };
+    let (server, satellites) = Server::new(options, recovered, satellites, prng.next_u64(), clock);
+    (server, Shards::new(satellites, published, plant == Plant::StaleReplica))
 }
 
 /// The planted bug: in what one turn sends, notifications follow the replies.

@@ -12,14 +12,14 @@ const DEPTH_MAX: u32 = 26;
 const DIRECTORY_SHIFT: u32 = 16;
 
 /// Maps hashes to slot ids. Equality and hashes are the caller's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
     directory: Vec<u32>,
     depth: u32,
     buckets: Vec<Bucket>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Bucket {
     table: HashTable<u32>,
     depth: u32,

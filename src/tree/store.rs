@@ -52,7 +52,7 @@ pub(super) const ROOT: SlotId = 0;
 const PAGE_SLOTS: usize = 1024;
 
 /// One znode's place among the others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     parent: SlotId,
     next: SlotId,
@@ -117,6 +117,25 @@ impl Tree {
             znode_count: 0,
             ephemerals_count: 0,
             data_bytes: 0,
+        }
+    }
+
+    /// A copy that shares every value, to follow the same txns on another shard, without digests.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        Self {
+            options: TreeOptions { digests: false, ..self.options },
+            pages: self.pages.clone(),
+            free: self.free.clone(),
+            index: self.index.clone(),
+            ephemerals: self.ephemerals.clone(),
+            acls: self.acls.clone(),
+            cut: None,
+            last_zxid: self.last_zxid,
+            digest: 0,
+            znode_count: self.znode_count,
+            ephemerals_count: self.ephemerals_count,
+            data_bytes: self.data_bytes,
         }
     }
 

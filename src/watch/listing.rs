@@ -28,15 +28,9 @@ impl WatchTable {
         self.data.paths.iter().map(conns).collect()
     }
 
-    /// Data watches by connection, sorted.
+    /// Whether nobody watches anything.
     #[must_use]
-    pub fn data_by_conn(&self) -> BTreeMap<ConnId, BTreeSet<Str>> {
-        let mut all: BTreeMap<ConnId, BTreeSet<Str>> = BTreeMap::new();
-        for (path, watchers) in &self.data.paths {
-            for watcher in watchers {
-                all.entry(watcher.conn).or_default().insert(path.clone());
-            }
-        }
-        all
+    pub fn is_empty(&self) -> bool {
+        self.data.count == 0 && self.child.count == 0
     }
 }

@@ -12,7 +12,7 @@ mod process;
 mod protocol;
 /// What the shell needs of glommio.
 mod runtime;
-/// The server where the machine is hostile: busy, slow, full, without rights, without features.
+/// The server where the machine is hostile: slow, full, without rights, without features.
 mod shell;
 /// The shape of the source tree: layers, documentation, words.
 mod tidy;

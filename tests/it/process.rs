@@ -264,3 +264,63 @@ fn a_silent_client_delays_nobody() {
     drop(server);
     peer::clean(&home);
 }
+
+/// How many reads follow a write on another shard; `RINGKEEPER_READS` lengthens it.
+const READS_BEHIND_WRITES: u64 = 3_000;
+
+#[test]
+fn a_read_on_another_shard_never_shows_the_past() {
+    let server = Server::start("ringkeeper.shards=3");
+    let rounds = std::env::var("RINGKEEPER_READS").ok();
+    let rounds = rounds.and_then(|text| text.parse().ok()).unwrap_or(READS_BEHIND_WRITES);
+    // One connection on each shard: each new one goes to the shard with the fewest.
+    let mut clients: Vec<_> =
+        (0..3).map(|_| client::connect(server.port).expect("the server serves")).collect();
+    assert_eq!(clients[0].code(&create("/a", b"0", 0)), ErrorCode::OK);
+    for round in 1..=rounds {
+        let writer = usize::try_from(round % 3).expect("it is small");
+        let value = round.to_string();
+        assert_eq!(clients[writer].code(&set("/a", value.as_bytes())), ErrorCode::OK);
+        for reader in [(writer + 1) % 3, (writer + 2) % 3] {
+            let mut reply = clients[reader].call(&get("/a", false)).expect("the server serves");
+            let data = reply.body.buffer("data").expect("it decodes").expect("it has data");
+            assert_eq!(data, value.as_bytes(), "round {round}, {writer} wrote, {reader} read");
+        }
+    }
+    // The words count connections of all shards.
+    assert!(server.word("srvr").contains("Connections: 4\n"), "{}", server.word("srvr"));
+    let (status, home, _) = server.stop();
+    assert!(status.success(), "{status}");
+    peer::clean(&home);
+}
+
+#[test]
+fn a_session_moves_between_shards() {
+    let server = Server::start("ringkeeper.shards=4");
+    let mut first = client::connect(server.port).expect("the server serves");
+    let (session, password) = (first.session.session, first.session.password);
+    assert_eq!(first.code(&create("/e", b"", 1)), ErrorCode::OK);
+    for round in 0..40 {
+        // Writes that are still queued when the session moves on.
+        for number in 0..10 {
+            first.send(&create(&format!("/r{round}-{number}"), b"", 0)).expect("it is sent");
+        }
+        let mut second =
+            client::attach(server.port, session, password, Zxid::ZERO).expect("the server serves");
+        assert_eq!(second.session.session, session, "round {round}");
+        assert_eq!(second.code(&create(&format!("/s{round}"), b"", 0)), ErrorCode::OK);
+        // Nothing of the old connection comes after this.
+        let count = |client: &mut client::Client| {
+            let mut reply = client.call(&list("/", false)).expect("the server serves");
+            reply.body.i32("count").expect("it decodes")
+        };
+        let before = count(&mut second);
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(count(&mut second), before, "round {round}");
+        assert_eq!(second.code(&exists("/e", false)), ErrorCode::OK);
+        first = second;
+    }
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+}

@@ -118,6 +118,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // A reader that goes away ends the program, as it does other programs of the command line.
+    // SAFETY: no other thread runs yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     if let Some(cpu) = cli.cpu
         && let Err(error) = process::pin(cpu)
     {

@@ -19,6 +19,10 @@ use crate::server::stats::Latency;
 pub(super) struct Conn {
     pub(super) phase: Phase,
     pub(super) identities: Identities,
+    /// When its last request was taken in.
+    pub(super) heard: Instant,
+    /// When the pipeline was last told so.
+    pub(super) touched: Option<Instant>,
     pub(super) deframer: Deframer,
     pub(super) queue: VecDeque<Pending>,
     /// Bytes of the requests in `queue`.
@@ -146,6 +150,8 @@ impl Conn {
         Self {
             phase: Phase::Fresh,
             identities: Identities::of_peer(peer.ip()),
+            heard: clock.now,
+            touched: None,
             deframer: Deframer::new(frame_bytes_max),
             queue: VecDeque::new(),
             queued_bytes: 0,

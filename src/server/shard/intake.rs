@@ -12,8 +12,9 @@ use crate::wire::response;
 use crate::wire::word::Word;
 
 use super::conn::{Answer, Conn, Pending, Phase, Work, WriteKind};
-use super::{Ask, Shard, Surroundings, mark_dirty};
-use crate::server::stream::{Address, Attach, Origin, Submit};
+use super::{Shard, Surroundings, mark_dirty};
+use crate::limits;
+use crate::server::stream::{Address, Ask, Attach, Origin, Submit};
 
 impl Shard {
     /// Takes in as many complete frames as the limits allow.
@@ -127,7 +128,11 @@ impl Shard {
             return;
         };
         if opcode != opcode::AUTH && opcode != opcode::SASL {
-            asks.push(Ask::Touch(session));
+            conn.heard = around.now;
+            if conn.touched.is_none_or(|at| limits::TOUCH_EVERY <= around.now.since(at)) {
+                conn.touched = Some(around.now);
+                asks.push(Ask::Touch(session));
+            }
         }
         let address = Address { shard: self.id, conn: id };
         let origin = Origin { address, generation, xid };

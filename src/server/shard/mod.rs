@@ -16,6 +16,7 @@ mod deltas;
 mod intake;
 mod reads;
 mod replies;
+mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -29,30 +30,15 @@ use crate::model::{ConnId, SessionId, ShardId};
 use crate::tree::Tree;
 use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
-use crate::wire::word::Word;
 
 use super::contract::{Clock, Output};
 use super::options::{ServerOptions, WordsAllowed};
 use super::stats::Latency;
-use super::stream::{Attach, Notice, Submit};
+use super::stream::{Ask, Notice};
 
 pub(crate) use conn::ConnStats;
 use conn::{Conn, Phase};
-
-/// What a shard asks of the pipeline, in the order in which it must be heard.
-#[derive(Debug)]
-pub(crate) enum Ask {
-    /// A handshake.
-    Attach(Attach),
-    /// A write.
-    Submit(Submit),
-    /// The session is alive.
-    Touch(SessionId),
-    /// The connection of an attachment is gone.
-    Detach(SessionId, crate::model::Generation),
-    /// A four-letter word waits for [`Shard::answer_word`].
-    Word(ConnId, Word),
-}
+pub(crate) use report::ShardReport;
 
 /// One shard. See the module's documentation.
 pub(crate) struct Shard {
@@ -201,10 +187,16 @@ impl Shard {
         }
     }
 
-    /// Whether a session's connection here has input that was not taken in yet.
-    pub(crate) fn has_unread(&self, session: SessionId) -> bool {
-        let conn = self.by_session.get(&session).and_then(|id| self.conns.get(id));
-        conn.is_some_and(|conn| conn.paused || conn.deframer.buffered() != 0)
+    /// When a session was last heard of; now, if input of its connection waits to be taken in.
+    pub(crate) fn last_heard(&self, session: SessionId, now: Instant) -> Option<Instant> {
+        let conn = self.by_session.get(&session).and_then(|id| self.conns.get(id))?;
+        let has_unread = conn.paused || conn.deframer.buffered() != 0;
+        Some(if has_unread { now } else { conn.heard })
+    }
+
+    /// Whether any connection watches anything.
+    pub(crate) fn is_watching(&self) -> bool {
+        !self.watches.is_empty()
     }
 
     /// Takes in what waited, runs the reads at the heads of the queues, and hands each
@@ -262,45 +254,6 @@ impl Shard {
     /// Whether all connections are gone.
     pub(crate) fn is_empty(&self) -> bool {
         self.conns.is_empty()
-    }
-
-    pub(crate) const fn watches(&self) -> &WatchTable {
-        &self.watches
-    }
-
-    pub(crate) const fn latency(&self) -> &Latency {
-        &self.latency
-    }
-
-    pub(crate) const fn received_count(&self) -> u64 {
-        self.received
-    }
-
-    pub(crate) const fn sent_count(&self) -> u64 {
-        self.sent
-    }
-
-    pub(crate) fn reset_stats(&mut self) {
-        self.latency = Latency::default();
-        self.received = 0;
-        self.sent = 0;
-    }
-
-    pub(crate) fn reset_conn_stats(&mut self) {
-        for conn in self.conns.values_mut() {
-            conn.stats.reset();
-        }
-    }
-
-    /// Every connection with its statistics, by id.
-    pub(crate) fn conns(&self) -> impl Iterator<Item = (ConnId, &ConnStats, Option<SessionId>)> {
-        self.conns
-            .iter()
-            .map(|(id, conn)| (*id, &conn.stats, conn.attachment().map(|(session, _)| session)))
-    }
-
-    pub(crate) fn session_of(&self, id: ConnId) -> Option<SessionId> {
-        self.conns.get(&id)?.attachment().map(|(session, _)| session)
     }
 
     /// Ends a connection: what was put into its output is still sent, nothing more is taken in.

@@ -1,0 +1,178 @@
+//! [`Satellite`]: a shard away from the pipeline, with a replica of the tree that follows the
+//! pipeline's stream.
+//!
+//! The replica is never ahead of `published`, and is caught up with it before anything is read, so
+//! that clients of all shards see one order of events: whoever hears of a txn, every later read on
+//! any shard shows it.
+
+use std::collections::VecDeque;
+
+use crate::base::Instant;
+use crate::limits;
+use crate::model::ShardId;
+use crate::tree::Tree;
+
+use super::contract::{Clock, Input, Machine, Mesh, MeshBody, Output, Published};
+use super::machine::HOME;
+use super::options::ServerOptions;
+use super::shard::{Shard, Surroundings};
+use super::stream::{Ask, Delta, ToShard};
+
+/// One shard that is not the home shard. Made by [`Server::new`](super::Server::new); driven as
+/// [`contract`](super::contract) says, on any thread.
+pub struct Satellite {
+    id: ShardId,
+    shard: Shard,
+    replica: Tree,
+    /// Not yet taken in: what follows a delta that is not published.
+    stream: VecDeque<ToShard>,
+    asks: Vec<Ask>,
+    published: Published,
+    /// Bytes of deltas applied and not yet told of.
+    passed_bytes: usize,
+    /// What the pipeline knows.
+    watching: bool,
+    closing: bool,
+}
+
+impl Satellite {
+    pub(super) fn new(
+        id: ShardId,
+        options: &ServerOptions,
+        replica: Tree,
+        published: Published,
+    ) -> Self {
+        Self {
+            id,
+            shard: Shard::new(id, options),
+            replica,
+            stream: VecDeque::new(),
+            asks: Vec::new(),
+            published,
+            passed_bytes: 0,
+            watching: false,
+            closing: false,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The replica, for checks by the simulator.
+    #[must_use]
+    pub const fn tree(&self) -> &Tree {
+        &self.replica
+    }
+
+    /// Takes in the stream up to what is published.
+    fn catch_up(&mut self, clock: Clock) {
+        while let Some(item) = self.stream.front() {
+            if let ToShard::Delta(delta, _) = item
+                && self.published.zxid < delta.header.zxid
+            {
+                return;
+            }
+            let Some(item) = self.stream.pop_front() else { return };
+            match item {
+                ToShard::Delta(delta, bytes) => {
+                    self.follow(&delta, clock);
+                    self.passed_bytes += bytes;
+                }
+                ToShard::Notice(notice) => self.shard.on_notice(notice),
+                ToShard::WordText(conn, text) => self.shard.answer_word(conn, &text),
+                ToShard::AskLife(session) => {
+                    let heard = self.shard.last_heard(session, clock.now);
+                    self.asks.push(Ask::Life(session, heard));
+                }
+                ToShard::Report(ticket) => {
+                    self.asks.push(Ask::Report(ticket, Box::new(self.shard.report())));
+                }
+                ToShard::ResetStats => self.shard.reset_stats(),
+                ToShard::ResetConnStats => self.shard.reset_conn_stats(),
+                ToShard::StopAccepting => self.shard.stop_accepting(),
+                ToShard::CloseAll => {
+                    self.shard.close_all();
+                    self.closing = true;
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, delta: &Delta, clock: Clock) {
+        let around = surroundings(&self.replica, self.published, clock);
+        if let Some(origin) = delta.origin.filter(|origin| origin.address.shard == self.id) {
+            self.shard.before_delta(origin, around);
+        }
+        self.replica.apply(&delta.header, &delta.body);
+        self.shard.on_delta(delta, surroundings(&self.replica, self.published, clock));
+    }
+
+    /// What the pipeline should know of this turn.
+    fn take_stock(&mut self) {
+        if limits::STREAM_BYTES_MAX / 8 < self.passed_bytes {
+            self.asks.push(Ask::Passed(std::mem::take(&mut self.passed_bytes)));
+        }
+        let watching = self.shard.is_watching();
+        if self.watching != watching {
+            self.watching = watching;
+            self.asks.push(Ask::Watching(watching));
+        }
+        if self.closing && self.shard.is_empty() {
+            self.closing = false;
+            self.asks.push(Ask::Emptied);
+        }
+    }
+}
+
+impl Machine for Satellite {
+    fn step(&mut self, clock: Clock, input: Input, _out: &mut Vec<Output>) {
+        match input {
+            Input::Opened { conn, peer } => self.shard.opened(conn, peer, clock),
+            Input::Received { conn, bytes } => {
+                let around = surroundings(&self.replica, self.published, clock);
+                self.shard.received(conn, bytes, around, &mut self.asks);
+            }
+            Input::Sent { conn, bytes } => self.shard.sent(conn, bytes),
+            Input::Closed { conn } => self.shard.closed(conn, &mut self.asks),
+            Input::Mesh(Mesh { body: MeshBody::ToShard(items), .. }) => {
+                self.stream.extend(items);
+                self.catch_up(clock);
+            }
+            Input::Published(published) => {
+                assert!(self.published.zxid <= published.zxid, "what is published stays so");
+                self.published = published;
+                self.catch_up(clock);
+            }
+            Input::Timer => self.shard.on_timer(clock.now),
+            // A stop reaches this shard through the pipeline; it asks nothing of the disk.
+            Input::Stop | Input::FileDone { .. } | Input::Mesh(_) => {}
+        }
+    }
+
+    fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        let around = surroundings(&self.replica, self.published, clock);
+        self.shard.turn_end(around, &mut self.asks, out);
+        self.take_stock();
+        if !self.asks.is_empty() {
+            let body = MeshBody::ToPipeline(std::mem::take(&mut self.asks));
+            let message = Mesh { from: self.id, body };
+            out.push(Output::Mesh { to: HOME, message, urgent: true });
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.shard.next_timer()
+    }
+}
+
+fn surroundings(replica: &Tree, published: Published, clock: Clock) -> Surroundings<'_> {
+    Surroundings {
+        now: clock.now,
+        view: replica,
+        pipeline_full: published.pipeline_full,
+        low_on_disk: published.low_on_disk,
+    }
+}
