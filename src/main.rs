@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
 use ringkeeper::config::Config;
-use ringkeeper::server::{ServerOptions, WordsAllowed};
+use ringkeeper::server::{Reaping, ServerOptions, WordsAllowed};
 use ringkeeper::shell::{self, Outcome, Settings, StartError};
 use tracing_subscriber::EnvFilter;
 
@@ -111,6 +111,12 @@ fn settings(config: &Config) -> Result<Settings, String> {
             },
             words_allowed: if all { WordsAllowed::All } else { WordsAllowed::Listed(words) },
             extended_types: config.extended_types_enabled,
+            enforce_quotas: config.enforce_quota,
+            reaping: Reaping {
+                every: Duration::from_millis(config.container_check_interval_ms),
+                spacing: Duration::from_millis(60_000 / config.container_max_per_minute),
+                never_used_ms: config.container_max_never_used_interval_ms,
+            },
             digests: config.digest_enabled,
             snap_txn_count: config.snap_count,
             snap_log_bytes: config.snap_size_limit_kb * 1024,

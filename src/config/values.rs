@@ -75,6 +75,17 @@ impl<'a> Values<'a> {
             global_outstanding_limit: self
                 .number("globalOutstandingLimit", defaults.global_outstanding_limit)?,
             extended_types_enabled: self.lenient_true("extendedTypesEnabled", false),
+            container_check_interval_ms: self
+                .number("znode.container.checkIntervalMs", defaults.container_check_interval_ms)?
+                .max(1),
+            container_max_per_minute: self
+                .number("znode.container.maxPerMinute", defaults.container_max_per_minute)?
+                .max(1),
+            container_max_never_used_interval_ms: self.number(
+                "znode.container.maxNeverUsedIntervalMs",
+                defaults.container_max_never_used_interval_ms,
+            )?,
+            enforce_quota: self.lenient_true("enforceQuota", false),
             digest_enabled: self.lenient_true("digest.enabled", true),
             skip_acl: self.text("skipACL") == Some("yes"),
             super_digest: self.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),

@@ -158,7 +158,7 @@ impl Server {
             }
             Input::Timer => {
                 self.expire_sessions(clock);
-                self.pipeline.on_timer(clock.now, &mut self.ops);
+                self.pipeline.on_timer(clock, &mut self.ops);
                 self.shard.on_timer(clock.now);
             }
             Input::Stop => {

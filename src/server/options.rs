@@ -23,6 +23,10 @@ pub struct ServerOptions {
     pub words_allowed: WordsAllowed,
     /// TTL znodes are offered.
     pub extended_types: bool,
+    /// Quotas are enforced, not only kept account of.
+    pub enforce_quotas: bool,
+    /// When containers and TTL znodes are looked after.
+    pub reaping: Reaping,
     /// Txns and snapshots carry the tree's digest.
     pub digests: bool,
     /// A snapshot is due after this many txns at the latest, and after half as many at the
@@ -40,6 +44,18 @@ pub struct ServerOptions {
     pub server_id: u8,
     /// What `conf` prints.
     pub conf_text: String,
+}
+
+/// When containers and TTL znodes are looked after.
+#[derive(Clone, Copy, Debug)]
+pub struct Reaping {
+    /// `znode.container.checkIntervalMs`: from one look to the next.
+    pub every: Duration,
+    /// From one deletion to the next: a minute over `znode.container.maxPerMinute`.
+    pub spacing: Duration,
+    /// `znode.container.maxNeverUsedIntervalMs`: how long a container may wait for its first child;
+    /// 0 is for ever.
+    pub never_used_ms: i64,
 }
 
 /// Which four-letter words are executed.

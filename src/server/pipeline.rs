@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, WallMs};
+use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
 use crate::session::{SessionConfig, SessionTable};
@@ -18,7 +18,7 @@ use crate::txnlog::{LogConfig, LogWriter};
 use crate::wire;
 
 use super::contract::Clock;
-use super::options::ServerOptions;
+use super::options::{Reaping, ServerOptions};
 use super::prep::Prep;
 use super::recovery::Recovered;
 use super::snapshotter::{SnapshotProgress, Snapshotter};
@@ -44,6 +44,10 @@ pub(crate) struct Pipeline {
     attest_at: Option<Instant>,
     prepare_retry_at: Option<Instant>,
     low_on_disk: bool,
+    /// Containers and TTL znodes found overdue, and when the next is deleted or looked for.
+    overdue: VecDeque<Str>,
+    reap_at: Instant,
+    look_at: Instant,
 }
 
 /// A txn between prep and apply.
@@ -106,6 +110,9 @@ impl Pipeline {
             attest_at: None,
             prepare_retry_at: None,
             low_on_disk: false,
+            overdue: VecDeque::new(),
+            reap_at: clock.now,
+            look_at: clock.now + options.reaping.every,
             options,
         };
         pipeline.schedule_snapshot();
@@ -289,7 +296,9 @@ impl Pipeline {
     }
 
     /// Work that waits for time.
-    pub(crate) fn on_timer(&mut self, now: Instant, ops: &mut FileOps) {
+    pub(crate) fn on_timer(&mut self, clock: Clock, ops: &mut FileOps) {
+        let now = clock.now;
+        self.reap(clock);
         if self.attest_at.is_some_and(|at| at <= now) {
             self.attest_at = None;
             self.log.attest(ops);
@@ -300,13 +309,42 @@ impl Pipeline {
         }
     }
 
+    /// Deletes overdue containers and TTL znodes, one at a time.
+    fn reap(&mut self, clock: Clock) {
+        let Reaping { every, spacing, never_used_ms } = self.options.reaping;
+        if self.look_at <= clock.now {
+            self.look_at = clock.now + every;
+            if self.overdue.is_empty() {
+                self.overdue = self.tree.overdue(clock.wall.0, never_used_ms).cloned().collect();
+            }
+        }
+        while self.reap_at <= clock.now
+            && let Some(path) = self.overdue.pop_front()
+        {
+            self.reap_at = self.reap_at.max(clock.now) + spacing;
+            // A zxid is taken only for what is really deleted.
+            let header = TxnHeader {
+                session: SessionId(0),
+                cxid: Xid(0),
+                zxid: self.assigned.next(),
+                time_ms: clock.wall.0,
+            };
+            if let Some(body) = self.prep().reap(&header, &path) {
+                self.assigned = header.zxid;
+                self.log_txn(header, body, None, None);
+            }
+        }
+    }
+
     /// Makes the end of the log provable before a planned stop.
     pub(crate) fn attest_now(&mut self, ops: &mut FileOps) {
         self.log.attest(ops);
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        [self.sessions.next_deadline(), self.attest_at, self.prepare_retry_at]
+        let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
+        let look_at = Some(self.look_at);
+        [self.sessions.next_deadline(), self.attest_at, self.prepare_retry_at, reap_at, look_at]
             .into_iter()
             .flatten()
             .min()
@@ -400,6 +438,7 @@ impl Pipeline {
             overlay: &mut self.overlay,
             auth: &self.options.auth,
             extended_types: self.options.extended_types,
+            enforce_quotas: self.options.enforce_quotas,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::model::{
     Acl, CreateKind, CreateRequest, CreateTxn, CreateTxnKind, EphemeralOwner, ErrorCode, Perms,
     TxnBody, TxnHeader, WriteRequest, path,
 };
-use crate::tree::{Overlay, PendingZnode, Tree};
+use crate::tree::{Excess, Overlay, PendingZnode, Tree};
 
 /// What prep looks at besides the request.
 pub(crate) struct Prep<'a> {
@@ -18,6 +18,7 @@ pub(crate) struct Prep<'a> {
     pub(crate) overlay: &'a mut Overlay,
     pub(crate) auth: &'a AuthConfig,
     pub(crate) extended_types: bool,
+    pub(crate) enforce_quotas: bool,
 }
 
 type Judged<T> = Result<T, ErrorCode>;
@@ -49,6 +50,18 @@ impl Prep<'_> {
         let body = TxnBody::CloseSession { paths: Some(paths) };
         self.overlay.stage(self.tree, header, &body);
         body
+    }
+
+    /// A container or TTL znode is overdue: `None` if it is needed again by now.
+    pub(crate) fn reap(&mut self, header: &TxnHeader, path: &Str) -> Option<TxnBody> {
+        let znode = self.look(path).filter(|znode| znode.child_count == 0)?;
+        let owner = EphemeralOwner::of(znode.stat.ephemeral_owner, self.extended_types);
+        if !matches!(owner, EphemeralOwner::Container | EphemeralOwner::Ttl(_)) {
+            return None;
+        }
+        let body = TxnBody::DeleteContainer { path: path.clone() };
+        self.overlay.stage(self.tree, header, &body);
+        Some(body)
     }
 
     fn multi(
@@ -97,6 +110,9 @@ impl Prep<'_> {
             WriteRequest::Delete { path, version } => self.delete(path, *version, identities),
             WriteRequest::SetData { path, data, version } => {
                 let znode = self.look_validated(path, Perms::WRITE, identities)?;
+                let applied = self.tree.get(path).and_then(|znode| znode.data());
+                let new = data.as_ref().map_or(0, |data| data.len() as i64);
+                self.check_quota(path, 0, new - applied.map_or(0, |data| data.len() as i64))?;
                 let version = next_version(znode.stat.version, *version)?;
                 Ok(TxnBody::SetData { path: path.clone(), data: data.clone(), version })
             }
@@ -144,6 +160,7 @@ impl Prep<'_> {
         if matches!(owner, EphemeralOwner::Session(_)) {
             return Err(ErrorCode::NO_CHILDREN_FOR_EPHEMERALS);
         }
+        self.check_quota(&path, 1, create.data.as_ref().map_or(0, |data| data.len() as i64))?;
         let parent_cversion = parent.stat.cversion.wrapping_add(1);
         Ok(CreateTxn { kind: mode.kind, path, data: create.data.clone(), acl, parent_cversion })
     }
@@ -222,6 +239,21 @@ impl Prep<'_> {
         let znode = self.look(path).ok_or(ErrorCode::NO_NODE)?;
         self.demand(&znode.acl, wanted, identities)?;
         Ok(znode)
+    }
+
+    /// Against applied usage: requests in flight do not count (`client-protocol.md` part 9).
+    fn check_quota(&self, path: &str, count: i64, bytes: i64) -> Judged<()> {
+        if !self.enforce_quotas {
+            return Ok(());
+        }
+        let Some(quota) = self.tree.quota_of(path) else { return Ok(()) };
+        let mut refused = false;
+        for excess in quota.excesses(count, bytes) {
+            let Excess { what, usage, limit, hard } = excess;
+            tracing::warn!(path, root = %quota.root, what, usage, limit, hard, "quota exceeded");
+            refused |= hard;
+        }
+        if refused { Err(ErrorCode::QUOTA_EXCEEDED) } else { Ok(()) }
     }
 
     fn look(&self, path: &str) -> Option<PendingZnode> {

@@ -16,7 +16,7 @@ use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Pr
 use crate::model::{ConnId, ShardId};
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
 use crate::server::{
-    Clock, Input, Machine, Mesh, Output, Published, Server, ServerOptions, WordsAllowed,
+    Clock, Input, Machine, Mesh, Output, Published, Reaping, Server, ServerOptions, WordsAllowed,
 };
 use crate::tree::TreeOptions;
 
@@ -537,6 +537,12 @@ fn new_server(
         auth: AuthConfig::default(),
         words_allowed: WordsAllowed::All,
         extended_types: false,
+        enforce_quotas: false,
+        reaping: Reaping {
+            every: Duration::from_millis(200),
+            spacing: Duration::from_millis(1),
+            never_used_ms: 0,
+        },
         digests: true,
         // Snapshots and new segments within a seed's few thousand txns.
         snap_txn_count: 50 + prng.below(500),

@@ -165,9 +165,12 @@ impl Tree {
         }
         let acl = self.intern(&create.acl);
         let data = create.data.as_ref().map(|data| Arc::from(data.as_ref()));
+        let bytes = create.data.as_ref().map_or(0, |data| data.len() as i64);
         let id = self.add(&create.path, data, &acl, rules::created(header, create));
         let (parent_acl, parent_stat) =
             self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
+        self.quota_node_created(&create.path);
+        self.account(&create.path, 1, bytes);
         let value = Arc::clone(self.value(id).expect("it was added"));
         let path = create.path.clone();
         let stat = self.get(&path).expect("it was added").stat();
@@ -199,9 +202,13 @@ impl Tree {
             return Outcome::Failed(ErrorCode::NO_NODE);
         };
         let found = self.find(path).filter(|id| self.child_count(*id) == 0 && **path != *"/");
-        let acl = found.and_then(|id| self.value(id)).map(|value| Arc::clone(&value.acl));
+        let value = found.and_then(|id| self.value(id));
+        let bytes = value.map_or(0, |value| value.data_len());
+        let acl = value.map(|value| Arc::clone(&value.acl));
         if let Some(id) = found {
             self.remove(id, path);
+            self.quota_node_deleted(path);
+            self.account(path, -1, -bytes);
         }
         let (parent_acl, parent_stat) = self.touch_parent(parent, parent_path, zxid, None);
         let Some(acl) = acl else { return Outcome::Failed(ErrorCode::NO_NODE) };
@@ -222,8 +229,10 @@ impl Tree {
         };
         let stat = rules::data_set(&old.stat, header, version);
         let acl = Arc::clone(&old.acl);
+        let bytes = old.data_len();
         drop(old);
         let value = self.replace(id, path, stat, Arc::clone(&acl), data);
+        self.account(path, 0, value.data_len() - bytes);
         steps.push(Step::Changed { path: path.clone(), value, acl });
         self.set_outcome(path)
     }

@@ -30,6 +30,10 @@ pub struct Tree {
     index: Index,
     ephemerals: BTreeMap<SessionId, BTreeSet<Str>>,
     acls: BTreeSet<Arc<[Acl]>>,
+    /// Roots of the subtrees that have a quota.
+    pub(super) quotas: BTreeSet<Str>,
+    /// Containers and TTL znodes.
+    reapable: BTreeSet<Str>,
     pub(super) cut: Option<Cut>,
 
     pub(super) last_zxid: Zxid,
@@ -111,6 +115,8 @@ impl Tree {
             index: Index::new(),
             ephemerals: BTreeMap::new(),
             acls: BTreeSet::new(),
+            quotas: BTreeSet::new(),
+            reapable: BTreeSet::new(),
             cut: None,
             last_zxid: Zxid::ZERO,
             digest: 0,
@@ -130,6 +136,8 @@ impl Tree {
             index: self.index.clone(),
             ephemerals: self.ephemerals.clone(),
             acls: self.acls.clone(),
+            quotas: self.quotas.clone(),
+            reapable: self.reapable.clone(),
             cut: None,
             last_zxid: self.last_zxid,
             digest: 0,
@@ -195,6 +203,25 @@ impl Tree {
         self.ephemerals.keys().copied()
     }
 
+    /// Containers and TTL znodes that nobody needs any longer (`client-protocol.md` 5.9).
+    /// `never_used_ms` is how long a container may wait for its first child; 0 is for ever.
+    pub fn overdue(&self, wall_ms: i64, never_used_ms: i64) -> impl Iterator<Item = &Str> {
+        self.reapable.iter().filter(move |path| {
+            self.get(path).is_some_and(|znode| {
+                let stat = znode.persisted();
+                let age_ms = wall_ms.saturating_sub(stat.mtime);
+                znode.child_count() == 0
+                    && match self.owner(stat) {
+                        EphemeralOwner::Container => {
+                            0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
+                        }
+                        EphemeralOwner::Ttl(ttl_ms) => ttl_ms < age_ms,
+                        _ => false,
+                    }
+            })
+        })
+    }
+
     /// Number of descendants of `path`, itself not counted.
     #[must_use]
     pub fn descendant_count(&self, path: &str) -> Option<i32> {
@@ -244,6 +271,7 @@ impl Tree {
             }
         }
         self.last_zxid = last_zxid;
+        self.restore_quotas();
         Ok(())
     }
 
@@ -379,7 +407,7 @@ impl Tree {
         if let Some(value) = value {
             self.digest = self.digest.wrapping_sub(u64::from(value.digest));
             self.data_bytes -= value.data.as_ref().map_or(0, |data| data.len() as u64);
-            self.forget_ephemeral(path, &value.stat);
+            self.forget_owner(path, &value.stat);
             self.release(value);
         }
         self.free.push(id);
@@ -458,15 +486,24 @@ impl Tree {
         self.znode_count += 1;
         self.data_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
         self.data_bytes += self.slot(id).name.len() as u64;
-        if let EphemeralOwner::Session(session) = self.owner(&stat) {
-            self.ephemerals_count += 1;
-            self.ephemerals.entry(session).or_default().insert(Str::from(path));
+        match self.owner(&stat) {
+            EphemeralOwner::Session(session) => {
+                self.ephemerals_count += 1;
+                self.ephemerals.entry(session).or_default().insert(Str::from(path));
+            }
+            EphemeralOwner::Container | EphemeralOwner::Ttl(_) => {
+                self.reapable.insert(Str::from(path));
+            }
+            EphemeralOwner::Persistent => {}
         }
         self.slot_mut(id).value = Some(Arc::new(Value { stat, digest, acl, data }));
     }
 
-    fn forget_ephemeral(&mut self, path: &str, stat: &StatPersisted) {
-        let EphemeralOwner::Session(session) = self.owner(stat) else { return };
+    fn forget_owner(&mut self, path: &str, stat: &StatPersisted) {
+        let EphemeralOwner::Session(session) = self.owner(stat) else {
+            self.reapable.remove(path);
+            return;
+        };
         self.ephemerals_count -= 1;
         if let Some(paths) = self.ephemerals.get_mut(&session) {
             paths.remove(path);

@@ -17,6 +17,13 @@ pub struct Value {
     pub data: Option<Arc<[u8]>>,
 }
 
+impl Value {
+    /// Bytes of data; 0 for null.
+    pub(super) fn data_len(&self) -> i64 {
+        self.data.as_ref().map_or(0, |data| data.len() as i64)
+    }
+}
+
 /// The digest of one znode (`quorum-and-disk.md` part 10); 0 below `/zookeeper/`. The root counts
 /// with an empty path.
 #[must_use]

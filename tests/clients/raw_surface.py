@@ -575,4 +575,5 @@ def main():
     odd()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -23,12 +23,15 @@ struct Apache {
 }
 
 impl Apache {
-    fn start(jars: &Path) -> Self {
+    fn start(jars: &Path, settings: &str) -> Self {
         let home = peer::fresh_directory();
         let port = peer::free_port();
-        peer::write_config(&home, port, "admin.enableServer=false");
+        peer::write_config(&home, port, &format!("admin.enableServer=false\n{settings}"));
+        // What Apache reads from the command line only.
+        let flags = settings.lines().filter(|line| line.starts_with("znode.container."));
         let log = fs::File::create(home.join("log")).expect("the directory is writable");
         let child = Command::new("java")
+            .args(flags.map(|flag| format!("-D{flag}")))
             .arg("-cp")
             .arg(jars.join("*"))
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
@@ -109,8 +112,8 @@ fn transcript(command: &mut Command, port: u16) -> String {
 }
 
 /// Runs a client against a fresh server of each kind.
-fn compare(test: &str, lines_min: usize, client: impl Fn() -> Command) {
-    let server = Server::start("");
+fn compare(test: &str, settings: &str, lines_min: usize, client: impl Fn() -> Command) {
+    let server = Server::start(settings);
     let ours = transcript(&mut client(), server.port);
     let home = server.home.clone();
     drop(server);
@@ -120,7 +123,7 @@ fn compare(test: &str, lines_min: usize, client: impl Fn() -> Command) {
         skip(test, "no java or no Apache ZooKeeper to compare with");
         return;
     };
-    let apache = Apache::start(&jars);
+    let apache = Apache::start(&jars, settings);
     let theirs = transcript(&mut client(), apache.port);
     let differing: Vec<String> = ours
         .lines()
@@ -141,9 +144,23 @@ fn raw_requests_are_answered_as_apache_answers_them() {
     if !runs(Command::new("python3").arg("--version")) {
         return skip("raw requests", "no python3");
     }
-    compare("raw requests", 400, || {
+    compare("raw requests", "", 400, || {
         let mut command = Command::new("python3");
         command.arg(script("raw_surface.py"));
+        command
+    });
+}
+
+#[test]
+fn containers_ttls_and_quotas_are_as_apaches() {
+    if !runs(Command::new("python3").arg("--version")) {
+        return skip("containers, TTLs and quotas", "no python3");
+    }
+    let settings = "enforceQuota=true\nextendedTypesEnabled=true\nringkeeper.shards=2\n\
+                    znode.container.checkIntervalMs=200";
+    compare("containers, TTLs and quotas", settings, 85, || {
+        let mut command = Command::new("python3");
+        command.arg(script("kinds_surface.py"));
         command
     });
 }
@@ -153,7 +170,7 @@ fn kazoo_sees_what_apache_shows() {
     let Some(python) = python() else {
         return skip("kazoo", "no python3 with kazoo");
     };
-    compare("kazoo", 50, || {
+    compare("kazoo", "", 50, || {
         let mut command = Command::new(&python);
         command.arg(script("kazoo_surface.py"));
         command
@@ -173,7 +190,7 @@ fn the_c_client_sees_what_apache_shows() {
     if !compiled.is_ok_and(|status| status.success()) {
         return skip("the C client", "no cc or no libzookeeper_mt");
     }
-    compare("the C client", 35, || Command::new(&program));
+    compare("the C client", "", 35, || Command::new(&program));
     peer::clean(program.parent().expect("it is in a directory"));
 }
 
