@@ -35,6 +35,13 @@ impl Zxid {
     pub const fn next(self) -> Self {
         Self(self.0.wrapping_add(1))
     }
+
+    /// Whether the txn right behind `last` can have this zxid: the next one, or the first of a
+    /// later epoch.
+    #[must_use]
+    pub const fn follows(self, last: Self) -> bool {
+        self.0 == last.next().0 || (last.epoch() < self.epoch() && self.counter() == 1)
+    }
 }
 
 impl fmt::Display for Zxid {

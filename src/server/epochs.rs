@@ -17,9 +17,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::limits::BLOCK_BYTES;
 
 /// Name of the file in the data directory.
-pub(crate) const FILE_NAME: &str = "epochs";
+pub const FILE_NAME: &str = "epochs";
 /// Length of the file.
-pub(crate) const FILE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+pub const FILE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
 
 const MAGIC: &[u8; 4] = b"RKEP";
 const CHECKED_BYTES: usize = 20;
@@ -36,12 +36,14 @@ pub struct Epochs {
 }
 
 /// Neither slot is whole: what the server promised is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EpochsDamaged;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither slot is whole")]
+pub struct EpochsDamaged;
 
 impl Epochs {
     /// One slot.
-    pub(crate) fn encode(self) -> Bytes {
+    #[must_use]
+    pub fn encode(self) -> Bytes {
         let mut slot = BytesMut::with_capacity(BLOCK_BYTES);
         slot.put_slice(MAGIC);
         slot.put_u64(self.sequence);
@@ -54,7 +56,10 @@ impl Epochs {
     }
 
     /// The slot that counts.
-    pub(crate) fn decode(file: &[u8]) -> Result<Self, EpochsDamaged> {
+    ///
+    /// # Errors
+    /// [`EpochsDamaged`] if neither slot is whole.
+    pub fn decode(file: &[u8]) -> Result<Self, EpochsDamaged> {
         let slots = file.chunks(BLOCK_BYTES).take(2).filter_map(Self::decode_slot);
         slots.max_by_key(|epochs| epochs.sequence).ok_or(EpochsDamaged)
     }

@@ -11,6 +11,7 @@ pub mod recovery;
 mod satellite;
 mod shard;
 mod snapshotter;
+pub mod state;
 mod stats;
 mod stream;
 mod words;

@@ -4,18 +4,18 @@
 //! The newest whole snapshot is read, then every record of the log behind it is applied, each
 //! checked to be the successor of the one before and to lead to the digest it carries.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::epochs::{self, Epochs};
+use super::state::{ReplayError, State};
 use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
-use crate::model::{SessionId, TxnBody, Zxid};
-use crate::snapshot::{SnapshotDamage, SnapshotDecoder, SnapshotItem, catalog};
-use crate::tree::{RestoreError, Tree, TreeOptions};
+use crate::model::{SessionId, Zxid};
+use crate::snapshot::{SnapshotDecoder, catalog};
+use crate::tree::{Tree, TreeOptions};
 use crate::txnlog::{self, LogDamage, LogEnd, LogRecovery};
-use crate::wire;
 
 /// Bytes of a snapshot read at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -99,35 +99,9 @@ pub enum Refusal {
          from a backup, or empty the data directory if other servers hold the data"
     )]
     Epochs(&'static str),
-    /// A record whose checksum is right does not decode.
-    #[error("txn {zxid} of the log does not decode ({error}): was it written by a newer version?")]
-    Txn {
-        /// The record's zxid.
-        zxid: Zxid,
-        /// Why.
-        error: wire::jute::DecodeError,
-    },
-    /// The record does not follow the one before.
-    #[error("txn {found} of the log follows {last}: txns are missing between them")]
-    Gap {
-        /// The last one applied.
-        last: Zxid,
-        /// The next one found.
-        found: Zxid,
-    },
-    /// The tree's digest is not the one that the txn carries.
-    #[error(
-        "after txn {zxid} the tree's digest is {found:x}, the log says {expected:x}: snapshot and \
-         log do not belong together, or one is damaged; restore both from a backup"
-    )]
-    Digest {
-        /// Which txn.
-        zxid: Zxid,
-        /// What the txn carries.
-        expected: u64,
-        /// What the tree shows.
-        found: u64,
-    },
+    /// A record of the log is not what can follow.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
 }
 
 /// The machine. Drive it from [`Answer::Start`] to [`Step::Done`] or [`Step::Refuse`].
@@ -147,15 +121,6 @@ pub struct Recovery {
     state: State,
 }
 
-/// What was recovered so far.
-#[derive(Debug)]
-struct State {
-    tree: Tree,
-    sessions: BTreeMap<SessionId, i32>,
-    snapshot: Option<Zxid>,
-    replayed: u64,
-}
-
 #[derive(Debug)]
 enum Phase {
     Listing,
@@ -173,19 +138,6 @@ enum Phase {
     Over,
 }
 
-/// Why a snapshot cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum SnapshotUnfit {
-    #[error(transparent)]
-    Damage(#[from] SnapshotDamage),
-    #[error(transparent)]
-    Restore(#[from] RestoreError),
-    #[error("it says zxid {0}")]
-    OtherZxid(Zxid),
-    #[error("its digest is {expected:x}, its znodes have {found:x}")]
-    Digest { expected: u64, found: u64 },
-}
-
 impl Recovery {
     /// At the beginning. `seed` is entropy, for the nonces of log segments that are rewritten.
     #[must_use]
@@ -199,7 +151,7 @@ impl Recovery {
             damaged: Vec::new(),
             epochs: Epochs::default(),
             has_epochs: false,
-            state: State::empty(options),
+            state: State::new(options),
         }
     }
 
@@ -273,8 +225,7 @@ impl Recovery {
             return self.begin_log();
         };
         let decoder = Box::new(SnapshotDecoder::new());
-        self.state = State::empty(self.options);
-        self.state.tree = Tree::for_restore(self.options);
+        self.state = State::for_restore(self.options);
         self.phase = Phase::Snapshot { zxid, offset: 0, len, decoder };
         self.read_snapshot()
     }
@@ -302,7 +253,7 @@ impl Recovery {
             Err(unfit) => {
                 let name = catalog::file_name(zxid);
                 self.damaged.push((zxid, unfit.to_string()));
-                self.state = State::empty(self.options);
+                self.state = State::new(self.options);
                 Step::Note(format!("{name} is not used: {unfit}; the one before is tried"))
             }
         }
@@ -339,8 +290,8 @@ impl Recovery {
                 }
                 txnlog::Step::Run(op) => return Step::Run(op),
                 txnlog::Step::Record { zxid, txn } => {
-                    if let Err(refusal) = self.state.replay(zxid, &txn) {
-                        return self.refuse(refusal);
+                    if let Err(error) = self.state.replay(zxid, &txn) {
+                        return self.refuse(error.into());
                     }
                     let Phase::Log(log) = &mut self.phase else {
                         unreachable!("the log is being read")
@@ -361,7 +312,7 @@ impl Recovery {
 
     fn done(&mut self, log_end: LogEnd) -> Step {
         self.phase = Phase::Over;
-        let state = std::mem::replace(&mut self.state, State::empty(self.options));
+        let state = std::mem::replace(&mut self.state, State::new(self.options));
         Step::Done(Box::new(Recovered {
             last_zxid: state.tree.last_zxid(),
             tree: state.tree,
@@ -371,72 +322,6 @@ impl Recovery {
             epochs: self.epochs,
             replayed_txn_count: state.replayed,
         }))
-    }
-}
-
-impl State {
-    fn empty(options: TreeOptions) -> Self {
-        Self { tree: Tree::new(options), sessions: BTreeMap::new(), snapshot: None, replayed: 0 }
-    }
-
-    /// `last` is the snapshot's zxid when this is its last piece.
-    fn take_snapshot_piece(
-        &mut self,
-        decoder: &mut SnapshotDecoder,
-        bytes: &Bytes,
-        last: Option<Zxid>,
-    ) -> Result<(), SnapshotUnfit> {
-        decoder.push(bytes);
-        while let Some(item) = decoder.next_item()? {
-            match item {
-                SnapshotItem::Session { id, timeout_ms } => {
-                    self.sessions.insert(id, timeout_ms);
-                }
-                SnapshotItem::Znode { path, data, acl, stat } => {
-                    self.tree.restore_znode(&path, data.as_ref(), &acl, stat)?;
-                }
-            }
-        }
-        let Some(zxid) = last else { return Ok(()) };
-        let summary = decoder.finish()?;
-        if summary.zxid != zxid {
-            return Err(SnapshotUnfit::OtherZxid(summary.zxid));
-        }
-        self.tree.finish_restore(zxid)?;
-        let (expected, found) = (summary.digest, self.tree.digest());
-        if expected != 0 && found != 0 && expected != found {
-            return Err(SnapshotUnfit::Digest { expected, found });
-        }
-        self.snapshot = Some(zxid);
-        Ok(())
-    }
-
-    fn replay(&mut self, zxid: Zxid, bytes: &Bytes) -> Result<(), Refusal> {
-        let txn = wire::txn::decode(bytes).map_err(|error| Refusal::Txn { zxid, error })?;
-        let last = self.tree.last_zxid();
-        let follows =
-            txn.header.zxid == last.next() || (last.epoch() < zxid.epoch() && zxid.counter() == 1);
-        if txn.header.zxid != zxid || !follows {
-            return Err(Refusal::Gap { last, found: zxid });
-        }
-        self.tree.apply(&txn.header, &txn.body);
-        match txn.body {
-            TxnBody::CreateSession { timeout_ms } => {
-                self.sessions.insert(txn.header.session, timeout_ms);
-            }
-            TxnBody::CloseSession { .. } => {
-                self.sessions.remove(&txn.header.session);
-            }
-            _ => {}
-        }
-        self.replayed += 1;
-        let found = self.tree.digest();
-        match txn.digest {
-            Some(expected) if found != 0 && expected != found => {
-                Err(Refusal::Digest { zxid, expected, found })
-            }
-            _ => Ok(()),
-        }
     }
 }
 
