@@ -5,6 +5,7 @@
 //! as Apache's documentation or as Apache's parser spells it, and those that Apache takes from
 //! `-D` flags only are taken from the file as well.
 
+pub mod ensemble;
 pub mod keys;
 pub mod properties;
 mod values;

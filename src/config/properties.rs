@@ -1,6 +1,8 @@
 //! The syntax of Java property files: `key=value`, `key:value` or `key value`, comments with `#` or
 //! `!`, backslash escapes, continuation lines, Latin-1. A repeated key keeps its last value.
 
+use std::collections::BTreeSet;
+
 /// One key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Property {
@@ -15,14 +17,22 @@ pub struct Property {
 /// Reads a file. Every input is one: what is not understood is part of a key or value.
 #[must_use]
 pub fn parse(text: &[u8]) -> Vec<Property> {
-    let text: String = text.iter().map(|byte| char::from(*byte)).collect();
+    parse_text(&text.iter().map(|byte| char::from(*byte)).collect::<String>())
+}
+
+/// Reads a text that is not in a file, and so has characters rather than Latin-1 bytes.
+#[must_use]
+pub fn parse_text(text: &str) -> Vec<Property> {
     let mut properties: Vec<Property> = Vec::new();
-    for (line, logical) in logical_lines(&text) {
+    for (line, logical) in logical_lines(text) {
         let (key, value) = split(&logical);
         let (key, value) = (unescape(key).trim().to_owned(), unescape(value).trim().to_owned());
-        properties.retain(|earlier| earlier.key != key);
         properties.push(Property { line, key, value });
     }
+    let mut seen = BTreeSet::new();
+    properties.reverse();
+    properties.retain(|property| seen.insert(property.key.clone()));
+    properties.reverse();
     properties
 }
 

@@ -2,9 +2,11 @@
 
 pub mod acl;
 pub mod code;
+pub mod ensemble;
 pub mod event;
 pub mod ids;
 pub mod path;
+pub mod quorum;
 pub mod request;
 pub mod stat;
 pub mod txn;
@@ -12,8 +14,10 @@ pub mod zxid;
 
 pub use acl::{Acl, Id, Perms};
 pub use code::ErrorCode;
+pub use ensemble::{ClientAddress, EnsembleConfig, LearnerType, Member, ServerAddress, ServerId};
 pub use event::{EventType, WatchEvent};
 pub use ids::{ConnId, Generation, SessionId, ShardId, Xid};
+pub use quorum::{EnsembleConfigs, QuorumRule};
 pub use request::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest};
 pub use stat::{EphemeralOwner, Stat, StatPersisted};
 pub use txn::{CreateTxn, CreateTxnKind, Txn, TxnBody, TxnHeader};
