@@ -9,6 +9,7 @@ pub mod base;
 pub mod limits;
 pub mod model;
 // Layer 1: bytes.
+pub mod apache;
 pub mod config;
 pub mod snapshot;
 pub mod txnlog;

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("wire", 1),
     ("txnlog", 1),
     ("snapshot", 1),
+    ("apache", 1),
     ("config", 1),
     ("tree", 2),
     ("watch", 2),
