@@ -73,6 +73,21 @@ pub const SHARDS_DEFAULT_MAX: u16 = 4;
 /// Bytes of deltas that one satellite may be behind. Above half, the pipeline takes no new writes.
 pub const STREAM_BYTES_MAX: usize = 64 << 20;
 
+/// Longest list of addresses in the message that opens an election connection: Apache's bound.
+pub const ELECTION_ADDRESSES_BYTES_MAX: usize = 2048;
+
+/// Longest notification of an election: Apache's bound.
+pub const ELECTION_FRAME_BYTES_MAX: usize = 512 * 1024;
+
+/// Longest text of a configuration that is read: a notification must hold it.
+pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
+
+/// Identities of a client that may come with its forwarded request.
+pub const AUTHINFO_IDS_MAX: usize = 1024;
+
+/// Bytes of these identities, their lengths included: what a client could send us as well.
+pub const AUTHINFO_BYTES_MAX: usize = 1 << 20;
+
 /// How long a planned stop waits for clients to take their last replies.
 pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 

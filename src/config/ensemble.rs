@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 use super::ConfigError;
 use super::properties::{self, Property};
+use crate::limits::CONFIG_TEXT_BYTES_MAX;
 use crate::model::{
     ClientAddress, EnsembleConfig, LearnerType, Member, QuorumRule, ServerAddress, ServerId,
 };
@@ -20,6 +21,10 @@ use crate::model::{
 /// Reads a text that holds nothing but a configuration, as it travels between servers and stands
 /// in the dynamic file. `file` names it in errors.
 pub fn parse(text: &str, file: &str) -> Result<EnsembleConfig, ConfigError> {
+    if CONFIG_TEXT_BYTES_MAX < text.len() {
+        let what = format!("{} bytes are more than {CONFIG_TEXT_BYTES_MAX}", text.len());
+        return Err(ConfigError { file: file.to_owned(), line: 0, key: "server.".into(), what });
+    }
     let properties = properties::parse_text(text);
     let stranger = properties.iter().find(|property| !is_ensemble_key(&property.key));
     match stranger {
@@ -339,6 +344,8 @@ mod tests {
             assert_eq!((error.line, error.key.as_str()), (2, key), "{line}: {error}");
             assert!(error.what.contains(what), "{line}: {error}");
         }
+        let long = parse(&"#".repeat(CONFIG_TEXT_BYTES_MAX + 1), "f").unwrap_err();
+        assert!(long.what.contains("bytes are more"), "{long}");
         let observers = parse("server.1=a:1:2:observer", "f").unwrap_err();
         assert!(observers.what.contains("names a participant"), "{observers}");
     }

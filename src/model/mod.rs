@@ -10,6 +10,7 @@ pub mod quorum;
 pub mod request;
 pub mod stat;
 pub mod txn;
+pub mod vote;
 pub mod zxid;
 
 pub use acl::{Acl, Id, Perms};
@@ -21,4 +22,5 @@ pub use quorum::{EnsembleConfigs, QuorumRule};
 pub use request::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest};
 pub use stat::{EphemeralOwner, Stat, StatPersisted};
 pub use txn::{CreateTxn, CreateTxnKind, Txn, TxnBody, TxnHeader};
+pub use vote::{ServerState, Vote};
 pub use zxid::Zxid;

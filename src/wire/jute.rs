@@ -33,6 +33,9 @@ pub enum DecodeErrorKind {
     /// Null where a value is needed.
     #[error("null is not allowed here")]
     Null,
+    /// Text that does not have its form.
+    #[error("text is malformed")]
+    Text,
     /// A number outside its enumeration.
     #[error("{0} is not a known value")]
     Unknown(i32),
