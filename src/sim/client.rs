@@ -1,10 +1,12 @@
-//! A simulated client: real bytes both ways, and what it expects of every answer.
+//! A simulated client: real bytes both ways. It writes down what it asked and what it was told for
+//! the replay, and judges at once what needs no model: the order of answers, and that nothing
+//! shows the past.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::oracle::Oracle;
+use super::history::{Answer, History, Received};
 use super::world::Failure;
 use crate::base::{Prng, Str};
 use crate::model::request::{PathWatch, RawAcl};
@@ -12,18 +14,20 @@ use crate::model::{
     ConnId, CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, SessionId,
     WriteRequest, Xid, Zxid,
 };
-use crate::wire::client::{decode_event, decode_reply_header, encode_request};
+use crate::wire::client::{decode_event, decode_reply_header};
 use crate::wire::connect::{ConnectRequest, ConnectResponse};
 use crate::wire::frame::Deframer;
 use crate::wire::jute::Reader;
 
 /// Requests a client keeps in flight.
 const PIPELINE: usize = 8;
+/// Names of sequential znodes that a client remembers, to delete them.
+const NAMES_MAX: usize = 20;
 
-/// One client. Its own znode `/c<number>` is written by nobody else.
+/// One client.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) number: usize,
+    number: usize,
     /// Its connection, while it has one.
     pub(super) conn: Option<ConnId>,
     attached: bool,
@@ -33,40 +37,29 @@ pub(super) struct Client {
     deframer: Deframer,
     in_flight: VecDeque<InFlight>,
     last_zxid: Zxid,
-    /// Last value of its own znode that was acknowledged, and last one sent.
-    acknowledged: u64,
-    sent: u64,
-    created: bool,
-    next_name: u64,
-    /// One-shot data watches that were set, by path: the mzxid seen then.
-    watches: BTreeMap<Str, Zxid>,
+    /// Sequential znodes that it was told of.
+    names: VecDeque<Str>,
     pub(super) answered: u64,
-}
-
-/// What a request in flight was.
-#[derive(Clone, Debug)]
-enum Asked {
-    CreateOwn,
-    SetOwn(u64),
-    /// The value that must be found if no earlier write is unknown.
-    GetOwn(u64),
-    CreateSequential,
-    CreateEphemeral(Str),
-    Delete(Str),
-    /// setData of the own znode and creation of another in one.
-    Multi(u64, Str),
-    Watch(Str),
-    Ping,
-    Close,
 }
 
 /// A request without its answer.
 #[derive(Clone, Debug)]
 struct InFlight {
     xid: Xid,
-    asked: Asked,
+    /// Its place among the connection's exchanges.
+    index: usize,
     /// The highest zxid that any client had seen when it was sent.
     seen: Zxid,
+    asked: Asked,
+}
+
+/// What the client itself must know of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Sequential,
+    Close,
+    Ping,
+    Other,
 }
 
 impl Client {
@@ -81,17 +74,14 @@ impl Client {
             deframer: Deframer::new(1 << 20),
             in_flight: VecDeque::new(),
             last_zxid: Zxid::ZERO,
-            acknowledged: 0,
-            sent: 0,
-            created: false,
-            next_name: 0,
-            watches: BTreeMap::new(),
+            names: VecDeque::new(),
             answered: 0,
         }
     }
 
-    fn path(&self) -> String {
-        format!("/c{}", self.number)
+    /// Whether the handshake was answered.
+    pub(super) const fn is_attached(&self) -> bool {
+        self.attached
     }
 
     /// Begins a connection: the handshake's bytes.
@@ -114,106 +104,115 @@ impl Client {
     }
 
     /// The connection is gone: what was in flight may or may not have happened.
-    pub(super) fn disconnected(&mut self, oracle: &mut Oracle) {
+    pub(super) fn disconnected(&mut self) {
         self.conn = None;
         self.attached = false;
-        for InFlight { asked, .. } in self.in_flight.drain(..) {
-            if let Asked::Delete(path) = asked {
-                oracle.maybe_deleted(&path);
-            }
-        }
-        self.watches.clear();
+        self.in_flight.clear();
     }
 
     /// The next requests, if any: bytes.
-    pub(super) fn act(&mut self, prng: &mut Prng, clients: usize, seen: Zxid) -> Option<Bytes> {
-        if !self.attached {
-            return None;
-        }
+    pub(super) fn act(
+        &mut self,
+        prng: &mut Prng,
+        clients: usize,
+        history: &mut History,
+    ) -> Option<Bytes> {
+        let conn = self.conn.filter(|_| self.attached)?;
+        let seen = history.seen;
         let mut buf = BytesMut::new();
         let burst = 1 + prng.below(PIPELINE as u64);
         for _ in 0..burst {
-            if PIPELINE <= self.in_flight.len() {
-                break;
-            }
-            if self.in_flight.back().is_some_and(|last| matches!(last.asked, Asked::Close)) {
+            let closing = self.in_flight.back().is_some_and(|last| last.asked == Asked::Close);
+            if PIPELINE <= self.in_flight.len() || closing {
                 break;
             }
             let (asked, request) = self.choose(prng, clients);
             let xid = Xid(self.next_xid);
             self.next_xid += 1;
-            encode_request(xid, &request, &mut buf);
-            self.in_flight.push_back(InFlight { xid, asked, seen });
+            let log = history.conns.entry(conn).or_default();
+            let index = log.exchanges.len();
+            log.ask(xid, request, &mut buf);
+            self.in_flight.push_back(InFlight { xid, index, seen, asked });
         }
         (!buf.is_empty()).then(|| buf.freeze())
     }
 
     fn choose(&mut self, prng: &mut Prng, clients: usize) -> (Asked, Request) {
-        let own = self.path();
-        if !self.created {
-            self.created = true;
-            return (Asked::CreateOwn, create(&own, 0, b"0"));
-        }
-        match prng.below(20) {
-            0..=5 => {
-                self.sent += 1;
-                (Asked::SetOwn(self.sent), set(&own, self.sent))
+        let own = format!("/c{}", self.number);
+        let top = format!("/c{}", prng.below(clients as u64));
+        let kid = format!("{top}/k{}", prng.below(4));
+        let watch = prng.one_in(2);
+        let target = |path: &str| PathWatch { path: path.into(), watch };
+        let version = if prng.one_in(4) { below(prng, 4) } else { -1 };
+        let request = match prng.below(40) {
+            0..=2 => Request::Write(create(&own, 0, CreateKind::Create, b"own")),
+            3..=8 => Request::Write(set(&top, prng, version)),
+            9 | 10 => Request::Write(set(&kid, prng, version)),
+            11..=13 => Request::Write(create(&kid, 0, CreateKind::Create2, b"kid")),
+            14 => Request::Write(create(&kid, 1, CreateKind::Create, b"ephemeral")),
+            15 | 16 => {
+                let (path, flags) = (format!("{top}/q-"), if watch { 2 } else { 3 });
+                let create = create(&path, flags, CreateKind::Create, b"queued");
+                return (Asked::Sequential, Request::Write(create));
             }
-            6..=9 => {
-                let target = PathWatch { path: own.into(), watch: false };
-                (Asked::GetOwn(self.sent), Request::Read(ReadRequest::GetData(target)))
+            17 | 18 => Request::Write(delete(&kid, version)),
+            19 => match self.names.pop_front() {
+                Some(path) => Request::Write(delete(&path, -1)),
+                None => Request::Write(delete(&top, version)),
+            },
+            20..=22 => Request::Write(WriteRequest::Multi(vec![
+                set(&own, prng, -1),
+                WriteRequest::Check { path: top.as_str().into(), version },
+                create(&kid, 0, CreateKind::Create2, b"multi"),
+                delete(&kid, -1),
+                create(&kid, 0, CreateKind::Create, b"again"),
+            ])),
+            23..=26 => Request::Read(ReadRequest::GetData(target(&top))),
+            27..=29 => Request::Read(ReadRequest::GetData(target(&kid))),
+            30 | 31 => Request::Read(ReadRequest::Exists(target(&kid))),
+            32 | 33 => Request::Read(ReadRequest::GetChildren2(target(&top))),
+            34 => Request::Read(ReadRequest::GetEphemerals { prefix: None }),
+            35 => {
+                let path = if watch { top } else { kid };
+                let path = Str::from(path);
+                Request::Read(ReadRequest::AddWatch { path, recursive: prng.one_in(3) })
             }
-            10 | 11 => (Asked::CreateSequential, create("/q-", 2, b"q")),
-            12 => {
-                self.next_name += 1;
-                let path = format!("/e{}-{}", self.number, self.next_name);
-                (Asked::CreateEphemeral(path.as_str().into()), create(&path, 1, b"e"))
+            36 => Request::Sync { path: Str::from(top) },
+            _ if prng.one_in(12) => {
+                return (Asked::Close, Request::Write(WriteRequest::CloseSession));
             }
-            13 => {
-                let path = Str::from(format!("/m{}-{}", self.number, prng.below(8)));
-                (Asked::Delete(path.clone()), delete(path))
-            }
-            14 | 15 => {
-                self.sent += 1;
-                let path = Str::from(format!("/m{}-{}", self.number, prng.below(8)));
-                let writes = [set(&own, self.sent), create(&path, 0, b"m")];
-                let writes = writes.into_iter().filter_map(|request| match request {
-                    Request::Write(write) => Some(write),
-                    _ => None,
-                });
-                let multi = Request::Write(WriteRequest::Multi(writes.collect()));
-                (Asked::Multi(self.sent, path), multi)
-            }
-            16..=18 => {
-                let other = prng.below(clients as u64);
-                let path = Str::from(format!("/c{other}"));
-                let target = PathWatch { path: path.clone(), watch: true };
-                (Asked::Watch(path), Request::Read(ReadRequest::GetData(target)))
-            }
-            _ if prng.one_in(12) => (Asked::Close, Request::Write(WriteRequest::CloseSession)),
-            _ => (Asked::Ping, Request::Ping),
-        }
+            _ => return (Asked::Ping, Request::Ping),
+        };
+        (Asked::Other, request)
     }
 
     /// Bytes arrived from the server.
-    pub(super) fn receive(&mut self, bytes: Bytes, oracle: &mut Oracle) -> Result<(), Failure> {
+    pub(super) fn receive(&mut self, bytes: Bytes, history: &mut History) -> Result<(), Failure> {
         self.deframer.push(bytes);
         while let Some(frame) = self.deframer.next_frame().map_err(Failure::because)? {
+            let Some(conn) = self.conn else { return Ok(()) };
             if !self.attached {
                 self.attach(&frame)?;
+                history.conns.entry(conn).or_default().session = self.session;
                 continue;
             }
             let mut body = Reader::new(&frame);
             let header = decode_reply_header(&mut body).map_err(Failure::because)?;
+            history.saw(header.zxid);
+            let log = history.conns.entry(conn).or_default();
             if header.xid == Xid::NOTIFICATION {
-                oracle.saw(header.zxid);
                 let event = decode_event(&mut body).map_err(Failure::because)?;
-                if self.watches.remove(&event.path).is_none() {
-                    return Err(Failure::new(format!("event without a watch: {event:?}")));
-                }
+                log.received.push(Received::Event(header.zxid, event));
                 continue;
             }
-            self.reply(header.xid, header.zxid, header.code, &mut body, oracle)?;
+            let rest = body.remaining();
+            let body = body.take("body", rest).map_err(Failure::because)?;
+            let answer = Answer { zxid: header.zxid, code: header.code, body };
+            let index = self.reply(header.xid, &answer)?;
+            log.received.push(Received::Reply(index));
+            if let Some(exchange) = log.exchanges.get_mut(index) {
+                exchange.answer = Some(answer);
+            }
         }
         Ok(())
     }
@@ -231,20 +230,16 @@ impl Client {
         Ok(())
     }
 
-    fn reply(
-        &mut self,
-        xid: Xid,
-        zxid: Zxid,
-        code: ErrorCode,
-        body: &mut Reader,
-        oracle: &mut Oracle,
-    ) -> Result<(), Failure> {
-        let Some(InFlight { xid: expected, asked, seen }) = self.in_flight.pop_front() else {
+    /// Judges the place of an answer in the order; the exchange it belongs to.
+    fn reply(&mut self, xid: Xid, answer: &Answer) -> Result<usize, Failure> {
+        let Some(InFlight { xid: expected, index, seen, asked }) = self.in_flight.pop_front()
+        else {
             return Err(Failure::new(format!("a reply to nothing: {xid:?}")));
         };
-        if xid != expected && !matches!(asked, Asked::Ping) {
+        if xid != expected && asked != Asked::Ping {
             return Err(Failure::new(format!("reply {xid:?} where {expected:?} is due")));
         }
+        let zxid = answer.zxid;
         if zxid < self.last_zxid {
             return Err(Failure::new(format!("zxid went back from {} to {zxid}", self.last_zxid)));
         }
@@ -255,139 +250,48 @@ impl Client {
         }
         self.last_zxid = zxid;
         self.answered += 1;
-        oracle.saw(zxid);
-        self.judge(asked, zxid, code, body, oracle)
-    }
-
-    fn judge(
-        &mut self,
-        asked: Asked,
-        zxid: Zxid,
-        code: ErrorCode,
-        body: &mut Reader,
-        oracle: &mut Oracle,
-    ) -> Result<(), Failure> {
-        let good = code == ErrorCode::OK;
-        match asked {
-            Asked::CreateOwn if good => {
-                oracle.wrote(zxid, self.session)?;
-                oracle.set(&self.path(), zxid, b"0");
-            }
-            // An earlier attempt, whose answer was lost, has made it.
-            Asked::CreateOwn if code == ErrorCode::NODE_EXISTS => {}
-            // What grows the tree is refused while the disk is full.
-            Asked::CreateOwn if code == ErrorCode::SYSTEM_ERROR && oracle.disk_was_full => {
-                self.created = false;
-            }
-            Asked::SetOwn(_)
-            | Asked::CreateSequential
-            | Asked::CreateEphemeral(_)
-            | Asked::Multi(..)
-                if code == ErrorCode::SYSTEM_ERROR && oracle.disk_was_full => {}
-            Asked::SetOwn(value) if good => {
-                oracle.wrote(zxid, self.session)?;
-                self.set_own(value, zxid, oracle);
-            }
-            // The creation was lost with its connection: it comes again.
-            Asked::SetOwn(_) | Asked::GetOwn(_) if code == ErrorCode::NO_NODE => {
-                self.created = false;
-            }
-            Asked::GetOwn(sent) if good => self.check_own(sent, body)?,
-            Asked::CreateSequential if good => {
-                oracle.wrote(zxid, self.session)?;
-                let path = body.some_str("path").map_err(Failure::because)?;
-                oracle.named(&path)?;
-                oracle.set(&path, zxid, b"q");
-            }
-            Asked::CreateEphemeral(path) if good => {
-                oracle.wrote(zxid, self.session)?;
-                oracle.set(&path, zxid, b"e");
-            }
-            Asked::Delete(path) => match code {
-                ErrorCode::OK => {
-                    oracle.wrote(zxid, self.session)?;
-                    oracle.deleted(&path, zxid);
+        if answer.code == ErrorCode::OK {
+            match asked {
+                Asked::Sequential => {
+                    let path = Reader::new(&answer.body).some_str("path");
+                    self.names.push_back(path.map_err(Failure::because)?);
+                    self.names.truncate(NAMES_MAX);
                 }
-                ErrorCode::NO_NODE => oracle.deleted(&path, zxid),
-                other => return Err(Failure::new(format!("delete {path}: {other:?}"))),
-            },
-            Asked::Multi(value, path) if good => {
-                oracle.wrote(zxid, self.session)?;
-                let number = body.i32("type").map_err(Failure::because)?;
-                if number != -1 {
-                    self.set_own(value, zxid, oracle);
-                    oracle.set(&path, zxid, b"m");
+                Asked::Close => {
+                    self.session = SessionId(0);
+                    self.password = Bytes::from_static(&[0; 16]);
                 }
-            }
-            Asked::Watch(path) => self.watched(path, code, body)?,
-            Asked::Ping if good => {}
-            Asked::Close if good => {
-                self.session = SessionId(0);
-                self.password = Bytes::from_static(&[0; 16]);
-            }
-            other => return Err(Failure::new(format!("{other:?} answered with {code:?}"))),
-        }
-        Ok(())
-    }
-
-    fn set_own(&mut self, value: u64, zxid: Zxid, oracle: &mut Oracle) {
-        self.acknowledged = value;
-        oracle.set(&self.path(), zxid, value.to_string().as_bytes());
-    }
-
-    /// Nobody else writes the own znode: a read finds the last acknowledged value or one sent after
-    /// it, and never one that was sent behind the read.
-    fn check_own(&self, sent: u64, body: &mut Reader) -> Result<(), Failure> {
-        let data = body.buffer("data").map_err(Failure::because)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&data);
-        let value: u64 = text.parse().map_err(Failure::because)?;
-        if (self.acknowledged..=sent).contains(&value) {
-            return Ok(());
-        }
-        Err(Failure::new(format!(
-            "{} is {value}, acknowledged {}, sent before the read {sent}",
-            self.path(),
-            self.acknowledged
-        )))
-    }
-
-    /// A read of a watched znode that shows a newer state must come behind the event.
-    fn watched(&mut self, path: Str, code: ErrorCode, body: &mut Reader) -> Result<(), Failure> {
-        if code == ErrorCode::NO_NODE {
-            return Ok(());
-        }
-        body.buffer("data").map_err(Failure::because)?;
-        let stat = body.stat().map_err(Failure::because)?;
-        match self.watches.get(&path) {
-            Some(seen) if *seen < stat.mzxid => Err(Failure::new(format!(
-                "{path} shows {} before the event of the watch set at {seen}",
-                stat.mzxid
-            ))),
-            _ => {
-                self.watches.insert(path, stat.mzxid);
-                Ok(())
+                Asked::Ping | Asked::Other => {}
             }
         }
+        Ok(index)
     }
 }
 
-fn create(path: &str, flags: i32, data: &'static [u8]) -> Request {
+fn below(prng: &mut Prng, bound: u64) -> i32 {
+    i32::try_from(prng.below(bound)).unwrap_or_default()
+}
+
+fn create(path: &str, flags: i32, kind: CreateKind, data: &'static [u8]) -> WriteRequest {
     let world = Some(Str::from_static("world"));
     let open = RawAcl { perms: Perms::ALL, scheme: world, id: Some(Str::from_static("anyone")) };
-    Request::Write(WriteRequest::Create(CreateRequest {
-        kind: CreateKind::Create,
+    WriteRequest::Create(CreateRequest {
+        kind,
         path: path.into(),
         data: Some(Bytes::from_static(data)),
         acl: Some(vec![open]),
         flags,
-    }))
+    })
 }
 
-fn set(path: &str, value: u64) -> Request {
-    let data = Some(Bytes::from(value.to_string()));
-    Request::Write(WriteRequest::SetData { path: path.into(), data, version: -1 })
+fn set(path: &str, prng: &mut Prng, version: i32) -> WriteRequest {
+    let data = match prng.below(8) {
+        0 => None,
+        _ => Some(Bytes::from(prng.next_u64().to_string())),
+    };
+    WriteRequest::SetData { path: path.into(), data, version }
 }
 
-fn delete(path: Str) -> Request {
-    Request::Write(WriteRequest::Delete { path, version: -1 })
+fn delete(path: &str, version: i32) -> WriteRequest {
+    WriteRequest::Delete { path: path.into(), version }
 }

@@ -27,6 +27,8 @@ pub(super) struct Disk {
     inodes: Vec<Inode>,
     /// Durable writes stay in the cache: the planted bug of a skipped flush.
     pub(super) skips_flushes: bool,
+    /// Flushing a directory does nothing: the planted bug of files that lose their names.
+    pub(super) skips_directories: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -135,6 +137,7 @@ impl Disk {
             FileOp::Remove { file } => {
                 self.live.remove(file);
             }
+            FileOp::SyncDir { .. } if self.skips_directories => {}
             FileOp::SyncDir { dir } => {
                 self.durable.retain(|file, _| file.dir != *dir);
                 let live = self.live.iter().filter(|(file, _)| file.dir == *dir);

@@ -21,11 +21,15 @@
 
 mod client;
 mod disk;
-mod oracle;
+mod history;
+mod model;
+mod plant;
+mod replay;
 mod shards;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
-pub use world::{Failure, Plant, Report, run};
+pub use plant::Plant;
+pub use world::{Failure, Report, run};

@@ -18,24 +18,18 @@ fn seeds_find_nothing() {
 
 #[test]
 fn the_same_seed_does_the_same() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         assert_eq!(run(seed, Plant::None), run(seed, Plant::None));
     }
     assert_ne!(run(1, Plant::None), run(2, Plant::None));
 }
 
 /// Seeds within which each planted bug must be found.
-const SEEDS_MAX: u64 = 50;
+const SEEDS_MAX: u64 = 10;
 
 #[test]
 fn planted_bugs_are_found() {
-    for plant in [
-        Plant::FlushSkipped,
-        Plant::AckBeforeFlush,
-        Plant::WatchAfterReply,
-        Plant::ChainIgnored,
-        Plant::StaleReplica,
-    ] {
+    for plant in Plant::ALL {
         let found = (0..SEEDS_MAX).find(|seed| run(*seed, plant).is_err());
         assert!(found.is_some(), "{plant:?} is not found in {SEEDS_MAX} seeds");
     }

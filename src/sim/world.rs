@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Display;
 use std::net::SocketAddr;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::client::Client;
 use super::disk::{Crash, Disk};
-use super::oracle::Oracle;
+use super::history::History;
+use super::plant::Plant;
+use super::replay;
 use super::shards::Shards;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Prng, WallMs};
@@ -29,23 +31,6 @@ const SATELLITES_MAX: u64 = 3;
 const CRASHES_MAX: u64 = 4;
 /// One of so many seeds has a drive that misdirects a log write.
 const SEEDS_PER_MISDIRECTION: u64 = 8;
-
-/// A bug put in on purpose, which the oracle must find.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// None.
-    None,
-    /// Durable writes stay in the drive's cache.
-    FlushSkipped,
-    /// Completions are reported before the write has taken place.
-    AckBeforeFlush,
-    /// Events are sent behind the replies of the same turn.
-    WatchAfterReply,
-    /// A batch that does not follow the one before is taken for the log's torn end.
-    ChainIgnored,
-    /// A satellite reads before it has caught up with what is published.
-    StaleReplica,
-}
 
 /// What a seed that found nothing did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +74,7 @@ pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
     }
     if !world.refused {
         world.crash_and_recover(Crash::PowerCut)?;
+        replay::check(&world.history, world.server.tree())?;
     }
     world.report.answered = world.clients.iter().map(|client| client.answered).sum();
     Ok(world.report)
@@ -128,7 +114,7 @@ struct World {
     conns: BTreeMap<ConnId, usize>,
     next_conn: u64,
     clients: Vec<Client>,
-    oracle: Oracle,
+    history: History,
     /// Disk events left before the next crash.
     crash_in: u64,
     crashes_left: u64,
@@ -155,6 +141,7 @@ impl World {
         let mut prng = Prng::new(seed);
         let mut disk = Disk::default();
         disk.skips_flushes = plant == Plant::FlushSkipped;
+        disk.skips_directories = plant == Plant::DirectoryNotFlushed;
         let mut trace = 0;
         let recovered = recover(&mut disk, &mut prng, &mut trace)?;
         let (server, shards) = new_server(recovered, plant, &mut prng, Instant::default());
@@ -184,7 +171,7 @@ impl World {
             conns: BTreeMap::new(),
             next_conn: 1,
             clients: (0..CLIENTS).map(Client::new).collect(),
-            oracle: Oracle::default(),
+            history: History::default(),
             crash_in,
             crashes_left,
             incarnation: 0,
@@ -242,14 +229,14 @@ impl World {
             Event::ToClient(conn, bytes) => {
                 if let Some(client) = self.conns.get(&conn).and_then(|at| self.clients.get_mut(*at))
                 {
-                    client.receive(bytes, &mut self.oracle)?;
+                    client.receive(bytes, &mut self.history)?;
                 }
             }
             Event::ServerClosed(conn) => {
                 if let Some(client) =
                     self.conns.remove(&conn).and_then(|at| self.clients.get_mut(at))
                 {
-                    client.disconnected(&mut self.oracle);
+                    client.disconnected();
                 }
                 self.conn_input(conn, Input::Closed { conn })?;
             }
@@ -275,7 +262,7 @@ impl World {
         self.after_micros(4_000, Event::Act(number));
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         let (conn, bytes) = match client.conn {
-            Some(conn) => match client.act(&mut self.prng, CLIENTS, self.oracle.seen) {
+            Some(conn) => match client.act(&mut self.prng, CLIENTS, &mut self.history) {
                 Some(bytes) => (conn, bytes),
                 None => return Ok(()),
             },
@@ -348,10 +335,9 @@ impl World {
             match output {
                 Output::Send { conn, bytes } => {
                     let sent = bytes.len();
-                    let bytes = match self.plant {
-                        Plant::WatchAfterReply => events_last(&bytes),
-                        _ => bytes,
-                    };
+                    let client = self.conns.get(&conn).and_then(|at| self.clients.get(*at));
+                    let greeted = client.is_some_and(Client::is_attached);
+                    let bytes = self.plant.tamper(bytes, greeted, &mut self.prng);
                     self.stream(conn, false, Event::ToClient(conn, bytes));
                     self.conn_input(conn, Input::Sent { conn, bytes: sent })?;
                 }
@@ -359,6 +345,7 @@ impl World {
                     self.stream(conn, false, Event::ServerClosed(conn));
                 }
                 Output::File { id, op } => {
+                    self.history.logged(&op)?;
                     self.in_flight.insert(id, op);
                     self.after_micros(400, Event::FileDone(id));
                     if self.plant == Plant::AckBeforeFlush {
@@ -405,7 +392,7 @@ impl World {
         let result = if fails {
             self.report.failures += 1;
             let no_space = self.prng.one_in(2);
-            self.oracle.disk_was_full |= no_space;
+            self.history.disk_was_full |= no_space;
             Err(FileFailure { no_space, text: "simulated".to_owned() })
         } else {
             let op = self.misdirect(op);
@@ -474,7 +461,7 @@ impl World {
         self.homes.clear();
         self.shards.check(self.server.tree())?;
         for client in &mut self.clients {
-            client.disconnected(&mut self.oracle);
+            client.disconnected();
         }
         self.events.retain(|_, event| matches!(event, Event::Act(_) | Event::Timer));
         if let Misdirection::Done(file, at) = &self.misdirection
@@ -490,9 +477,15 @@ impl World {
                 Err(_) => Ok(()),
             };
         }
-        let recovered = recovered?;
+        let mut recovered = recovered?;
+        if self.plant == Plant::SessionForgotten {
+            recovered.sessions.pop();
+        }
         let sessions: BTreeSet<_> = recovered.sessions.iter().map(|(id, _)| *id).collect();
-        self.oracle.check(&recovered.tree, &sessions)?;
+        if let Some(owner) = recovered.tree.ephemeral_sessions().find(|id| !sessions.contains(id)) {
+            return Err(Failure::new(format!("ephemerals of the ended session {owner}")));
+        }
+        self.history.ends_at(recovered.last_zxid);
         (self.server, self.shards) = new_server(recovered, self.plant, &mut self.prng, self.now);
         self.turn()
     }
@@ -559,22 +552,4 @@ fn new_server(
     let clock = Clock { now, wall };
     let (server, satellites) = Server::new(options, recovered, satellites, prng.next_u64(), clock);
     (server, Shards::new(satellites, published, plant == Plant::StaleReplica))
-}
-
-/// The planted bug: in what one turn sends, notifications follow the replies.
-fn events_last(bytes: &Bytes) -> Bytes {
-    let (mut replies, mut events) = (BytesMut::new(), BytesMut::new());
-    let mut rest = bytes.clone();
-    while 8 <= rest.len() {
-        let mut head = rest.clone();
-        let (len, xid) = (head.get_i32(), head.get_i32());
-        let len = 4 + usize::try_from(len).unwrap_or_default();
-        let frame = rest.split_to(len.min(rest.len()));
-        match xid {
-            -1 => events.extend_from_slice(&frame),
-            _ => replies.extend_from_slice(&frame),
-        }
-    }
-    replies.extend_from_slice(&events);
-    replies.freeze()
 }

@@ -271,6 +271,16 @@ pub(crate) fn take_record(body: &mut Bytes) -> Option<(Zxid, Bytes)> {
     Some((zxid, txn))
 }
 
+/// The records of one batch, which `bytes` begins with; `None` if it is none. For the simulator,
+/// which looks at what is written.
+pub(crate) fn batch_records(bytes: &Bytes) -> Option<Vec<(Zxid, Bytes)>> {
+    let header = BatchHeader::decode(bytes).ok()?;
+    let end = BATCH_HEADER_BYTES.checked_add(usize::try_from(header.body_bytes).ok()?)?;
+    bytes.get(BATCH_HEADER_BYTES..end)?;
+    let mut body = bytes.slice(BATCH_HEADER_BYTES..end);
+    Some(std::iter::from_fn(|| take_record(&mut body)).collect())
+}
+
 /// The name of segment `sequence`: `txnlog.` and 16 hexadecimal digits.
 #[must_use]
 pub fn segment_name(sequence: u64) -> String {

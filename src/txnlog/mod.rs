@@ -20,6 +20,7 @@ pub mod scan;
 mod verdict;
 pub mod writer;
 
+pub(crate) use self::format::batch_records;
 pub use self::format::{
     BATCH_HEADER_BYTES, BatchHeader, HeaderError, Link, Position, SegmentHeader, SegmentInfo,
     segment_name, segment_sequence,

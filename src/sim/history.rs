@@ -1,0 +1,94 @@
+//! What clients asked and were told, in the order in which each connection saw it, and the order
+//! of txns that the server's own log gives: the evidence that the replay judges.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use super::world::Failure;
+use crate::base::{FileName, FileOp};
+use crate::model::{ConnId, ErrorCode, Request, SessionId, Txn, WatchEvent, Xid, Zxid};
+use crate::{txnlog, wire};
+
+/// Everything that happened in one seed.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// One for each connection that was attached to a session.
+    pub(super) conns: BTreeMap<ConnId, ConnHistory>,
+    /// The txns of the log. Those behind the end that a restart finds never were.
+    pub(super) txns: BTreeMap<Zxid, Txn>,
+    /// Highest zxid that any client was shown.
+    pub(super) seen: Zxid,
+    /// A write failed for want of space: growth may be refused.
+    pub(super) disk_was_full: bool,
+}
+
+/// One connection's life.
+#[derive(Debug, Default)]
+pub(super) struct ConnHistory {
+    pub(super) session: SessionId,
+    /// Requests in the order in which they were sent.
+    pub(super) exchanges: Vec<Exchange>,
+    /// What came back, in order.
+    pub(super) received: Vec<Received>,
+}
+
+/// A request, and its answer if one came.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) xid: Xid,
+    pub(super) request: Request,
+    pub(super) answer: Option<Answer>,
+}
+
+/// A reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) zxid: Zxid,
+    pub(super) code: ErrorCode,
+    /// Behind the header.
+    pub(super) body: Bytes,
+}
+
+/// One thing that came from the server.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// The answer to the exchange of this index.
+    Reply(usize),
+    /// A notification.
+    Event(Zxid, WatchEvent),
+}
+
+impl History {
+    /// A reply or event showed this zxid.
+    pub(super) fn saw(&mut self, zxid: Zxid) {
+        self.seen = self.seen.max(zxid);
+    }
+
+    /// Takes note of the txns in a write to the log.
+    pub(super) fn logged(&mut self, op: &FileOp) -> Result<(), Failure> {
+        let FileOp::Write { file: FileName { name, .. }, bytes, .. } = op else { return Ok(()) };
+        if txnlog::segment_sequence(name).is_none() {
+            return Ok(());
+        }
+        let Some(records) = txnlog::batch_records(bytes) else { return Ok(()) };
+        for (zxid, txn) in records {
+            let txn = wire::txn::decode(&txn).map_err(Failure::because)?;
+            self.txns.insert(zxid, txn);
+        }
+        Ok(())
+    }
+
+    /// A restart found the log ending here.
+    pub(super) fn ends_at(&mut self, last: Zxid) {
+        self.txns.retain(|zxid, _| *zxid <= last);
+    }
+}
+
+impl ConnHistory {
+    /// A request is sent; its bytes are appended to `buf`.
+    pub(super) fn ask(&mut self, xid: Xid, request: Request, buf: &mut BytesMut) {
+        wire::client::encode_request(xid, &request, buf);
+        self.exchanges.push(Exchange { xid, request, answer: None });
+    }
+}
