@@ -85,11 +85,15 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
 
 fn settings(config: &Config) -> Result<Settings, String> {
     let words = config.words_whitelist.split(',').map(|word| word.trim().to_owned());
-    let words: Vec<String> = words.collect();
+    let mut words: Vec<String> = words.collect();
+    if config.read_only_mode_enabled {
+        words.push("isro".to_owned());
+    }
     let all = words.iter().any(|word| word == "*");
     Ok(Settings {
         listen: listen_address(config)?,
         listen_backlog: config.client_port_listen_backlog,
+        tcp_keep_alive: config.client_tcp_keep_alive,
         conns_per_address_max: config.max_client_cnxns,
         conns_max: config.max_cnxns,
         data_dir: config.data_dir.clone(),
@@ -107,9 +111,14 @@ fn settings(config: &Config) -> Result<Settings, String> {
             auth: AuthConfig {
                 super_digest: config.super_digest.clone(),
                 digest_enabled: config.digest_auth_enabled,
+                digest_algorithm: config.digest_algorithm,
                 skip_acl: config.skip_acl,
+                ensemble_names: config.ensemble_auth_names.clone(),
+                enforced_schemes: config.enforced_auth_schemes.clone(),
             },
             words_allowed: if all { WordsAllowed::All } else { WordsAllowed::Listed(words) },
+            reconfig_enabled: config.reconfig_enabled,
+            fsync_warning_threshold: Duration::from_millis(config.fsync_warning_threshold_ms),
             extended_types: config.extended_types_enabled,
             enforce_quotas: config.enforce_quota,
             reaping: Reaping {

@@ -1,15 +1,31 @@
-//! Scheme `digest`: `user:base64(sha1(user:password))`.
+//! Scheme `digest`: `user:base64(hash(user:password))`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
+use sha2::{Sha224, Sha256, Sha384, Sha512, Sha512_224, Sha512_256};
+
+use crate::model::DigestAlgorithm;
 
 /// The id that an auth packet proves. The user is the text before the first `:`; a packet without
 /// one is its own user.
-pub(super) fn id_of(packet: &[u8]) -> String {
+pub(super) fn id_of(algorithm: DigestAlgorithm, packet: &[u8]) -> String {
     let text = String::from_utf8_lossy(packet);
     let user = text.split(':').next().unwrap_or_default();
-    format!("{user}:{}", STANDARD.encode(Sha1::digest(text.as_bytes())))
+    format!("{user}:{}", hash(algorithm, text.as_bytes()))
+}
+
+/// In base64.
+fn hash(algorithm: DigestAlgorithm, bytes: &[u8]) -> String {
+    match algorithm {
+        DigestAlgorithm::Sha1 => STANDARD.encode(Sha1::digest(bytes)),
+        DigestAlgorithm::Sha224 => STANDARD.encode(Sha224::digest(bytes)),
+        DigestAlgorithm::Sha256 => STANDARD.encode(Sha256::digest(bytes)),
+        DigestAlgorithm::Sha384 => STANDARD.encode(Sha384::digest(bytes)),
+        DigestAlgorithm::Sha512 => STANDARD.encode(Sha512::digest(bytes)),
+        DigestAlgorithm::Sha512By224 => STANDARD.encode(Sha512_224::digest(bytes)),
+        DigestAlgorithm::Sha512By256 => STANDARD.encode(Sha512_256::digest(bytes)),
+    }
 }
 
 /// Compares two ids in a time that depends on their lengths alone.

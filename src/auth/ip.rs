@@ -47,27 +47,40 @@ fn parse(id: &str) -> Option<(IpAddr, u32)> {
 }
 
 fn parse_address(text: &str) -> Option<IpAddr> {
-    parse_v4(text).map(IpAddr::V4).or_else(|| {
-        // No zone, no embedded IPv4.
-        let plain = !text.contains(['.', '%']);
-        plain.then(|| text.parse::<Ipv6Addr>().ok()).flatten().map(IpAddr::V6)
-    })
+    match text.contains(':') {
+        true => parse_v6(text).map(IpAddr::V6),
+        false => parse_v4(text).map(IpAddr::V4),
+    }
 }
 
-/// A dotted quad; leading zeros are allowed.
+/// A dotted quad. Apache reads each part as a number of Java's, so leading zeros and signs pass.
 fn parse_v4(text: &str) -> Option<Ipv4Addr> {
-    let mut octets = [0; 4];
-    let mut parts = text.split('.');
-    for octet in &mut octets {
-        let part = parts.next()?;
-        let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        *octet = part.trim_start_matches('0').parse().ok().or_else(|| {
-            let zero = part.bytes().all(|byte| byte == b'0');
-            (digits && zero).then_some(0)
-        })?;
-        if !digits {
-            return None;
+    let parts: Option<Vec<u8>> = text
+        .split('.')
+        .map(|part| part.parse::<i32>().ok().and_then(|octet| u8::try_from(octet).ok()))
+        .collect();
+    Some(Ipv4Addr::from(<[u8; 4]>::try_from(parts?).ok()?))
+}
+
+/// Eight groups, or fewer around one `::`. No zone, no embedded IPv4; signs pass, as above.
+fn parse_v6(text: &str) -> Option<Ipv6Addr> {
+    let groups = |text: &str| -> Option<Vec<u16>> {
+        let group = |group: &str| {
+            let number = i32::from_str_radix(group, 16).ok().filter(|_| group.len() <= 4)?;
+            u16::try_from(number & 0xffff).ok()
+        };
+        if text.is_empty() { Some(Vec::new()) } else { text.split(':').map(group).collect() }
+    };
+    let all = match text.split_once("::") {
+        None => groups(text)?,
+        Some((front, back)) => {
+            let (mut front, back) = (groups(front)?, groups(back)?);
+            let missing =
+                8_usize.checked_sub(front.len() + back.len()).filter(|count| *count > 0)?;
+            front.resize(front.len() + missing, 0);
+            front.extend(back);
+            front
         }
-    }
-    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+    };
+    Some(Ipv6Addr::from(<[u16; 8]>::try_from(all).ok()?))
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::request::RawAcl;
-use crate::model::{Acl, Perms};
+use crate::model::{Acl, ErrorCode, Perms};
 
 fn raw(scheme: &str, id: &str) -> RawAcl {
     RawAcl { perms: Perms::ALL, scheme: Some(scheme.into()), id: Some(id.into()) }
@@ -23,7 +23,7 @@ fn digests_are_apaches() {
         ("v:q", "v:Mfy8apI9YguGKmh+AxUmAFSwkII="),
         ("super:secret", "super:lK75jTNcA+U9vtVEw5vB51mj/w4="),
     ] {
-        assert_eq!(digest::id_of(packet.as_bytes()), id);
+        assert_eq!(digest::id_of(DigestAlgorithm::Sha1, packet.as_bytes()), id);
     }
 }
 
@@ -49,6 +49,15 @@ fn ids_are_judged_by_their_scheme() {
         ("ip", "fe80::/10", true),
         ("ip", "::ffff:1.2.3.4", false),
         ("ip", "fe80::1%eth0", false),
+        ("ip", "1:2:3:4:5:6:7::", true),
+        ("ip", "1:2:3:4:5:6:7:8::", false),
+        ("ip", "1::2::3", false),
+        ("ip", ":1", false),
+        ("ip", ":::", false),
+        ("ip", "::12345", false),
+        ("ip", "127.0.0.+1", true),
+        ("ip", "127.0.0.-1", false),
+        ("ip", "", false),
         ("super", "", false),
         ("x509", "CN=a", false),
         ("nonsense", "a", false),
@@ -116,6 +125,7 @@ fn address_ranges_match_their_own_family() {
         ("::/0", "::1", true),
         ("fe80::/10", "fe80:0:0:0:1:2:3:4", true),
         ("fe80::/10", "fec0::1", false),
+        ("::-1", "::ffff", true),
     ] {
         assert_eq!(ip::matches(range, held), matches, "{range} {held}");
     }
@@ -125,11 +135,69 @@ fn address_ranges_match_their_own_family() {
 
 #[test]
 fn schemes_that_cannot_be_added() {
-    for scheme in ["world", "auth", "super", "x509", ""] {
+    for scheme in ["world", "auth", "super", "x509", "ensemble", ""] {
         let refused = authenticate(&AuthConfig::default(), scheme, Some(b"a:b"), &somebody());
-        assert_eq!(refused, Err(ErrorCode::AUTH_FAILED), "{scheme}");
+        assert_eq!(refused, Err(AuthRefusal::Failed), "{scheme}");
     }
     let null = authenticate(&AuthConfig::default(), "digest", None, &somebody());
-    assert_eq!(null, Err(ErrorCode::AUTH_FAILED));
+    assert_eq!(null, Err(AuthRefusal::Failed));
     assert_eq!(authenticate(&AuthConfig::default(), "ip", None, &somebody()), Ok(somebody()));
+}
+
+#[test]
+fn the_other_digests() {
+    use base64::Engine;
+    for (name, expected) in [
+        ("SHA-224", "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7"),
+        ("sha-256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (
+            "SHA-384",
+            "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed\
+             8086072ba1e7cc2358baeca134c825a7",
+        ),
+        ("SHA-512/256", "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23"),
+    ] {
+        let algorithm = DigestAlgorithm::parse(name).expect("it is offered");
+        let id = digest::id_of(algorithm, b"abc");
+        let hash =
+            base64::engine::general_purpose::STANDARD.decode(id.strip_prefix("abc:").unwrap());
+        let hex: String = hash.unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, expected, "{name}");
+    }
+    assert_eq!(DigestAlgorithm::parse("MD5"), None);
+}
+
+#[test]
+fn clients_of_another_ensemble_are_sent_away() {
+    let names = |names: &[&str]| AuthConfig {
+        ensemble_names: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        ..AuthConfig::default()
+    };
+    for (config, given, expected) in [
+        (names(&["a", "b"]), Some(&b"b"[..]), Ok(somebody())),
+        (names(&["a", "b"]), Some(b"c"), Err(AuthRefusal::OtherEnsemble)),
+        (names(&["a"]), Some(b""), Ok(somebody())),
+        (names(&["a"]), None, Ok(somebody())),
+        (names(&[]), Some(b"c"), Ok(somebody())),
+    ] {
+        assert_eq!(authenticate(&config, "ensemble", given, &somebody()), expected, "{given:?}");
+    }
+}
+
+#[test]
+fn enforced_schemes() {
+    let config = |schemes: &[&str]| AuthConfig {
+        enforced_schemes: schemes.iter().map(|scheme| (*scheme).to_owned()).collect(),
+        ..AuthConfig::default()
+    };
+    let known = authenticate(&AuthConfig::default(), "digest", Some(b"u:p"), &somebody()).unwrap();
+    for (schemes, who, admitted) in [
+        (&[][..], somebody(), true),
+        (&["digest"], somebody(), false),
+        (&["digest"], known.clone(), true),
+        (&["sasl", "ip"], somebody(), true),
+        (&["ensemble"], known, false),
+    ] {
+        assert_eq!(is_admitted(&config(schemes), &who), admitted, "{schemes:?}");
+    }
 }

@@ -8,6 +8,7 @@
 pub mod ensemble;
 pub mod keys;
 pub mod properties;
+mod security;
 mod values;
 
 #[cfg(test)]
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 use keys::Status;
 use properties::Property;
 use values::Values;
+
+use crate::model::DigestAlgorithm;
 
 /// The configuration of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,15 @@ pub struct Config {
     pub skip_acl: bool,
     pub super_digest: Option<String>,
     pub digest_auth_enabled: bool,
+    pub digest_algorithm: DigestAlgorithm,
+    /// Those of `enforce.auth.schemes` if `enforce.auth.enabled`; else none.
+    pub enforced_auth_schemes: Vec<String>,
+    /// `ensembleAuthName` if the provider is listed as an `authProvider.`; `None` without it.
+    pub ensemble_auth_names: Option<Vec<String>>,
+    pub reconfig_enabled: bool,
+    pub read_only_mode_enabled: bool,
+    pub fsync_warning_threshold_ms: u64,
+    pub client_tcp_keep_alive: bool,
     pub sessionless_timeout_ms: u32,
     /// `ringkeeper.shards`; 0 is one for each core of the process, up to four.
     pub shards: u16,
@@ -121,6 +133,13 @@ impl Default for Config {
             skip_acl: false,
             super_digest: None,
             digest_auth_enabled: true,
+            digest_algorithm: DigestAlgorithm::Sha1,
+            enforced_auth_schemes: Vec::new(),
+            ensemble_auth_names: None,
+            reconfig_enabled: false,
+            read_only_mode_enabled: false,
+            fsync_warning_threshold_ms: 1000,
+            client_tcp_keep_alive: false,
             sessionless_timeout_ms: 10_000,
             shards: 0,
             pin: Pin::Auto,

@@ -62,6 +62,15 @@ fn wrong_values_name_file_line_and_key() {
         ("metricsProvider.className=x", "metricsProvider.className"),
         ("ssl.keyStore.location=x", "ssl.keyStore.location"),
         ("connectionMaxTokens=5", "connectionMaxTokens"),
+        ("sessionRequireClientSASLAuth=true", "sessionRequireClientSASLAuth"),
+        ("enforce.auth.enabled=true", "enforce.auth.enabled"),
+        ("DigestAuthenticationProvider.digestAlg=MD5", "DigestAuthenticationProvider.digestAlg"),
+        ("reconfigEnabled=perhaps", "reconfigEnabled"),
+        ("authProvider.x=com.example.Own", "authProvider.x"),
+        (
+            "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
+            "authProvider.1",
+        ),
     ] {
         let error = parse(&format!("{MINIMAL}{line}\n")).unwrap_err();
         assert_eq!((error.file.as_str(), error.line, error.key.as_str()), ("zoo.cfg", 3, key));
@@ -98,4 +107,26 @@ fn every_key_stands_once() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), count);
+}
+
+#[test]
+fn keys_of_authentication() {
+    let parsed = |text: &str| parse(&format!("{MINIMAL}{text}"));
+    let (config, warnings) = parsed(
+        "authProvider.a=org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider\n\
+         ensembleAuthName=red, blue\nenforce.auth.enabled=true\n\
+         enforce.auth.schemes=digest, ip\nDigestAuthenticationProvider.digestAlg=SHA-512\n",
+    )
+    .unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.ensemble_auth_names.unwrap(), ["red", "blue"]);
+    assert_eq!(config.enforced_auth_schemes, ["digest", "ip"]);
+    assert_eq!(config.digest_algorithm, DigestAlgorithm::Sha512);
+    let (config, _) = parsed("enforce.auth.schemes=digest\nensembleAuthName=red\n").unwrap();
+    assert_eq!(config.enforced_auth_schemes, [""; 0]);
+    assert_eq!(config.ensemble_auth_names, None);
+    for schemes in ["sasl", "x509", "world", "ensemble", "digest,"] {
+        let text = format!("enforce.auth.enabled=true\nenforce.auth.schemes={schemes}\n");
+        assert_eq!(parsed(&text).unwrap_err().key, "enforce.auth.schemes", "{schemes}");
+    }
 }

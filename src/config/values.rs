@@ -90,6 +90,14 @@ impl<'a> Values<'a> {
             skip_acl: self.text("skipACL") == Some("yes"),
             super_digest: self.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),
             digest_auth_enabled: self.lenient_true("DigestAuthenticationProvider.enabled", true),
+            digest_algorithm: self.digest_algorithm()?,
+            enforced_auth_schemes: self.enforced_auth_schemes()?,
+            ensemble_auth_names: self.ensemble_auth_names()?,
+            reconfig_enabled: self.boolean("reconfigEnabled", false)?,
+            read_only_mode_enabled: self.lenient_true("readonlymode.enabled", false),
+            fsync_warning_threshold_ms: self
+                .number("fsync.warningthresholdms", defaults.fsync_warning_threshold_ms)?,
+            client_tcp_keep_alive: self.lenient_true("clientTcpKeepAlive", false),
             sessionless_timeout_ms: self
                 .number("nio.sessionlessCnxnTimeout", defaults.sessionless_timeout_ms)?,
             shards: self.shards(&defaults)?,
@@ -146,12 +154,18 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn get(&self, name: &str) -> Option<&Property> {
+    pub(super) fn get(&self, name: &str) -> Option<&Property> {
         let found = self.known.iter().rev().find(|(key, _)| key.names.first() == Some(&name));
         found.map(|(_, property)| property)
     }
 
-    fn text(&self, name: &str) -> Option<&str> {
+    /// Every property of a family of keys.
+    pub(super) fn family(&self, prefix: &str) -> impl Iterator<Item = &Property> {
+        let of_it = move |(key, _): &&(&Key, Property)| key.names.first() == Some(&prefix);
+        self.known.iter().filter(of_it).map(|(_, property)| property)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.get(name).map(|property| property.value.as_str()).filter(|value| !value.is_empty())
     }
 
@@ -171,17 +185,36 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Apache's parser knows these: anything but `true` or `false` is refused.
+    fn boolean(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
+        match self.text(name) {
+            None => Ok(default),
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            Some(_) => Err(self.wrong(name, "must be true or false")),
+        }
+    }
+
     /// Apache reads these as Java properties: all but `true` is false.
-    fn lenient_true(&self, name: &str, default: bool) -> bool {
+    pub(super) fn lenient_true(&self, name: &str, default: bool) -> bool {
         self.text(name).map_or(default, |text| text.eq_ignore_ascii_case("true"))
     }
 
-    fn wrong(&self, name: &str, what: &str) -> ConfigError {
-        let property = self.get(name);
+    pub(super) fn wrong(&self, name: &str, what: &str) -> ConfigError {
+        match self.get(name) {
+            Some(property) => self.wrong_property(property, what),
+            None => self.wrong_property(
+                &Property { line: 0, key: name.to_owned(), value: String::new() },
+                what,
+            ),
+        }
+    }
+
+    pub(super) fn wrong_property(&self, property: &Property, what: &str) -> ConfigError {
         ConfigError {
             file: self.file.to_owned(),
-            line: property.map_or(0, |property| property.line),
-            key: property.map_or(name, |property| property.key.as_str()).to_owned(),
+            line: property.line,
+            key: property.key.clone(),
             what: what.to_owned(),
         }
     }

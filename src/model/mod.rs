@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod code;
+pub mod digest;
 pub mod ensemble;
 pub mod event;
 pub mod ids;
@@ -15,6 +16,7 @@ pub mod zxid;
 
 pub use acl::{Acl, Id, Perms};
 pub use code::ErrorCode;
+pub use digest::DigestAlgorithm;
 pub use ensemble::{ClientAddress, EnsembleConfig, LearnerType, Member, ServerAddress, ServerId};
 pub use event::{EventType, WatchEvent};
 pub use ids::{ConnId, Generation, SessionId, ShardId, Xid};

@@ -151,7 +151,7 @@ impl Server {
             // The home shard says what is published, and has no stream.
             Input::Mesh(_) | Input::Published(_) => {}
             Input::FileDone { id, result } => {
-                match self.pipeline.on_file_done(id, result, &mut self.ops) {
+                match self.pipeline.on_file_done(clock.now, id, result, &mut self.ops) {
                     Ok(()) => self.commit(clock, out),
                     Err(failure) => out.push(Output::Halt(Halt::LogFailed(failure))),
                 }

@@ -21,6 +21,10 @@ pub struct ServerOptions {
     pub auth: AuthConfig,
     /// Words that are executed; `srvr` always is.
     pub words_allowed: WordsAllowed,
+    /// `reconfigEnabled`: a standalone server then says that it cannot, instead of that it must not.
+    pub reconfig_enabled: bool,
+    /// `fsync.warningthresholdms`: a flush that takes longer is warned about.
+    pub fsync_warning_threshold: Duration,
     /// TTL znodes are offered.
     pub extended_types: bool,
     /// Quotas are enforced, not only kept account of.

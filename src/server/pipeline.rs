@@ -44,6 +44,9 @@ pub(crate) struct Pipeline {
     attest_at: Option<Instant>,
     prepare_retry_at: Option<Instant>,
     low_on_disk: bool,
+    /// The flush under way, and since when.
+    flushing: Option<(FileOpId, Instant)>,
+    slow_flush_count: u64,
     /// Containers and TTL znodes found overdue, and when the next is deleted or looked for.
     overdue: VecDeque<Str>,
     reap_at: Instant,
@@ -110,6 +113,8 @@ impl Pipeline {
             attest_at: None,
             prepare_retry_at: None,
             low_on_disk: false,
+            flushing: None,
+            slow_flush_count: 0,
             overdue: VecDeque::new(),
             reap_at: clock.now,
             look_at: clock.now + options.reaping.every,
@@ -132,6 +137,11 @@ impl Pipeline {
 
     pub(crate) fn outstanding(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Flushes that took longer than `fsync.warningthresholdms`.
+    pub(crate) const fn slow_flush_count(&self) -> u64 {
+        self.slow_flush_count
     }
 
     /// Bytes of all log segments.
@@ -283,6 +293,7 @@ impl Pipeline {
     /// Once per turn: submits the open batch, feeds a snapshot under way, starts one that is due.
     pub(crate) fn turn_end(&mut self, clock: Clock, ops: &mut FileOps) {
         self.log.submit(ops);
+        self.notice_flush(clock.now);
         if self.log.prepare_failure().is_some() && self.prepare_retry_at.is_none() {
             self.prepare_retry_at = Some(clock.now + limits::PREPARE_RETRY_AFTER);
         }
@@ -353,12 +364,14 @@ impl Pipeline {
     /// A file operation ended. An error is the log's, and final.
     pub(crate) fn on_file_done(
         &mut self,
+        now: Instant,
         id: FileOpId,
         result: Result<(), FileFailure>,
         ops: &mut FileOps,
     ) -> Result<(), FileFailure> {
         match self.snapshotter.on_done(id, &result, ops) {
             SnapshotProgress::NotMine => {
+                self.warn_of_slow_flush(id, now);
                 let progress = self.log.on_done(id, result, ops).map(|_| ());
                 self.notice_disk_space();
                 progress
@@ -376,6 +389,31 @@ impl Pipeline {
                 self.tree.end_cut();
                 Ok(())
             }
+        }
+    }
+
+    fn notice_flush(&mut self, now: Instant) {
+        let flushing = self.log.flushing().map(|(id, _)| id);
+        if self.flushing.map(|(id, _)| id) != flushing {
+            self.flushing = flushing.map(|id| (id, now));
+        }
+    }
+
+    /// In Apache's words, which operators search for.
+    fn warn_of_slow_flush(&mut self, id: FileOpId, now: Instant) {
+        let Some((_, since)) = self.flushing.take_if(|(flushing, _)| *flushing == id) else {
+            return;
+        };
+        let took = now.since(since);
+        if self.options.fsync_warning_threshold < took {
+            self.slow_flush_count += 1;
+            let bytes = self.log.flushing().map_or(0, |(_, bytes)| bytes);
+            tracing::warn!(
+                "fsync-ing the write ahead log in shard-0 took {}ms which will adversely effect \
+                 operation latency. File size is {bytes} bytes. See the ZooKeeper troubleshooting \
+                 guide",
+                took.as_millis()
+            );
         }
     }
 

@@ -97,6 +97,7 @@ fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
         ("uptime", now.since(server.started).as_millis()),
         ("global_sessions", server.pipeline.sessions().len() as u64),
         ("local_sessions", 0),
+        ("fsync_threshold_exceed_count", server.pipeline.slow_flush_count()),
     ] {
         line(&mut text, format_args!("zk_{key}\t{value}"));
     }

@@ -250,8 +250,8 @@ impl Driver {
         // An error closes the descriptor.
         let Ok(peer) = accepted.peer_addr() else { return };
         let address = peer.ip().to_canonical();
-        if !self.fabric.counts.admit(address, limits) {
-            tracing::warn!(%address, "closed: too many connections (maxClientCnxns, maxCnxns)");
+        if let Err(refusal) = self.fabric.counts.admit(address, limits) {
+            tracing::warn!("{refusal}");
             drop(accepted.bind_to_executor());
             return;
         }

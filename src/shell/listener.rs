@@ -2,19 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::StartError;
+use super::{Settings, StartError};
 
 /// Limits on connections; 0 is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnLimits {
     pub(super) per_address: usize,
     pub(super) total: usize,
+}
+
+/// A limit that a new connection would break. The texts are those that operators search Apache's
+/// logs for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum TooManyConns {
+    #[error("Too many connections from /{0} - max is {1} (maxClientCnxns)")]
+    OfAddress(IpAddr, usize),
+    #[error("Too many connections max allowed is {0} (maxCnxns)")]
+    InAll(usize),
 }
 
 /// Connections that are open, by address; taken by any shard when one opens or closes.
@@ -25,18 +35,18 @@ pub(super) struct ConnCounts {
 
 impl ConnCounts {
     /// Counts a connection in, if the limits allow.
-    pub(super) fn admit(&self, address: IpAddr, limits: ConnLimits) -> bool {
+    pub(super) fn admit(&self, address: IpAddr, limits: ConnLimits) -> Result<(), TooManyConns> {
         let mut by_address = self.by_address.lock().expect("no holder panics");
         let total: usize = by_address.values().sum();
-        let count = by_address.entry(address).or_default();
-        let full = (limits.per_address != 0 && limits.per_address <= *count)
-            || (limits.total != 0 && limits.total <= total);
-        if !full {
-            *count += 1;
-        } else if *count == 0 {
-            by_address.remove(&address);
+        if limits.total != 0 && limits.total <= total {
+            return Err(TooManyConns::InAll(limits.total));
         }
-        !full
+        let count = by_address.get(&address).copied().unwrap_or_default();
+        if limits.per_address != 0 && limits.per_address <= count {
+            return Err(TooManyConns::OfAddress(address, limits.per_address));
+        }
+        by_address.insert(address, count + 1);
+        Ok(())
     }
 
     /// Counts a connection out.
@@ -57,10 +67,13 @@ const BIND_RETRY: Duration = Duration::from_millis(10);
 
 /// Binds and listens. SO_REUSEADDR lets a restarted server have its port back at once; without
 /// SO_REUSEPORT a second server on the same port fails here.
-pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<Socket, StartError> {
+///
+/// What keep-alive is set to is inherited by the connections.
+pub(super) fn bind(settings: &Settings) -> Result<Socket, StartError> {
+    let address = settings.listen;
     let mut waited = Duration::ZERO;
     let socket = loop {
-        match try_bind(address, backlog) {
+        match try_bind(settings) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < BIND_WAIT => {
                 std::thread::sleep(BIND_RETRY);
                 waited += BIND_RETRY;
@@ -81,13 +94,15 @@ pub(super) fn bind(address: SocketAddr, backlog: i32) -> Result<Socket, StartErr
     })
 }
 
-fn try_bind(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+fn try_bind(settings: &Settings) -> io::Result<Socket> {
+    let address = settings.listen;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
+    socket.set_keepalive(settings.tcp_keep_alive)?;
     socket.bind(&address.into())?;
-    socket.listen(backlog)?;
+    socket.listen(settings.listen_backlog)?;
     Ok(socket)
 }

@@ -59,7 +59,7 @@ pub enum StartError {
 pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     let io_memory_bytes = startup::check(settings)?;
     let directories = lock::open(settings)?;
-    let listener = listener::bind(settings.listen, settings.listen_backlog)?;
+    let listener = listener::bind(settings)?;
     let clock = clock::Clocks::start();
     let tree = TreeOptions {
         extended_types: settings.server.extended_types,

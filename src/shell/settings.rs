@@ -13,6 +13,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Length of the queue of connections not yet accepted.
     pub listen_backlog: i32,
+    /// `clientTcpKeepAlive`: the kernel probes connections that are silent.
+    pub tcp_keep_alive: bool,
     /// Connections from one address; 0 is no limit.
     pub conns_per_address_max: usize,
     /// Connections in all; 0 is no limit.

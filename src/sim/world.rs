@@ -529,6 +529,8 @@ fn new_server(
         outstanding_requests_max: 64,
         auth: AuthConfig::default(),
         words_allowed: WordsAllowed::All,
+        reconfig_enabled: false,
+        fsync_warning_threshold: Duration::from_millis(1_000),
         extended_types: false,
         enforce_quotas: false,
         reaping: Reaping {

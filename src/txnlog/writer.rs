@@ -271,6 +271,13 @@ impl LogWriter {
         self.in_flight.as_ref().map(|batch| &batch.body)
     }
 
+    /// The write of the batch in flight, with the size of its segment in bytes.
+    #[must_use]
+    pub fn flushing(&self) -> Option<(FileOpId, u64)> {
+        let segment = self.current.as_ref()?;
+        self.in_flight.as_ref().map(|batch| (batch.id, segment.bytes))
+    }
+
     /// Why no segment is ready for what comes next, if the disk was full when one was to be made.
     #[must_use]
     pub const fn prepare_failure(&self) -> Option<&FileFailure> {

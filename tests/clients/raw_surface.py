@@ -86,7 +86,10 @@ class Client:
         self.hello_bytes = len(frame)
 
     def raw(self, data):
-        self.sock.sendall(data)
+        try:
+            self.sock.sendall(data)
+        except OSError:
+            pass  # closed: shows at the next frame
 
     def read(self, count):
         data = b""

@@ -166,6 +166,25 @@ fn containers_ttls_and_quotas_are_as_apaches() {
 }
 
 #[test]
+fn authentication_keys_do_what_they_do_at_apache() {
+    if !runs(Command::new("python3").arg("--version")) {
+        return skip("authentication keys", "no python3");
+    }
+    let provider = "org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider";
+    let settings = format!(
+        "enforce.auth.enabled=true\nenforce.auth.schemes=digest\nauthProvider.1={provider}\n\
+         ensembleAuthName=red, blue\nDigestAuthenticationProvider.digestAlg=SHA-256\n\
+         DigestAuthenticationProvider.superDigest=\
+         super:WTA5ucCHTdJq645xIMibj8HviTPeB5mMuJ4/+v1dIEw=\nreconfigEnabled=true"
+    );
+    compare("authentication keys", &settings, 130, || {
+        let mut command = Command::new("python3");
+        command.arg(script("auth_surface.py"));
+        command
+    });
+}
+
+#[test]
 fn kazoo_sees_what_apache_shows() {
     let Some(python) = python() else {
         return skip("kazoo", "no python3 with kazoo");

@@ -4,6 +4,8 @@
 mod client;
 /// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.
 mod clients;
+/// Limits that operators set, and what happens at them.
+mod limits;
 /// Starting and ending servers of this package.
 mod peer;
 /// Real processes: killed under load, stopped, misconfigured, started twice.

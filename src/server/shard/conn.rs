@@ -111,6 +111,8 @@ pub(super) struct Answer {
     pub(super) code: ErrorCode,
     pub(super) body: Bytes,
     pub(super) close: bool,
+    /// Nothing is sent: the connection is only closed.
+    pub(super) silent: bool,
 }
 
 /// What `cons` and `stat` tell of a connection. Times are on the driver's monotonic clock.

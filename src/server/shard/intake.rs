@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::auth;
+use crate::auth::{self, AuthRefusal};
 use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Zxid};
 use crate::tree::Tree;
 use crate::wire::connect::ConnectRequest;
@@ -127,7 +127,8 @@ impl Shard {
             conn.begin_close();
             return;
         };
-        if opcode != opcode::AUTH && opcode != opcode::SASL {
+        let proves_identity = matches!(opcode, opcode::AUTH | opcode::SASL);
+        if !proves_identity {
             conn.heard = around.now;
             if conn.touched.is_none_or(|at| limits::TOUCH_EVERY <= around.now.since(at)) {
                 conn.touched = Some(around.now);
@@ -137,6 +138,11 @@ impl Shard {
         let address = Address { shard: self.id, conn: id };
         let origin = Origin { address, generation, xid };
         let work = match request {
+            _ if !proves_identity && !auth::is_admitted(&self.options.auth, &conn.identities) => {
+                tracing::warn!(peer = %conn.stats.peer, "closed: the client has none of the \
+                    identities that are demanded (enforce.auth.schemes)");
+                Work::Answer(Answer::refusal(ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH))
+            }
             Ok(Request::Write(write)) if around.low_on_disk && grows(&write, around.view) => {
                 Work::Answer(Answer::error(ErrorCode::SYSTEM_ERROR))
             }
@@ -155,7 +161,10 @@ impl Shard {
             }
             Ok(Request::Sasl { .. }) => Work::Answer(no_sasl()),
             Ok(Request::Reconfig) => {
-                let request = Err(ErrorCode::RECONFIG_DISABLED);
+                let request = Err(match self.options.reconfig_enabled {
+                    true => ErrorCode::UNIMPLEMENTED,
+                    false => ErrorCode::RECONFIG_DISABLED,
+                });
                 let identities = conn.identities.clone();
                 asks.push(Ask::Submit(Submit { origin, session, identities, request }));
                 Work::Write(WriteKind::Delete)
@@ -193,9 +202,14 @@ impl Shard {
                 conn.identities = identities;
                 Answer { zxid: Some(Zxid::ZERO), ..Answer::ok() }
             }
-            Err(code) => {
+            Err(AuthRefusal::Failed) => {
                 tracing::info!(peer = %conn.stats.peer, scheme, "authentication refused");
-                Answer { zxid: Some(Zxid::ZERO), close: true, ..Answer::error(code) }
+                Answer::refusal(ErrorCode::AUTH_FAILED)
+            }
+            Err(AuthRefusal::OtherEnsemble) => {
+                tracing::warn!(peer = %conn.stats.peer, "closed: the client looks for another \
+                    ensemble (ensembleAuthName)");
+                Answer { silent: true, ..Answer::refusal(ErrorCode::OK) }
             }
         }
     }
@@ -203,11 +217,16 @@ impl Shard {
 
 impl Answer {
     fn ok() -> Self {
-        Self { zxid: None, code: ErrorCode::OK, body: Bytes::new(), close: false }
+        Self { zxid: None, code: ErrorCode::OK, body: Bytes::new(), close: false, silent: false }
     }
 
     fn error(code: ErrorCode) -> Self {
         Self { code, ..Self::ok() }
+    }
+
+    /// The connection ends because of who the client is, or is not.
+    fn refusal(code: ErrorCode) -> Self {
+        Self { zxid: Some(Zxid::ZERO), close: true, ..Self::error(code) }
     }
 }
 

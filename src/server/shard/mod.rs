@@ -63,6 +63,7 @@ struct ShardOptions {
     auth: AuthConfig,
     frame_bytes_max: usize,
     outstanding_requests_max: usize,
+    reconfig_enabled: bool,
     sessionless_timeout: Duration,
     words_allowed: WordsAllowed,
 }
@@ -89,6 +90,7 @@ impl Shard {
                 outstanding_requests_max: options
                     .outstanding_requests_max
                     .clamp(1, limits::CONN_OUTSTANDING_REQUESTS_MAX),
+                reconfig_enabled: options.reconfig_enabled,
                 sessionless_timeout: options.sessionless_timeout,
                 words_allowed: options.words_allowed.clone(),
             },

@@ -62,6 +62,9 @@ impl Shard {
         match &pending.work {
             Work::Answer(answer) => {
                 zxid = answer.zxid.unwrap_or(zxid);
+                if answer.silent {
+                    return zxid;
+                }
                 response::reply(&mut conn.out, xid, zxid, answer.code, |buf| {
                     buf.extend_from_slice(&answer.body);
                 });
