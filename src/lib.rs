@@ -32,6 +32,8 @@ pub mod docs {
     pub mod differences {}
     #[doc = include_str!("docs/performance.md")]
     pub mod performance {}
+    #[doc = include_str!("docs/rk.md")]
+    pub mod rk {}
     #[doc = include_str!("docs/sharding.md")]
     pub mod sharding {}
     #[doc = include_str!("docs/testing.md")]

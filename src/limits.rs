@@ -91,6 +91,9 @@ pub const AUTHINFO_BYTES_MAX: usize = 1 << 20;
 /// How long a planned stop waits for clients to take their last replies.
 pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 
+/// Events that wait for a program that uses our client; a slower one is told how many it missed.
+pub const CLIENT_EVENTS_MAX: usize = 1 << 16;
+
 const _: () = {
     // The log's reader accepts at least what its writer admits.
     assert!(FRAME_BYTES_MAX_DEFAULT < RECORD_BYTES_MAX);

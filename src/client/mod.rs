@@ -1,7 +1,13 @@
-//! Layer 4: a blocking client for programs and tests: one connection, frames in and out, pipelining
-//! up to the caller. It never reconnects by itself and hides nothing.
+//! Layer 4: blocking clients for programs and tests.
+//!
+//! [`Client`] is one connection, frames in and out, pipelining up to the caller; it never reconnects
+//! and hides nothing. [`session::Session`] is a session that is renewed from server to server, with
+//! its identities and watches, for programs that people use.
 
+pub mod replies;
 pub mod requests;
+pub mod servers;
+pub mod session;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

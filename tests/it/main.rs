@@ -12,6 +12,8 @@ mod peer;
 mod process;
 /// Requests and replies byte by byte on a real server.
 mod protocol;
+/// The client for people and scripts: commands, recipes, shell.
+mod rk;
 /// What the shell needs of glommio.
 mod runtime;
 /// The server where the machine is hostile: slow, full, without rights, without features.

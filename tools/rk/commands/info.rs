@@ -1,0 +1,135 @@
+//! sync, ephemerals, whoami, config and word.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, znode_path};
+use crate::failure::{Failure, Outcome};
+
+/// Arguments of sync.
+#[derive(Args)]
+pub(crate) struct Sync {
+    #[arg(value_parser = znode_path, default_value = "/")]
+    path: String,
+}
+
+/// Arguments of ephemerals.
+#[derive(Args)]
+pub(crate) struct Ephemerals {
+    /// Only paths that begin with this text
+    #[arg(default_value = "/")]
+    prefix: String,
+}
+
+/// Arguments of word.
+#[derive(Args)]
+pub(crate) struct Word {
+    /// ruok, srvr, mntr, ...
+    word: String,
+    /// Ask every server of the list, not only the first that answers
+    #[arg(long, short)]
+    all: bool,
+}
+
+impl Sync {
+    pub(crate) fn run(&self, context: &mut Context) -> Outcome {
+        context.zk.sync(&self.path)?;
+        context.out.json_only(&json!({ "path": self.path }))
+    }
+}
+
+impl Ephemerals {
+    pub(crate) fn run(&self, context: &mut Context) -> Outcome {
+        let paths = context.zk.ephemerals(&self.prefix)?;
+        if context.out.format.json {
+            return context.out.json(&json!({ "ephemerals": paths }));
+        }
+        paths.iter().try_for_each(|path| context.out.line(path))
+    }
+}
+
+/// The identities of the connection.
+pub(crate) fn whoami(context: &mut Context) -> Outcome {
+    let mut identities = context.zk.identities()?;
+    identities.sort();
+    for (scheme, user) in identities {
+        let value = json!({ "scheme": scheme.as_str(), "id": user.as_str() });
+        context.out.either(&format!("{scheme}: {user}"), &value)?;
+    }
+    Ok(())
+}
+
+/// The data of `/zookeeper/config`.
+pub(crate) fn config(context: &mut Context) -> Outcome {
+    let (data, stat) = context.zk.absolute().get("/zookeeper/config", false)?;
+    let text = String::from_utf8_lossy(data.as_deref().unwrap_or_default()).into_owned();
+    if context.out.format.json {
+        let value = json!({ "config": text, "stat": crate::stat::json(&stat) });
+        return context.out.json(&value);
+    }
+    if text.is_empty() { Ok(()) } else { context.out.line(&text) }
+}
+
+impl Word {
+    pub(crate) fn run(&self, context: &mut Context) -> Outcome {
+        if self.word.len() != 4 || !self.word.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            let text = format!("{:?}: a word has four letters, such as ruok", self.word);
+            return Err(Failure::Usage(text));
+        }
+        let addresses = context.options.servers.addresses.clone();
+        let mut failed = None;
+        for name in &addresses {
+            match ask(name, &self.word, context.zk.limit) {
+                Ok(answer) => {
+                    self.print(context, name, &answer)?;
+                    if !self.all {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    let failure = Failure::NoConnection(format!("{name}: {error}"));
+                    if self.all {
+                        failure.report(context.out.format.json);
+                    }
+                    failed = Some(failure);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn print(&self, context: &mut Context, name: &str, answer: &str) -> Outcome {
+        if context.out.format.json {
+            let value = json!({ "server": name, "word": self.word, "answer": answer });
+            return context.out.json(&value);
+        }
+        if self.all {
+            context.out.line(&format!("{name}:"))?;
+        }
+        context.out.bytes(answer.as_bytes())?;
+        // Some answers end without a line break.
+        if answer.ends_with('\n') { Ok(()) } else { context.out.line("") }
+    }
+}
+
+fn ask(name: &str, word: &str, limit: Duration) -> std::io::Result<String> {
+    let mut last = std::io::Error::other("the name has no address");
+    for address in name.to_socket_addrs()? {
+        let asked = TcpStream::connect_timeout(&address, limit).and_then(|mut stream| {
+            stream.set_read_timeout(Some(limit))?;
+            stream.write_all(word.as_bytes())?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
+            Ok(String::from_utf8_lossy(&answer).into_owned())
+        });
+        match asked {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
