@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,7 +14,10 @@ use std::time::{Duration, Instant};
 use super::peer::{self, Server};
 
 /// No script runs longer.
-const SCRIPT_SECONDS_MAX: u64 = 120;
+const SCRIPT_SECONDS_MAX: u64 = 300;
+
+/// What a client prints to have its server killed and started again.
+const RESTART: &str = "RESTART";
 
 /// Apache ZooKeeper as a child process.
 struct Apache {
@@ -27,10 +31,17 @@ impl Apache {
         let home = peer::fresh_directory();
         let port = peer::free_port();
         peer::write_config(&home, port, &format!("admin.enableServer=false\n{settings}"));
+        let child = Self::spawn(jars, &home, settings);
+        let apache = Self { child, port, home };
+        apache.wait_until_serving();
+        apache
+    }
+
+    fn spawn(jars: &Path, home: &Path, settings: &str) -> Child {
         // What Apache reads from the command line only.
         let flags = settings.lines().filter(|line| line.starts_with("znode.container."));
         let log = fs::File::create(home.join("log")).expect("the directory is writable");
-        let child = Command::new("java")
+        Command::new("java")
             .args(flags.map(|flag| format!("-D{flag}")))
             .arg("-cp")
             .arg(jars.join("*"))
@@ -40,15 +51,24 @@ impl Apache {
             .stdout(log.try_clone().expect("descriptors are left"))
             .stderr(log)
             .spawn()
-            .expect("java was found before");
-        let apache = Self { child, port, home };
+            .expect("java was found before")
+    }
+
+    fn wait_until_serving(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
         // It answers `ruok` before it serves sessions.
-        while !peer::word(port, "srvr").contains("Mode: ") {
+        while !peer::word(self.port, "srvr").contains("Mode: ") {
             assert!(Instant::now() < deadline, "Apache ZooKeeper does not answer");
             thread::sleep(Duration::from_millis(50));
         }
-        apache
+    }
+
+    /// SIGKILL, and a new process in the same directory.
+    fn restart(&mut self, jars: &Path, settings: &str) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+        self.child = Self::spawn(jars, &self.home, settings);
+        self.wait_until_serving();
     }
 }
 
@@ -63,7 +83,8 @@ impl Drop for Apache {
 /// Says what is missing; a failure where nothing may be.
 fn skip(test: &str, why: &str) {
     assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
-    eprintln!("SKIPPED {test}: {why}; .ci/run installs it");
+    // Not by `eprintln`, which is shown of failing tests only.
+    let _told = writeln!(std::io::stderr(), "SKIPPED {test}: {why}; .ci/run installs it");
 }
 
 fn deps() -> Option<PathBuf> {
@@ -86,11 +107,12 @@ fn runs(command: &mut Command) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// What a command prints; it must end well and in time.
-fn transcript(command: &mut Command, port: u16) -> String {
-    let child = command
+/// What a command prints; it must end well and in time. A client that prints `RESTART` has its
+/// server killed and started again, and goes on when it reads a line.
+fn transcript(command: &mut Command, port: u16, mut restart: impl FnMut()) -> String {
+    let mut child = command
         .arg(port.to_string())
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -103,36 +125,89 @@ fn transcript(command: &mut Command, port: u16) -> String {
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
     });
-    let output = child.wait_with_output().expect("the child is ours");
+    let mut errors = child.stderr.take().expect("it is piped");
+    let complaints = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ended = errors.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    });
+    let mut answers = child.stdin.take().expect("it is piped");
+    let mut text = String::new();
+    for line in BufReader::new(child.stdout.take().expect("it is piped")).lines() {
+        let line = line.expect("transcripts are text");
+        if line == RESTART {
+            restart();
+            // A client that has gone shows it by its status.
+            let _read = answers.write_all(b"restarted\n");
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
     let _told = done.send(());
     watchdog.join().expect("the watchdog does not panic");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let status = child.wait().expect("the child is ours");
+    let complaints = complaints.join().expect("reading does not panic");
+    assert!(status.success(), "{command:?}: {status}\n{text}{complaints}");
+    text
 }
 
-/// Runs a client against a fresh server of each kind.
-fn compare(test: &str, settings: &str, lines_min: usize, client: impl Fn() -> Command) {
+/// Shards of the servers that a client is run on.
+const SHARDS: [u16; 2] = [1, 3];
+
+/// Runs a client on this server with one shard and with several, and on Apache ZooKeeper, all at
+/// once.
+fn compare(test: &str, settings: &str, lines_min: usize, client: impl Fn() -> Command + Sync) {
+    let jars = jars();
+    let (ours, theirs) = thread::scope(|scope| {
+        let client = &client;
+        let ours = SHARDS.map(|shards| {
+            let settings = format!("ringkeeper.shards={shards}\n{settings}");
+            (shards, scope.spawn(move || on_ringkeeper(&settings, client)))
+        });
+        let theirs = jars.map(|jars| scope.spawn(move || on_apache(&jars, settings, client)));
+        let joined = |thread: thread::ScopedJoinHandle<'_, String>| match thread.join() {
+            Ok(text) => text,
+            Err(failed) => std::panic::resume_unwind(failed),
+        };
+        (ours.map(|(shards, thread)| (shards, joined(thread))), theirs.map(joined))
+    });
+    for (_, ours) in &ours {
+        assert!(lines_min <= ours.lines().count(), "{test}: the transcript is whole\n{ours}");
+    }
+    let Some(theirs) = theirs else {
+        return skip(test, "no java or no Apache ZooKeeper to compare with");
+    };
+    for (shards, ours) in ours {
+        let differing: Vec<String> = ours
+            .lines()
+            .zip(theirs.lines())
+            .filter(|(ours, theirs)| ours != theirs)
+            .map(|(ours, theirs)| format!("ours   {ours}\nApache {theirs}"))
+            .collect();
+        let differing = differing.join("\n");
+        assert!(differing.is_empty(), "{test}, {shards} shards:\n{differing}");
+        assert_eq!(ours.lines().count(), theirs.lines().count(), "{test}: lines\n{ours}");
+    }
+}
+
+/// A client's transcript on a fresh Apache ZooKeeper.
+fn on_apache(jars: &Path, settings: &str, client: impl Fn() -> Command) -> String {
+    let mut apache = Apache::start(jars, settings);
+    transcript(&mut client(), apache.port, || apache.restart(jars, settings))
+}
+
+/// A client's transcript on a fresh server of ours.
+fn on_ringkeeper(settings: &str, client: impl Fn() -> Command) -> String {
     let server = Server::start(settings);
-    let ours = transcript(&mut client(), server.port);
-    let home = server.home.clone();
+    let (home, port) = (server.home.clone(), server.port);
+    let mut server = Some(server);
+    let text = transcript(&mut client(), port, || {
+        let (home, port) = server.take().expect("it runs").kill();
+        server = Some(Server::start_in(home, port));
+    });
     drop(server);
     peer::clean(&home);
-    assert!(lines_min <= ours.lines().count(), "{test}: the transcript is whole\n{ours}");
-    let Some(jars) = jars() else {
-        skip(test, "no java or no Apache ZooKeeper to compare with");
-        return;
-    };
-    let apache = Apache::start(&jars, settings);
-    let theirs = transcript(&mut client(), apache.port);
-    let differing: Vec<String> = ours
-        .lines()
-        .zip(theirs.lines())
-        .filter(|(ours, theirs)| ours != theirs)
-        .map(|(ours, theirs)| format!("ours   {ours}\nApache {theirs}"))
-        .collect();
-    assert!(differing.is_empty(), "{test}: {}", differing.join("\n"));
-    assert_eq!(ours.lines().count(), theirs.lines().count(), "{test}: lines");
+    text
 }
 
 fn script(name: &str) -> PathBuf {
@@ -156,7 +231,7 @@ fn containers_ttls_and_quotas_are_as_apaches() {
     if !runs(Command::new("python3").arg("--version")) {
         return skip("containers, TTLs and quotas", "no python3");
     }
-    let settings = "enforceQuota=true\nextendedTypesEnabled=true\nringkeeper.shards=2\n\
+    let settings = "enforceQuota=true\nextendedTypesEnabled=true\n\
                     znode.container.checkIntervalMs=200";
     compare("containers, TTLs and quotas", settings, 85, || {
         let mut command = Command::new("python3");
@@ -211,6 +286,42 @@ fn the_c_client_sees_what_apache_shows() {
     }
     compare("the C client", "", 35, || Command::new(&program));
     peer::clean(program.parent().expect("it is in a directory"));
+}
+
+/// Settings that make everything reachable, and containers and TTLs quick.
+const EVERYTHING: &str = "enforceQuota=true\nextendedTypesEnabled=true\n\
+                          znode.container.checkIntervalMs=200";
+
+/// Compiles a Java client and runs it on a server with one shard and on one with several.
+fn compare_java(test: &str, class: &str, lines_min: usize) {
+    let Some(jars) = jars().filter(|jars| jars.join("curator-recipes-5.9.0.jar").exists()) else {
+        return skip(test, "no java or no jars of ZooKeeper and Curator");
+    };
+    let classes = peer::fresh_directory();
+    let classpath = format!("{}/*:{}", jars.display(), classes.display());
+    let mut compiler = Command::new("javac");
+    compiler.args(["-nowarn", "-cp", &classpath, "-d"]).arg(&classes);
+    compiler.arg(script(&format!("{class}.java")));
+    let Ok(output) = compiler.stdin(Stdio::null()).output() else {
+        return skip(test, "no javac");
+    };
+    assert!(output.status.success(), "{test}: {}", String::from_utf8_lossy(&output.stderr));
+    compare(test, EVERYTHING, lines_min, || {
+        let mut command = Command::new("java");
+        command.args(["-cp", &classpath, class]);
+        command
+    });
+    peer::clean(&classes);
+}
+
+#[test]
+fn the_java_client_sees_what_apache_shows() {
+    compare_java("the Java client", "JavaSurface", 140);
+}
+
+#[test]
+fn curators_recipes_work_as_on_apache() {
+    compare_java("Curator", "CuratorSurface", 110);
 }
 
 #[test]
