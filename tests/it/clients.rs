@@ -20,14 +20,14 @@ const SCRIPT_SECONDS_MAX: u64 = 300;
 const RESTART: &str = "RESTART";
 
 /// Apache ZooKeeper as a child process.
-struct Apache {
+pub(crate) struct Apache {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
     home: PathBuf,
 }
 
 impl Apache {
-    fn start(jars: &Path, settings: &str) -> Self {
+    pub(crate) fn start(jars: &Path, settings: &str) -> Self {
         let home = peer::fresh_directory();
         let port = peer::free_port();
         peer::write_config(&home, port, &format!("admin.enableServer=false\n{settings}"));
@@ -81,7 +81,7 @@ impl Drop for Apache {
 }
 
 /// Says what is missing; a failure where nothing may be.
-fn skip(test: &str, why: &str) {
+pub(crate) fn skip(test: &str, why: &str) {
     assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
     // Not by `eprintln`, which is shown of failing tests only.
     let _told = writeln!(std::io::stderr(), "SKIPPED {test}: {why}; .ci/run installs it");
@@ -97,7 +97,7 @@ fn python() -> Option<PathBuf> {
     runs(Command::new(&found).args(["-c", "import kazoo"])).then_some(found)
 }
 
-fn jars() -> Option<PathBuf> {
+pub(crate) fn jars() -> Option<PathBuf> {
     let jars = deps()?.join("zookeeper");
     (jars.is_dir() && runs(Command::new("java").arg("-version"))).then_some(jars)
 }

@@ -14,6 +14,10 @@ mod process;
 mod protocol;
 /// The client for people and scripts: commands, recipes, shell.
 mod rk;
+/// That client when replies are lost.
+mod rk_cuts;
+/// Recipes and shell of that client, and the same transcript on Apache ZooKeeper.
+mod rk_recipes;
 /// What the shell needs of glommio.
 mod runtime;
 /// The server where the machine is hostile: slow, full, without rights, without features.

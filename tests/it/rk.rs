@@ -26,7 +26,7 @@ fn output(port: u16, arguments: &[&str]) -> Output {
 }
 
 /// What a command prints that must succeed.
-fn ok(port: u16, arguments: &[&str]) -> String {
+pub(crate) fn ok(port: u16, arguments: &[&str]) -> String {
     let output = output(port, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}: {errors}", output.status);
@@ -34,7 +34,7 @@ fn ok(port: u16, arguments: &[&str]) -> String {
 }
 
 /// What a command says that must end with `code`.
-fn fails(port: u16, code: i32, arguments: &[&str]) -> String {
+pub(crate) fn fails(port: u16, code: i32, arguments: &[&str]) -> String {
     let output = output(port, arguments);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
@@ -98,11 +98,22 @@ impl Running {
         }
     }
 
+    /// Gives it a line.
+    pub(crate) fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("it is piped");
+        stdin.write_all(format!("{line}\n").as_bytes()).expect("the program reads");
+    }
+
     /// SIGINT to the program alone.
     pub(crate) fn interrupt(&self) {
+        self.signal(libc::SIGINT);
+    }
+
+    /// A signal to the program alone.
+    pub(crate) fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("process ids are positive");
         // SAFETY: signals a child that has not been waited for.
-        unsafe { libc::kill(pid, libc::SIGINT) };
+        unsafe { libc::kill(pid, signal) };
     }
 
     /// Its exit code.
@@ -126,7 +137,7 @@ impl Drop for Running {
     }
 }
 
-fn clean(server: Server) {
+pub(crate) fn clean(server: Server) {
     let home = server.home.clone();
     drop(server);
     peer::clean(&home);

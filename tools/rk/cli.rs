@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use ringkeeper::client::servers::Servers;
 
 use crate::commands::{acls, children, data, dump, info, multi, quota, watch};
+use crate::recipes::{barrier, elect, lock, queue};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -14,12 +15,12 @@ Exit codes:
   2  wrong usage, or input or output of this program failed
   3  no connection: nothing was changed
   4  no answer in time, connection or session lost: what was asked may have been done or not
-`create -e` passes on the exit code of the command that it runs.
+`lock`, `elect`, `barrier` and `create -e` pass on the exit code of the command that they run.
 
 Data on the command line: TEXT as it stands, @FILE for a file's content, - for standard input.
 Credentials: --auth digest:user:password or the variable RK_AUTH (several on several lines).";
 
-/// Client for ZooKeeper-protocol servers.
+/// Client for ZooKeeper-protocol servers. Without a command: an interactive shell.
 #[derive(Parser)]
 #[command(name = "rk", version, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
@@ -107,4 +108,12 @@ pub(crate) enum Command {
     Dump(dump::Dump),
     /// Creates what `dump` has written
     Load(dump::Load),
+    /// Runs a command while holding a lock
+    Lock(lock::Lock),
+    /// Takes part in an election
+    Elect(elect::Elect),
+    /// A queue that several may put to and take from
+    Queue(queue::Queue),
+    /// Waits until so many have come
+    Barrier(barrier::Barrier),
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::process::ExitCode;
 
 use ringkeeper::client::session::CallError;
 use ringkeeper::model::ErrorCode;
@@ -35,6 +34,8 @@ pub(crate) enum Failure {
     NoConnection(String),
     /// Something may or may not have happened.
     Unknown(String),
+    /// It took too long; nothing is in doubt.
+    TimedOut(String),
     /// The session is gone.
     Expired,
     /// Nobody reads the output any more.
@@ -83,16 +84,14 @@ impl Failure {
     }
 
     /// What the process ends with.
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::BrokenPipe => ExitCode::SUCCESS,
-            Self::Refused { .. } | Self::MultiRefused { .. } | Self::AuthFailed => {
-                ExitCode::from(1)
-            }
-            Self::Usage(_) => ExitCode::from(2),
-            Self::NoConnection(_) => ExitCode::from(3),
-            Self::Unknown(_) | Self::Expired => ExitCode::from(4),
-            Self::Exit(code) => ExitCode::from(*code),
+            Self::BrokenPipe => 0,
+            Self::Refused { .. } | Self::MultiRefused { .. } | Self::AuthFailed => 1,
+            Self::Usage(_) => 2,
+            Self::NoConnection(_) => 3,
+            Self::Unknown(_) | Self::TimedOut(_) | Self::Expired => 4,
+            Self::Exit(code) => *code,
         }
     }
 
@@ -103,6 +102,7 @@ impl Failure {
             Self::Usage(_) => "USAGE",
             Self::NoConnection(_) => "NO_CONNECTION",
             Self::Unknown(_) => "OUTCOME_UNKNOWN",
+            Self::TimedOut(_) => "TIMED_OUT",
             Self::Expired => "SESSION_EXPIRED",
             Self::BrokenPipe => "BROKEN_PIPE",
             Self::Exit(_) => "COMMAND_FAILED",
@@ -137,7 +137,7 @@ impl fmt::Display for Failure {
                 write!(f, "nothing was done: op {op} ({line}) was refused ({})", code.name())
             }
             Self::AuthFailed => write!(f, "the server refuses the credentials (AUTH_FAILED)"),
-            Self::Usage(text) | Self::Unknown(text) => f.write_str(text),
+            Self::Usage(text) | Self::Unknown(text) | Self::TimedOut(text) => f.write_str(text),
             Self::NoConnection(why) => write!(f, "no connection: {why}"),
             Self::Expired => write!(f, "the session has expired, its ephemerals are gone"),
             Self::BrokenPipe => write!(f, "nobody reads the output"),

@@ -14,6 +14,10 @@ mod guard;
 mod inputs;
 /// Printing, and data in and out.
 mod output;
+/// Locks, elections, queues, barriers.
+mod recipes;
+/// Line by line.
+mod shell;
 /// Stats as text and JSON.
 mod stat;
 /// Typed calls below a chroot.
@@ -24,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ringkeeper::client::session::{Session, SessionOptions};
 
-use cli::{Cli, Connection};
+use cli::{Cli, Command, Connection};
 use commands::Context;
 use failure::{Failure, Outcome};
 use output::Output;
@@ -32,20 +36,21 @@ use zk::Zk;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
+    let options = session_options(&cli.connection);
+    let ended = options.and_then(|options| match &cli.command {
+        Some(command) => run(&cli, command, options),
+        None => shell::run(&cli, options),
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report(cli.format.json);
-            failure.exit_code()
+            ExitCode::from(failure.exit_code())
         }
     }
 }
 
-fn run(cli: &Cli) -> Outcome {
-    let options = session_options(&cli.connection)?;
-    let Some(command) = &cli.command else {
-        return Err(Failure::Usage("say what to do; --help lists the commands".to_owned()));
-    };
+fn run(cli: &Cli, command: &Command, options: SessionOptions) -> Outcome {
     let (session, events) = Session::open(options.clone());
     let zk = Zk::new(session, &options.servers.chroot, cli.connection.timeout);
     let out = Output::new(cli.format);

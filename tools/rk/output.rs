@@ -2,9 +2,13 @@
 
 use std::io::{self, BufWriter, IsTerminal, Read, Stdout, Write};
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
+use signal_hook::consts::SIGINT;
 
 use crate::cli::Format;
 use crate::failure::{Failure, Outcome};
@@ -12,6 +16,8 @@ use crate::failure::{Failure, Outcome};
 /// Standard output of one command.
 pub(crate) struct Output {
     pub(crate) format: Format,
+    /// Set to stop printing, by ctrl-c in the shell.
+    pub(crate) interrupted: Option<Arc<AtomicBool>>,
     is_terminal: bool,
     writer: BufWriter<Stdout>,
 }
@@ -20,11 +26,14 @@ impl Output {
     pub(crate) fn new(format: Format) -> Self {
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
-        Self { format, is_terminal, writer: BufWriter::new(stdout) }
+        Self { format, interrupted: None, is_terminal, writer: BufWriter::new(stdout) }
     }
 
     /// Bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Outcome {
+        if self.interrupted.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            return Err(Failure::Exit(128 + SIGINT as u8));
+        }
         self.writer.write_all(bytes).map_err(|error| Failure::io("standard output", &error))
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ringkeeper::base::Str;
 use ringkeeper::client::session::{CallError, Session, Ticket};
 use ringkeeper::client::{Reply, replies, requests};
-use ringkeeper::model::request::{PathWatch, RawAcl};
+use ringkeeper::model::request::{PathWatch, RawAcl, WatcherSelection, WatcherType};
 use ringkeeper::model::{
     Acl, CreateKind, CreateRequest, ErrorCode, ReadRequest, Request, Stat, WriteRequest,
 };
@@ -56,6 +56,11 @@ impl Zk {
         Self { chroot: String::new(), ..self.clone() }
     }
 
+    /// What is put before every path.
+    pub(crate) fn chroot(&self) -> &str {
+        &self.chroot
+    }
+
     /// The same session with another time limit.
     pub(crate) fn within(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
@@ -71,11 +76,7 @@ impl Zk {
 
     /// The path that the user knows.
     pub(crate) fn seen(&self, path: &str) -> String {
-        match path.strip_prefix(self.chroot.as_str()) {
-            Some("") => "/".to_owned(),
-            Some(rest) if rest.starts_with('/') => rest.to_owned(),
-            _ => path.to_owned(),
-        }
+        below(&self.chroot, path)
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -154,10 +155,12 @@ impl Zk {
             Err(failure) if failure.is(ErrorCode::UNIMPLEMENTED) && kind != Kind::Persistent => {
                 self.ensure(path, acl, Kind::Persistent)
             }
-            Err(failure) => match self.exists(path, false) {
+            Err(failure @ Failure::Unknown(_)) => match self.exists(path, false) {
                 Ok(Some(_)) => Ok(()),
-                _ => Err(failure),
+                Ok(None) => self.ensure(path, acl, kind),
+                Err(_) => Err(failure),
             },
+            Err(failure) => Err(failure),
         }
     }
 
@@ -208,6 +211,13 @@ impl Zk {
         let request =
             Request::Read(ReadRequest::AddWatch { path: self.full(path).into(), recursive });
         self.read(path, &request, |_| Ok(()))
+    }
+
+    /// Removes every watch on a path.
+    pub(crate) fn remove_watches(&self, path: &str) -> Outcome {
+        let selection =
+            WatcherSelection { path: self.full(path).into(), watcher_type: WatcherType::Any };
+        self.read(path, &Request::Read(ReadRequest::RemoveWatches(selection)), |_| Ok(()))
     }
 
     /// Executes ops, with paths as the server knows them, as one txn.
@@ -313,6 +323,15 @@ pub(crate) fn finish<T>(
 ) -> Result<T, Failure> {
     let mut reply = reply.map_err(|error| Failure::of(error, path))?;
     decode(&mut reply.body).map_err(|error| Failure::of(CallError::Malformed(error), path))
+}
+
+/// `path` as it is seen below a chroot.
+pub(crate) fn below(chroot: &str, path: &str) -> String {
+    match path.strip_prefix(chroot) {
+        Some("") => "/".to_owned(),
+        Some(rest) if rest.starts_with('/') => rest.to_owned(),
+        _ => path.to_owned(),
+    }
 }
 
 /// The path of a child.

@@ -18,6 +18,7 @@ use crate::cli::Command;
 use crate::failure::{Failure, Outcome};
 use crate::inputs::Inputs;
 use crate::output::Output;
+use crate::recipes::{barrier, elect, lock, queue};
 use crate::zk::Zk;
 
 /// What commands work with.
@@ -100,6 +101,10 @@ pub(crate) fn run(command: &Command, context: &mut Context) -> Outcome {
         Command::Word(command) => command.run(context),
         Command::Dump(command) => command.run(context),
         Command::Load(command) => command.run(context),
+        Command::Lock(command) => lock::run(command, context),
+        Command::Elect(command) => elect::run(command, context),
+        Command::Queue(command) => queue::run(command, context),
+        Command::Barrier(command) => barrier::run(command, context),
     };
     let flushed = context.out.flush();
     done.and(flushed)

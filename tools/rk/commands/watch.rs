@@ -8,7 +8,7 @@ use super::{Context, OwnSession, znode_path};
 use crate::failure::{Failure, Outcome};
 use crate::inputs::Input;
 use crate::output::{Output, escaped};
-use crate::zk::Zk;
+use crate::zk::below;
 
 /// Arguments of watch.
 #[derive(Args)]
@@ -25,11 +25,11 @@ pub(crate) struct Watch {
 }
 
 /// An event as a line of text and as JSON.
-pub(crate) fn describe(zk: &Zk, event: &SessionEvent) -> (String, Value) {
+pub(crate) fn describe(chroot: &str, event: &SessionEvent) -> (String, Value) {
     match event {
         SessionEvent::Watch { event, zxid } => {
             let name = format!("{:?}", event.event_type);
-            let path = zk.seen(&event.path);
+            let path = below(chroot, &event.path);
             let value = json!({ "event": name, "path": path, "zxid": zxid.to_string() });
             (format!("{name} {}", escaped(path.as_bytes())), value)
         }
@@ -81,6 +81,7 @@ pub(crate) fn wait_for_one(context: &mut Context) -> Outcome {
 
 /// Prints events until so many have come, or a signal.
 fn stream(own: &OwnSession, out: &mut Output, count: Option<u64>) -> Outcome {
+    let chroot = own.zk.chroot();
     let mut left = count;
     while left != Some(0) {
         out.flush()?;
@@ -89,7 +90,7 @@ fn stream(own: &OwnSession, out: &mut Output, count: Option<u64>) -> Outcome {
             Some(Input::Signal(_)) | None => return Ok(()),
             Some(Input::Exited(_)) => continue,
         };
-        let (text, value) = describe(&own.zk, &event);
+        let (text, value) = describe(chroot, &event);
         match event {
             SessionEvent::Watch { .. } => {
                 out.either(&text, &value)?;
