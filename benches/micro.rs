@@ -163,7 +163,7 @@ fn watch_and_fire(bencher: Bencher<'_, '_>) {
     let mut next = 0;
     bencher.bench_local(|| {
         next = (next + 1) % paths.len();
-        watches.add(ConnId(1), paths[next].clone(), WatchKind::Data);
+        watches.add(ConnId(1), &paths[next], WatchKind::Data);
         firings.clear();
         watches.changed(&paths[next], &mut firings);
         firings.len()

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
 use ringkeeper::config::Config;
-use ringkeeper::server::{Reaping, ServerOptions, WordsAllowed};
+use ringkeeper::server::{Reaping, ServerOptions, Slices, WordsAllowed};
 use ringkeeper::shell::{self, Outcome, Settings, StartError};
 use tracing_subscriber::EnvFilter;
 
@@ -134,6 +134,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
             sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
             server_id: 1,
             conf_text: conf_text(config),
+            slices: Slices::default(),
         },
     })
 }

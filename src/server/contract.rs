@@ -31,6 +31,10 @@ pub trait Machine {
     /// reads, releases replies, submits the open batch.
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>);
 
+    /// Whether work was left over so that this turn stayed short: the driver looks for inputs and
+    /// then calls [`Machine::turn_end`] again without waiting for any.
+    fn wants_turn(&self) -> bool;
+
     /// When [`Input::Timer`] is due at the latest; `None` when nothing waits for time.
     fn next_timer(&self) -> Option<Instant>;
 }

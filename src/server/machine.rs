@@ -169,9 +169,11 @@ impl Server {
         }
     }
 
-    /// Applies what has become durable, one txn at a time, and publishes it.
+    /// Applies what has become durable, one txn at a time, and publishes it. What is more than a
+    /// turn should take is left to the next one.
     fn commit(&mut self, clock: Clock, out: &mut Vec<Output>) {
-        while let Some(origin) = self.pipeline.next_commit() {
+        for _ in 0..self.options.slices.commits {
+            let Some(origin) = self.pipeline.next_commit() else { break };
             let around = surroundings(&self.pipeline, self.published, clock);
             let origin = origin.map(|origin| (origin, origin.address.shard));
             if let Some((origin, HOME)) = origin {
@@ -385,6 +387,9 @@ impl Machine for Server {
     }
 
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        if self.pipeline.next_commit().is_some() {
+            self.commit(clock, out);
+        }
         // Twice: answers that the pipeline gave to what the first pass took in go out in the same
         // turn.
         for _ in 0..2 {
@@ -397,6 +402,10 @@ impl Machine for Server {
         self.flush_mesh(out);
         self.publish(out);
         self.hand_over_ops(out);
+    }
+
+    fn wants_turn(&self) -> bool {
+        self.shard.wants_turn() || self.pipeline.next_commit().is_some()
     }
 
     fn next_timer(&self) -> Option<Instant> {

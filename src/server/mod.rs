@@ -18,5 +18,5 @@ mod words;
 
 pub use contract::{Clock, Halt, Input, Machine, Mesh, Output, Published};
 pub use machine::Server;
-pub use options::{Reaping, ServerOptions, WordsAllowed};
+pub use options::{Reaping, ServerOptions, Slices, WordsAllowed};
 pub use satellite::Satellite;

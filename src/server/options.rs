@@ -2,6 +2,7 @@
 
 use crate::auth::AuthConfig;
 use crate::base::Duration;
+use crate::limits;
 
 /// Settings of one server. Built from a parsed configuration by the driver.
 #[derive(Clone, Debug)]
@@ -48,6 +49,36 @@ pub struct ServerOptions {
     pub server_id: u8,
     /// What `conf` prints.
     pub conf_text: String,
+    /// How much one turn does.
+    pub slices: Slices,
+}
+
+/// How much work of each kind one turn does before others have theirs, so that no handler runs
+/// longer than two milliseconds. The rest waits for the turns that follow at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Slices {
+    /// Watches of ended connections that are let go of.
+    pub watches: usize,
+    /// Connections that are answered.
+    pub conns: usize,
+    /// Requests of one connection that are executed.
+    pub requests_per_conn: usize,
+    /// Requests that are executed.
+    pub requests: usize,
+    /// Committed txns that are applied.
+    pub commits: usize,
+}
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self {
+            watches: limits::WATCHES_SWEPT_PER_TURN,
+            conns: limits::CONNS_PER_TURN,
+            requests_per_conn: limits::REQUESTS_PER_CONN_AND_TURN,
+            requests: limits::REQUESTS_PER_TURN,
+            commits: limits::COMMITS_PER_TURN,
+        }
+    }
 }
 
 /// When containers and TTL znodes are looked after.

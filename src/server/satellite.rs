@@ -163,6 +163,10 @@ impl Machine for Satellite {
         }
     }
 
+    fn wants_turn(&self) -> bool {
+        self.shard.wants_turn()
+    }
+
     fn next_timer(&self) -> Option<Instant> {
         self.shard.next_timer()
     }

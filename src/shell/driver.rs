@@ -140,6 +140,9 @@ impl Driver {
                     machine.step(clock, input, &mut outputs);
                 }
                 machine.turn_end(clock, &mut outputs);
+                if machine.wants_turn() {
+                    self.wake.notify();
+                }
                 drop(machine);
                 for (conn, address, stream) in clients {
                     self.welcome(conn, address, stream.bind_to_executor());

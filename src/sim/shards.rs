@@ -101,6 +101,11 @@ impl Shards {
         out
     }
 
+    /// Whether a shard left work over at its last turn.
+    pub(super) fn wants_turn(&mut self, shard: ShardId) -> bool {
+        self.remote(shard).is_some_and(|remote| remote.machine.wants_turn())
+    }
+
     /// Every replica that has followed as far as `tree` is the same as `tree`.
     pub(super) fn check(&self, tree: &Tree) -> Result<(), Failure> {
         for remote in &self.all {

@@ -18,7 +18,8 @@ use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Pr
 use crate::model::{ConnId, ShardId};
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
 use crate::server::{
-    Clock, Input, Machine, Mesh, Output, Published, Reaping, Server, ServerOptions, WordsAllowed,
+    Clock, Input, Machine, Mesh, Output, Published, Reaping, Server, ServerOptions, Slices,
+    WordsAllowed,
 };
 use crate::tree::TreeOptions;
 
@@ -91,6 +92,8 @@ enum Event {
     /// A satellite looks around.
     ShardTurn(ShardId),
     Act(usize),
+    /// The home shard goes on with what it left over.
+    Turn,
     Timer,
 }
 
@@ -104,6 +107,8 @@ struct World {
     /// Earliest time of the next message each way, so that a stream stays in order.
     streams: BTreeMap<(ConnId, bool), Instant>,
     server: Server,
+    /// An [`Event::Turn`] is on its way.
+    turn_waits: bool,
     shards: Shards,
     /// Earliest time of the next message of a satellite to the home shard.
     mesh: BTreeMap<ShardId, Instant>,
@@ -163,6 +168,7 @@ impl World {
             events: BTreeMap::new(),
             streams: BTreeMap::new(),
             server,
+            turn_waits: false,
             shards,
             mesh: BTreeMap::new(),
             homes: BTreeMap::new(),
@@ -244,6 +250,7 @@ impl World {
             Event::ShardTurn(shard) => self.shard_turn(shard)?,
             Event::FileDone(id) => self.file_done(id)?,
             Event::Act(number) => self.act(number)?,
+            Event::Turn => self.turn_waits = false,
             Event::Timer => {
                 if self.server.next_timer().is_some_and(|due| due <= self.now) {
                     self.step(Input::Timer)?;
@@ -310,6 +317,9 @@ impl World {
 
     fn shard_turn(&mut self, shard: ShardId) -> Result<(), Failure> {
         let outputs = self.shards.turn(shard, self.clock());
+        if self.shards.wants_turn(shard) {
+            self.call(shard);
+        }
         self.carry_out(outputs)
     }
 
@@ -322,6 +332,9 @@ impl World {
     fn turn(&mut self) -> Result<(), Failure> {
         let mut outputs = Vec::new();
         self.server.turn_end(self.clock(), &mut outputs);
+        if self.server.wants_turn() && !std::mem::replace(&mut self.turn_waits, true) {
+            self.after_micros(50, Event::Turn);
+        }
         self.carry_out(outputs)
     }
 
@@ -547,6 +560,10 @@ fn new_server(
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
         conf_text: String::new(),
+        slices: match prng.one_in(2) {
+            true => Slices::default(),
+            false => Slices { watches: 1, conns: 1, requests_per_conn: 1, requests: 2, commits: 1 },
+        },
     };
     let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));
     let published = Published { zxid: recovered.last_zxid, ..Published::default() };

@@ -13,7 +13,6 @@
 
 mod apply;
 mod cut;
-mod index;
 mod overlay;
 mod quota;
 mod rules;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cut::Cut;
-use super::index::Index;
 use super::value::{self, Value};
-use crate::base::Str;
+use crate::base::{Index, Pages, Str};
 use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
 
 /// Settings that change what the tree stores or shows.
@@ -25,8 +24,8 @@ pub struct TreeOptions {
 #[derive(Debug)]
 pub struct Tree {
     pub(super) options: TreeOptions,
-    pages: Vec<Vec<Slot>>,
-    free: Vec<SlotId>,
+    slots: Pages<Slot>,
+    free: Pages<SlotId>,
     index: Index,
     ephemerals: BTreeMap<SessionId, BTreeSet<Str>>,
     acls: BTreeSet<Arc<[Acl]>>,
@@ -51,9 +50,6 @@ pub(super) const NONE: SlotId = u32::MAX;
 
 /// The root's slot.
 pub(super) const ROOT: SlotId = 0;
-
-/// Slots per page: growing moves none of them.
-const PAGE_SLOTS: usize = 1024;
 
 /// One znode's place among the others.
 #[derive(Clone, Debug)]
@@ -110,9 +106,9 @@ impl Tree {
     fn empty(options: TreeOptions) -> Self {
         Self {
             options,
-            pages: Vec::new(),
-            free: Vec::new(),
-            index: Index::new(),
+            slots: Pages::default(),
+            free: Pages::default(),
+            index: Index::default(),
             ephemerals: BTreeMap::new(),
             acls: BTreeSet::new(),
             quotas: BTreeSet::new(),
@@ -131,7 +127,7 @@ impl Tree {
     pub fn replica(&self) -> Self {
         Self {
             options: TreeOptions { digests: false, ..self.options },
-            pages: self.pages.clone(),
+            slots: self.slots.clone(),
             free: self.free.clone(),
             index: self.index.clone(),
             ephemerals: self.ephemerals.clone(),
@@ -266,7 +262,7 @@ impl Tree {
     /// Ends a restore: every parent must have come.
     pub fn finish_restore(&mut self, last_zxid: Zxid) -> Result<(), RestoreError> {
         for id in 0..self.slot_count() {
-            if self.slot(id).value.is_none() && !self.free.contains(&id) {
+            if self.slot(id).value.is_none() {
                 return Err(RestoreError::MissingParent(self.path_of(id)));
             }
         }
@@ -277,9 +273,7 @@ impl Tree {
 
     /// Bound of all slot ids in use.
     pub(super) fn slot_count(&self) -> SlotId {
-        let full = self.pages.len().saturating_sub(1) * PAGE_SLOTS;
-        let last = self.pages.last().map_or(0, Vec::len);
-        u32::try_from(full + last).expect("slot ids are 32 bits")
+        self.slots.len()
     }
 
     pub(super) fn value(&self, id: SlotId) -> Option<&Arc<Value>> {
@@ -310,7 +304,7 @@ impl Tree {
     }
 
     pub(super) fn find(&self, path: &str) -> Option<SlotId> {
-        if self.pages.is_empty() {
+        if self.slots.is_empty() {
             return None;
         }
         if path.is_empty() || path == "/" {
@@ -414,15 +408,11 @@ impl Tree {
     }
 
     fn slot(&self, id: SlotId) -> &Slot {
-        let at = id as usize;
-        let slot = self.pages.get(at / PAGE_SLOTS).and_then(|page| page.get(at % PAGE_SLOTS));
-        slot.expect("slot ids come from this tree")
+        self.slots.get(id).expect("slot ids come from this tree")
     }
 
     fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
-        let at = id as usize;
-        let page = self.pages.get_mut(at / PAGE_SLOTS);
-        page.and_then(|page| page.get_mut(at % PAGE_SLOTS)).expect("slot ids come from this tree")
+        self.slots.get_mut(id).expect("slot ids come from this tree")
     }
 
     fn take_slot(&mut self, parent: SlotId, name: &str) -> SlotId {
@@ -440,16 +430,8 @@ impl Tree {
             *self.slot_mut(id) = slot;
             return id;
         }
-        let id = self.slot_count();
+        let id = self.slots.push(slot);
         assert!(id < NONE, "slot ids are 32 bits");
-        match self.pages.last_mut() {
-            Some(page) if page.len() < PAGE_SLOTS => page.push(slot),
-            _ => {
-                let mut page = Vec::with_capacity(PAGE_SLOTS);
-                page.push(slot);
-                self.pages.push(page);
-            }
-        }
         id
     }
 
@@ -463,11 +445,9 @@ impl Tree {
         let slot = self.slot_mut(parent);
         slot.first_child = id;
         slot.child_count += 1;
-        let Self { index, pages, .. } = self;
+        let Self { index, slots, .. } = self;
         index.insert(hash(parent, name), id, |id| {
-            let at = *id as usize;
-            let slot = pages.get(at / PAGE_SLOTS).and_then(|page| page.get(at % PAGE_SLOTS));
-            let slot = slot.expect("indexed slots exist");
+            let slot = slots.get(*id).expect("indexed slots exist");
             hash(slot.parent, &slot.name)
         });
         id

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::index::Index;
 use super::*;
 use crate::base::Str;
 use crate::model::{
@@ -112,21 +111,6 @@ fn a_failed_multi_changes_nothing_but_the_zxid() {
     assert_eq!(applied.outcome, Outcome::Multi(codes.map(Outcome::Failed).to_vec()));
     assert_eq!((tree.digest(), tree.last_zxid()), (before, Zxid(1)));
     assert!(tree.get("/a").is_none());
-}
-
-#[test]
-fn the_index_grows_a_bucket_at_a_time() {
-    let mut index = Index::new();
-    let hash = |id: &u32| u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for id in 0..50_000 {
-        index.insert(hash(&id), id, hash);
-        assert!(index.largest_bucket_bounded(), "at {id}");
-    }
-    for id in 0..50_000 {
-        assert_eq!(index.find(hash(&id), |other| *other == id), Some(id));
-        index.remove(hash(&id), |other| *other == id);
-        assert_eq!(index.find(hash(&id), |other| *other == id), None);
-    }
 }
 
 #[test]

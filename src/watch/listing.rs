@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::WatchTable;
+use super::links::{ALL, Side};
 use crate::base::Str;
 use crate::model::ConnId;
 
@@ -10,27 +11,28 @@ impl WatchTable {
     /// Number of watches in the data table.
     #[must_use]
     pub const fn data_count(&self) -> usize {
-        self.data.count
+        self.links.count(Side::Data)
     }
 
     /// Number of watches in the child table.
     #[must_use]
     pub const fn child_count(&self) -> usize {
-        self.child.count
+        self.links.count(Side::Child)
     }
 
     /// Data watches by path, sorted.
     #[must_use]
     pub fn data_by_path(&self) -> BTreeMap<Str, BTreeSet<ConnId>> {
-        let conns = |(path, watchers): (&Str, &Vec<super::Watcher>)| {
-            (path.clone(), watchers.iter().map(|watcher| watcher.conn).collect())
-        };
-        self.data.paths.iter().map(conns).collect()
+        let conns = |at| -> BTreeSet<ConnId> { self.links.watchers(at, Side::Data, ALL).collect() };
+        (0..self.links.path_bound())
+            .map(|at| (Str::from(self.links.text(at)), conns(at)))
+            .filter(|(_, conns)| !conns.is_empty())
+            .collect()
     }
 
     /// Whether nobody watches anything.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.data.count == 0 && self.child.count == 0
+    pub const fn is_empty(&self) -> bool {
+        self.data_count() == 0 && self.child_count() == 0
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::auth::Identities;
 use crate::base::Instant;
@@ -12,6 +12,7 @@ use crate::model::{ErrorCode, Generation, ReadRequest, SessionId, Xid, Zxid};
 use crate::wire::frame::Deframer;
 
 use super::ShardOptions;
+use super::outbox::Outbox;
 use crate::server::contract::Clock;
 use crate::server::stats::Latency;
 
@@ -28,7 +29,7 @@ pub(super) struct Conn {
     /// Bytes of the requests in `queue`.
     pub(super) queued_bytes: usize,
     /// Replies and events of this turn.
-    pub(super) out: BytesMut,
+    pub(super) out: Outbox,
     /// Bytes handed to the driver that the socket has not taken.
     pub(super) unsent_bytes: usize,
     pub(super) paused: bool,
@@ -157,7 +158,7 @@ impl Conn {
             deframer: Deframer::new(frame_bytes_max),
             queue: VecDeque::new(),
             queued_bytes: 0,
-            out: BytesMut::new(),
+            out: Outbox::default(),
             unsent_bytes: 0,
             paused: false,
             dirty: false,
@@ -201,6 +202,17 @@ impl Conn {
             || self.queued_bytes >= limits::CONN_OUTSTANDING_BYTES_MAX
             || self.unsent_bytes >= limits::CONN_UNSENT_BYTES_MAX
             || self.deframer.buffered() > options.frame_bytes_max + 4
+    }
+
+    /// Whether what stands at the head of the queue waits for nothing but its turn.
+    pub(super) fn can_run(&self) -> bool {
+        !self.phase.is_closing()
+            && self.queue.front().is_some_and(|head| !matches!(head.work, Work::Write(_)))
+    }
+
+    /// Whether so much waits for its socket that requests are not executed for the moment.
+    pub(super) fn is_output_full(&self) -> bool {
+        limits::CONN_UNSENT_BYTES_MAX <= self.unsent_bytes + self.out.len()
     }
 
     pub(super) fn enqueue(&mut self, pending: Pending) {

@@ -1,8 +1,10 @@
 //! What a committed txn means to this shard's clients: events, then the writer's reply, then the
 //! end of connections whose session closed.
 
+use bytes::{Bytes, BytesMut};
+
 use crate::auth;
-use crate::model::{Acl, ConnId, ErrorCode, EventType, Perms, WatchEvent};
+use crate::model::{Acl, ConnId, ErrorCode, Perms, WatchEvent};
 use crate::tree::Step;
 use crate::watch::{Filter, Firing};
 use crate::wire::response;
@@ -16,7 +18,7 @@ impl Shard {
     pub(crate) fn before_delta(&mut self, origin: Origin, around: Surroundings<'_>) {
         let id = origin.address.conn;
         let Some(mut conn) = self.conns.remove(&id) else { return };
-        self.run_heads(id, &mut conn, around);
+        self.run_all(id, &mut conn, around);
         self.conns.insert(id, conn);
     }
 
@@ -56,20 +58,27 @@ impl Shard {
             _ => return,
         };
         for firing in firings.drain(..) {
-            let Some(conn) = self.conns.get_mut(&firing.conn) else { continue };
             let acl = match firing.filter {
                 Filter::Own => own,
                 Filter::Parent => parent,
             };
-            if !auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
-                continue;
-            }
+            let mut encoded = BytesMut::new();
             let event = WatchEvent { event_type: firing.event_type, path: firing.path };
-            debug_assert!(event.event_type != EventType::NodeCreated || !event.path.is_empty());
-            response::event(&mut conn.out, delta.header.zxid, &event);
-            conn.stats.sent += 1;
-            self.sent += 1;
-            mark_dirty(&mut self.dirty, firing.conn, conn);
+            response::event(&mut encoded, delta.header.zxid, &event);
+            self.tell(&firing.conns, &encoded.freeze(), acl);
+        }
+    }
+
+    /// Gives one event, encoded once, to those of `conns` that may know.
+    fn tell(&mut self, conns: &[ConnId], event: &Bytes, acl: &[Acl]) {
+        for id in conns {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            if auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
+                conn.out.push_event(event);
+                conn.stats.sent += 1;
+                self.sent += 1;
+                mark_dirty(&mut self.dirty, *id, conn);
+            }
         }
     }
 
@@ -96,7 +105,7 @@ impl Shard {
         let Work::Write(kind) = pending.work else {
             unreachable!("before_delta has run everything in front of the write")
         };
-        super::replies::write(&mut conn.out, kind, pending.xid, delta);
+        super::replies::write(conn.out.tail(), kind, pending.xid, delta);
         self.count_reply(conn, &pending, delta.header.zxid, around.now);
         let closes = kind == WriteKind::Close
             && !matches!(&delta.applied.outcome, crate::tree::Outcome::Failed(code)

@@ -71,7 +71,7 @@ impl Shard {
         } else {
             let refusal =
                 format!("{} is not executed because it is not in the whitelist.\n", word.name());
-            conn.out.extend_from_slice(refusal.as_bytes());
+            conn.out.tail().extend_from_slice(refusal.as_bytes());
             conn.begin_close();
         }
         true

@@ -14,6 +14,7 @@
 mod conn;
 mod deltas;
 mod intake;
+mod outbox;
 mod reads;
 mod replies;
 mod report;
@@ -32,7 +33,7 @@ use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
 
 use super::contract::{Clock, Output};
-use super::options::{ServerOptions, WordsAllowed};
+use super::options::{ServerOptions, Slices, WordsAllowed};
 use super::stats::Latency;
 use super::stream::{Ask, Notice};
 
@@ -47,8 +48,10 @@ pub(crate) struct Shard {
     conns: BTreeMap<ConnId, Conn>,
     by_session: BTreeMap<SessionId, ConnId>,
     watches: WatchTable,
-    /// Connections that have something to run or to send at the end of the turn.
-    dirty: Vec<ConnId>,
+    /// Connections that have something to run or to send at the end of the turn, each once.
+    dirty: VecDeque<ConnId>,
+    /// Watches of ended connections are left.
+    sweeping: bool,
     /// Connections whose received bytes wait because a limit was reached.
     stalled: Vec<ConnId>,
     /// Connections without a session, by deadline.
@@ -66,6 +69,7 @@ struct ShardOptions {
     reconfig_enabled: bool,
     sessionless_timeout: Duration,
     words_allowed: WordsAllowed,
+    slices: Slices,
 }
 
 /// What a turn is told about the world outside the shard.
@@ -93,11 +97,13 @@ impl Shard {
                 reconfig_enabled: options.reconfig_enabled,
                 sessionless_timeout: options.sessionless_timeout,
                 words_allowed: options.words_allowed.clone(),
+                slices: options.slices,
             },
             conns: BTreeMap::new(),
             by_session: BTreeMap::new(),
             watches: WatchTable::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
+            sweeping: false,
             stalled: Vec::new(),
             sessionless: VecDeque::new(),
             accepting: true,
@@ -142,6 +148,7 @@ impl Shard {
     pub(crate) fn closed(&mut self, id: ConnId, asks: &mut Vec<Ask>) {
         let Some(conn) = self.conns.remove(&id) else { return };
         self.watches.remove_conn(id);
+        self.sweeping = true;
         if let Some((session, generation)) = conn.attachment() {
             if self.by_session.get(&session) == Some(&id) {
                 self.by_session.remove(&session);
@@ -166,7 +173,7 @@ impl Shard {
                     read_only: false,
                     has_read_only,
                 };
-                response.encode(&mut conn.out);
+                response.encode(conn.out.tail());
                 self.by_session.insert(session, id);
                 self.stalled.push(id);
                 mark_dirty(&mut self.dirty, id, conn);
@@ -174,7 +181,7 @@ impl Shard {
             Notice::Refused { conn: id } => {
                 let Some(conn) = self.conns.get_mut(&id) else { return };
                 let Phase::Attaching { has_read_only } = conn.phase else { return };
-                ConnectResponse::refused(has_read_only).encode(&mut conn.out);
+                ConnectResponse::refused(has_read_only).encode(conn.out.tail());
                 self.close(id);
             }
             Notice::Drop { conn } => self.close(conn),
@@ -184,7 +191,7 @@ impl Shard {
     /// The text of a four-letter word; the connection is closed behind it.
     pub(crate) fn answer_word(&mut self, id: ConnId, text: &str) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.out.extend_from_slice(text.as_bytes());
+            conn.out.tail().extend_from_slice(text.as_bytes());
             self.close(id);
         }
     }
@@ -212,13 +219,31 @@ impl Shard {
         for id in std::mem::take(&mut self.stalled) {
             self.take_in(id, around, asks);
         }
-        for id in std::mem::take(&mut self.dirty) {
+        let slices = self.options.slices;
+        let mut requests = slices.requests;
+        for _ in 0..slices.conns.min(self.dirty.len()) {
+            if requests == 0 {
+                break;
+            }
+            let Some(id) = self.dirty.pop_front() else { break };
             let Some(mut conn) = self.conns.remove(&id) else { continue };
             conn.dirty = false;
-            self.run_heads(id, &mut conn, around);
+            let most = requests.min(slices.requests_per_conn);
+            requests -= self.run_some(id, &mut conn, around, most);
             self.flush(id, &mut conn, out);
+            if conn.can_run() && !conn.is_output_full() {
+                mark_dirty(&mut self.dirty, id, &mut conn);
+            }
             self.conns.insert(id, conn);
         }
+        if self.sweeping {
+            self.sweeping = self.watches.sweep(slices.watches);
+        }
+    }
+
+    /// Whether [`Shard::turn_end`] left work over.
+    pub(crate) fn wants_turn(&self) -> bool {
+        !self.dirty.is_empty() || self.sweeping
     }
 
     /// Closes connections that never started a session.
@@ -268,8 +293,9 @@ impl Shard {
 
     fn flush(&mut self, id: ConnId, conn: &mut Conn, out: &mut Vec<Output>) {
         if !conn.out.is_empty() && !conn.close_asked {
-            conn.unsent_bytes += conn.out.len();
-            out.push(Output::Send { conn: id, bytes: conn.out.split().freeze() });
+            let bytes = conn.out.take();
+            conn.unsent_bytes += bytes.len();
+            out.push(Output::Send { conn: id, bytes });
         }
         if conn.phase.is_closing() {
             if !conn.close_asked {
@@ -289,9 +315,9 @@ impl Shard {
     }
 }
 
-fn mark_dirty(dirty: &mut Vec<ConnId>, id: ConnId, conn: &mut Conn) {
+fn mark_dirty(dirty: &mut VecDeque<ConnId>, id: ConnId, conn: &mut Conn) {
     if !conn.dirty {
         conn.dirty = true;
-        dirty.push(id);
+        dirty.push_back(id);
     }
 }

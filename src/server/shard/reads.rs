@@ -15,12 +15,32 @@ use super::conn::{Conn, Pending, Work};
 use super::{Shard, Surroundings};
 
 impl Shard {
-    /// Runs the queue from its head until a write that waits for its delta.
-    pub(super) fn run_heads(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
-        while !conn.phase.is_closing()
-            && conn.queue.front().is_some_and(|head| !matches!(head.work, Work::Write(_)))
-        {
-            let Some(pending) = conn.dequeue() else { return };
+    /// Runs the queue from its head until a write that waits for its delta, or until the output is
+    /// full, at most so many requests; how many it were.
+    pub(super) fn run_some(
+        &mut self,
+        id: ConnId,
+        conn: &mut Conn,
+        around: Surroundings<'_>,
+        requests_max: usize,
+    ) -> usize {
+        let mut count = 0;
+        while count < requests_max && conn.can_run() && !conn.is_output_full() {
+            self.run_head(id, conn, around);
+            count += 1;
+        }
+        count
+    }
+
+    /// Runs everything in front of a write whose delta comes next.
+    pub(super) fn run_all(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
+        while conn.can_run() {
+            self.run_head(id, conn, around);
+        }
+    }
+
+    fn run_head(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
+        if let Some(pending) = conn.dequeue() {
             let zxid = self.run(id, conn, &pending, around);
             self.count_reply(conn, &pending, zxid, around.now);
             if matches!(&pending.work, Work::Answer(answer) if answer.close) {
@@ -65,17 +85,17 @@ impl Shard {
                 if answer.silent {
                     return zxid;
                 }
-                response::reply(&mut conn.out, xid, zxid, answer.code, |buf| {
+                response::reply(conn.out.tail(), xid, zxid, answer.code, |buf| {
                     buf.extend_from_slice(&answer.body);
                 });
             }
             Work::WhoAmI(identities) => {
-                response::reply(&mut conn.out, xid, zxid, ErrorCode::OK, |buf| {
+                response::reply(conn.out.tail(), xid, zxid, ErrorCode::OK, |buf| {
                     response::client_infos(buf, &identities.who_am_i());
                 });
             }
             Work::Sync(path) => {
-                response::reply(&mut conn.out, xid, zxid, ErrorCode::OK, |buf| {
+                response::reply(conn.out.tail(), xid, zxid, ErrorCode::OK, |buf| {
                     response::path(buf, path);
                 });
             }
@@ -89,9 +109,9 @@ impl Shard {
                     session,
                     body: BytesMut::new(),
                 };
-                let code = reader.read(read, &mut conn.out).err().unwrap_or(ErrorCode::OK);
+                let code = reader.read(read, conn.out.tail()).err().unwrap_or(ErrorCode::OK);
                 let body = reader.body;
-                response::reply(&mut conn.out, xid, zxid, code, |buf| {
+                response::reply(conn.out.tail(), xid, zxid, code, |buf| {
                     buf.extend_from_slice(&body);
                 });
             }
@@ -280,7 +300,7 @@ impl<'a> Reader<'a> {
 
     fn add_watch(&mut self, path: &Str, kind: WatchKind) {
         let conn = self.conn;
-        self.watches().add(conn, path.clone(), kind);
+        self.watches().add(conn, path, kind);
     }
 
     const fn watches(&mut self) -> &mut WatchTable {
