@@ -101,6 +101,13 @@ pub const REQUESTS_PER_CONN_AND_TURN: usize = 256;
 /// Requests that are executed in one turn; below a microsecond each.
 pub const REQUESTS_PER_TURN: usize = 2_048;
 
+/// Steps of long answers that one turn makes: names of children, or watches set again, each some
+/// hundred nanoseconds. What has more steps than this is a long answer.
+pub const LONG_STEPS_PER_TURN: usize = 2_048;
+
+/// Bytes of long answers that a connection's socket is given before it has taken them.
+pub const CONN_WINDOW_BYTES: usize = 1 << 20;
+
 /// Committed txns that one turn applies: a few microseconds each with events and replies.
 pub const COMMITS_PER_TURN: usize = 512;
 

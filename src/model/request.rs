@@ -224,3 +224,15 @@ pub struct SetWatches {
     /// Persistent recursive watches (op 105).
     pub persistent_recursive: Vec<Str>,
 }
+
+impl SetWatches {
+    /// Number of paths in all lists.
+    #[must_use]
+    pub const fn path_count(&self) -> usize {
+        self.data.len()
+            + self.exist.len()
+            + self.child.len()
+            + self.persistent.len()
+            + self.persistent_recursive.len()
+    }
+}

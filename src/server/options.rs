@@ -65,6 +65,8 @@ pub struct Slices {
     pub requests_per_conn: usize,
     /// Requests that are executed.
     pub requests: usize,
+    /// Steps of long answers that are made; what has more is a long answer.
+    pub long_steps: usize,
     /// Committed txns that are applied.
     pub commits: usize,
 }
@@ -76,6 +78,7 @@ impl Default for Slices {
             conns: limits::CONNS_PER_TURN,
             requests_per_conn: limits::REQUESTS_PER_CONN_AND_TURN,
             requests: limits::REQUESTS_PER_TURN,
+            long_steps: limits::LONG_STEPS_PER_TURN,
             commits: limits::COMMITS_PER_TURN,
         }
     }

@@ -562,7 +562,14 @@ fn new_server(
         conf_text: String::new(),
         slices: match prng.one_in(2) {
             true => Slices::default(),
-            false => Slices { watches: 1, conns: 1, requests_per_conn: 1, requests: 2, commits: 1 },
+            false => Slices {
+                watches: 1,
+                conns: 1,
+                requests_per_conn: 1,
+                requests: 2,
+                long_steps: 1,
+                commits: 1,
+            },
         },
     };
     let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));

@@ -100,6 +100,7 @@ pub enum Step {
 impl Tree {
     /// Applies a txn. Never fails: what cannot be done is an outcome.
     pub fn apply(&mut self, header: &TxnHeader, body: &TxnBody) -> Applied {
+        self.clear_after_listings();
         let mut steps = Vec::new();
         let outcome = match body {
             TxnBody::Multi(bodies) => self.apply_multi(header, bodies, &mut steps),
@@ -260,7 +261,7 @@ impl Tree {
         for path in listed {
             self.delete(header.zxid, path, steps);
         }
-        let others: Vec<Str> = self.ephemerals_of(header.session).collect();
+        let others: Vec<Str> = self.ephemerals_of(header.session).cloned().collect();
         for path in others {
             self.delete(header.zxid, &path, steps);
         }

@@ -13,6 +13,7 @@
 
 mod apply;
 mod cut;
+mod listing;
 mod overlay;
 mod quota;
 mod rules;
@@ -24,6 +25,7 @@ mod tests;
 
 pub use apply::{Applied, Outcome, Step};
 pub use cut::CutItem;
+pub use listing::Listing;
 pub use overlay::{Overlay, PendingZnode, Savepoint};
 pub use quota::{Excess, Quota, Track};
 pub use store::{RestoreError, Tree, TreeOptions, ZnodeRef};

@@ -102,7 +102,7 @@ impl Overlay {
         let mut paths: Vec<Str> = pending
             .take_while(|(owner, _)| *owner == session)
             .map(|(_, path)| path.clone())
-            .chain(tree.ephemerals_of(session))
+            .chain(tree.ephemerals_of(session).cloned())
             .filter(|path| {
                 let znode = self.foresee(tree, path);
                 znode.is_some_and(|znode| znode.stat.ephemeral_owner == session.0)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cut::Cut;
+use super::listing::Listings;
 use super::value::{self, Value};
 use crate::base::{Index, Pages, Str};
 use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
@@ -34,6 +35,7 @@ pub struct Tree {
     /// Containers and TTL znodes.
     reapable: BTreeSet<Str>,
     pub(super) cut: Option<Cut>,
+    pub(super) listings: Listings,
 
     pub(super) last_zxid: Zxid,
     digest: u64,
@@ -59,8 +61,10 @@ struct Slot {
     prev: SlotId,
     first_child: SlotId,
     child_count: u32,
+    descendant_count: u32,
     name: Box<str>,
-    /// `None` while free, and for a parent that a restore has not met yet.
+    /// `None` while free, while it is kept for a listing, and for a parent that a restore has not met
+    /// yet.
     value: Option<Arc<Value>>,
 }
 
@@ -82,7 +86,7 @@ pub enum RestoreError {
 #[derive(Clone, Copy, Debug)]
 pub struct ZnodeRef<'a> {
     tree: &'a Tree,
-    id: SlotId,
+    pub(super) id: SlotId,
     value: &'a Arc<Value>,
 }
 
@@ -114,6 +118,7 @@ impl Tree {
             quotas: BTreeSet::new(),
             reapable: BTreeSet::new(),
             cut: None,
+            listings: Listings::default(),
             last_zxid: Zxid::ZERO,
             digest: 0,
             znode_count: 0,
@@ -135,6 +140,7 @@ impl Tree {
             quotas: self.quotas.clone(),
             reapable: self.reapable.clone(),
             cut: None,
+            listings: Listings::default(),
             last_zxid: self.last_zxid,
             digest: 0,
             znode_count: self.znode_count,
@@ -190,8 +196,8 @@ impl Tree {
     }
 
     /// Paths of a session's ephemerals, sorted.
-    pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = Str> + '_ {
-        self.ephemerals.get(&session).into_iter().flatten().cloned()
+    pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = &Str> {
+        self.ephemerals.get(&session).into_iter().flatten()
     }
 
     /// Sessions that own ephemerals, sorted.
@@ -221,24 +227,8 @@ impl Tree {
     /// Number of descendants of `path`, itself not counted.
     #[must_use]
     pub fn descendant_count(&self, path: &str) -> Option<i32> {
-        let top = self.find(path)?;
-        let mut count = 0_i32;
-        let mut at = self.slot(top).first_child;
-        while at != NONE {
-            count = count.saturating_add(1);
-            let mut next = self.slot(at).first_child;
-            while next == NONE && at != top {
-                next = self.slot(at).next;
-                if next == NONE {
-                    at = self.slot(at).parent;
-                }
-            }
-            if at == top {
-                break;
-            }
-            at = next;
-        }
-        Some(count)
+        let count = self.slot(self.find(path)?).descendant_count;
+        Some(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
     /// Adds a znode of a snapshot, in any order.
@@ -381,9 +371,43 @@ impl Tree {
         assert_eq!(self.slot(id).child_count, 0, "only childless znodes are removed: {path}");
         self.save_for_cut(id);
         let slot = self.slot(id);
-        let (parent, next, prev) = (slot.parent, slot.next, slot.prev);
+        let parent = slot.parent;
         let hashed = hash(parent, &slot.name);
         self.index.remove(hashed, |other| *other == id);
+        self.slot_mut(parent).child_count -= 1;
+        self.count_descendant(parent, false);
+        let removal = self.keep_for_listings(id, parent);
+        if !removal.stays_among_siblings {
+            self.leave_siblings(id);
+        }
+        let slot = self.slot_mut(id);
+        let value = slot.value.take();
+        let name_bytes = slot.name.len() as u64;
+        self.znode_count -= 1;
+        self.data_bytes -= name_bytes;
+        if let Some(value) = value {
+            self.digest = self.digest.wrapping_sub(u64::from(value.digest));
+            self.data_bytes -= value.data.as_ref().map_or(0, |data| data.len() as u64);
+            self.forget_owner(path, &value.stat);
+            self.release(value);
+        }
+        if !removal.stays {
+            self.let_go(id, false);
+        }
+    }
+
+    /// Gives a removed slot back.
+    pub(super) fn let_go(&mut self, id: SlotId, among_siblings: bool) {
+        if among_siblings {
+            self.leave_siblings(id);
+        }
+        self.slot_mut(id).name = Box::default();
+        self.free.push(id);
+    }
+
+    fn leave_siblings(&mut self, id: SlotId) {
+        let slot = self.slot(id);
+        let (parent, next, prev) = (slot.parent, slot.next, slot.prev);
         if prev == NONE {
             self.slot_mut(parent).first_child = next;
         } else {
@@ -392,19 +416,29 @@ impl Tree {
         if next != NONE {
             self.slot_mut(next).prev = prev;
         }
-        self.slot_mut(parent).child_count -= 1;
-        let slot = self.slot_mut(id);
-        let name = std::mem::take(&mut slot.name);
-        let value = slot.value.take();
-        self.znode_count -= 1;
-        self.data_bytes -= name.len() as u64;
-        if let Some(value) = value {
-            self.digest = self.digest.wrapping_sub(u64::from(value.digest));
-            self.data_bytes -= value.data.as_ref().map_or(0, |data| data.len() as u64);
-            self.forget_owner(path, &value.stat);
-            self.release(value);
+    }
+
+    /// One descendant more or less of a slot and everything above it.
+    fn count_descendant(&mut self, parent: SlotId, more: bool) {
+        let mut at = parent;
+        while at != NONE {
+            let slot = self.slot_mut(at);
+            let count = slot.descendant_count;
+            slot.descendant_count = if more { count + 1 } else { count - 1 };
+            at = slot.parent;
         }
-        self.free.push(id);
+    }
+
+    pub(super) fn first_child(&self, id: SlotId) -> SlotId {
+        self.slot(id).first_child
+    }
+
+    pub(super) fn next_sibling(&self, id: SlotId) -> SlotId {
+        self.slot(id).next
+    }
+
+    pub(super) fn name(&self, id: SlotId) -> &str {
+        &self.slot(id).name
     }
 
     fn slot(&self, id: SlotId) -> &Slot {
@@ -422,6 +456,7 @@ impl Tree {
             prev: NONE,
             first_child: NONE,
             child_count: 0,
+            descendant_count: 0,
             name: Box::from(name),
             value: None,
         };
@@ -445,6 +480,7 @@ impl Tree {
         let slot = self.slot_mut(parent);
         slot.first_child = id;
         slot.child_count += 1;
+        self.count_descendant(parent, true);
         let Self { index, slots, .. } = self;
         index.insert(hash(parent, name), id, |id| {
             let slot = slots.get(*id).expect("indexed slots exist");
@@ -577,8 +613,10 @@ impl<'a> ZnodeRef<'a> {
             }
             let slot = tree.slot(at);
             at = slot.next;
-            Some(&*slot.name)
+            Some(slot)
         })
+        .filter(|slot| slot.value.is_some())
+        .map(|slot| &*slot.name)
     }
 }
 

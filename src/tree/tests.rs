@@ -311,3 +311,60 @@ proptest! {
         prop_assert_eq!(shown(&mut restored), expected);
     }
 }
+
+/// Listings begin, go on and are given up at any time while children come and go: each hands out
+/// exactly the children that were there when it began, and nothing is kept once all have ended.
+#[test]
+fn a_listing_shows_the_children_of_its_beginning_whatever_happens() {
+    let mut prng = crate::base::Prng::new(3);
+    let mut tree = Tree::new(OPTIONS);
+    let mut zxid = 0;
+    let mut apply = |tree: &mut Tree, body: &TxnBody| {
+        zxid += 1;
+        tree.apply(&header(zxid), body);
+    };
+    let parents = ["/p", "/p/q", "/r"];
+    let mut under_way: Vec<(Listing, Vec<String>, Vec<String>)> = Vec::new();
+    let mut finished = 0;
+    for _ in 0..30_000 {
+        let parent = parents[prng.below(3) as usize];
+        let child = format!("{parent}/{}", prng.below(12));
+        match prng.below(10) {
+            0..=3 => {
+                apply(&mut tree, &create(parent, "", -1, false));
+                apply(&mut tree, &create(&child, "", -1, false));
+            }
+            4..=6 => {
+                apply(&mut tree, &TxnBody::Delete { path: child.as_str().into() });
+                // Parents go as well, as soon as they are empty.
+                apply(&mut tree, &TxnBody::Delete { path: parent.into() });
+            }
+            7 if under_way.len() < 5 => {
+                if let Some(znode) = tree.get(parent) {
+                    let names = znode.children().map(str::to_owned).collect();
+                    under_way.push((tree.list(&znode), names, Vec::new()));
+                }
+            }
+            8 if prng.one_in(20) => under_way.clear(),
+            _ if !under_way.is_empty() => {
+                let at = prng.below(under_way.len() as u64) as usize;
+                let (listing, names, seen) = &mut under_way[at];
+                let names_max = prng.below(4) as u32;
+                tree.list_some(listing, names_max, &mut |name| seen.push(name.to_owned()));
+                if listing.left() == 0 {
+                    assert_eq!(names, seen);
+                    under_way.remove(at);
+                    finished += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(500 < finished, "{finished}");
+    under_way.clear();
+    for _ in 0..10 {
+        apply(&mut tree, &create("/last", "", -1, false));
+        apply(&mut tree, &TxnBody::Delete { path: "/last".into() });
+    }
+    assert!(tree.keeps_nothing());
+}

@@ -27,6 +27,27 @@ pub fn reply(
     finish_frame(buf, frame);
 }
 
+/// Begins a successful reply whose body is appended in pieces, to an empty buffer.
+pub fn open_reply(buf: &mut BytesMut, xid: Xid, zxid: Zxid) {
+    buf.put_i32(0);
+    buf.put_i32(xid.0);
+    buf.put_i64(zxid.0);
+    buf.put_i32(ErrorCode::OK.0);
+}
+
+/// Ends what [`open_reply`] began in `first`, once all pieces together have so many bytes. False if
+/// no frame is as long.
+pub fn close_reply(first: &mut BytesMut, bytes: usize) -> bool {
+    let length = bytes.checked_sub(4).and_then(|bytes| i32::try_from(bytes).ok());
+    match (length, first.get_mut(..4)) {
+        (Some(length), Some(room)) => {
+            room.copy_from_slice(&length.to_be_bytes());
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Appends a notification with its frame length. The state is always SyncConnected.
 pub fn event(buf: &mut BytesMut, zxid: Zxid, event: &WatchEvent) {
     const SYNC_CONNECTED: i32 = 3;

@@ -35,6 +35,8 @@ pub(super) struct Conn {
     pub(super) paused: bool,
     /// In the shard's list of connections to visit at the end of the turn.
     pub(super) dirty: bool,
+    /// In the shard's list of connections whose long answers are being made.
+    pub(super) in_long: bool,
     /// The driver was told to close.
     pub(super) close_asked: bool,
     pub(super) stats: ConnStats,
@@ -162,6 +164,7 @@ impl Conn {
             unsent_bytes: 0,
             paused: false,
             dirty: false,
+            in_long: false,
             close_asked: false,
             stats: ConnStats {
                 peer,
@@ -210,8 +213,24 @@ impl Conn {
             && self.queue.front().is_some_and(|head| !matches!(head.work, Work::Write(_)))
     }
 
-    /// Whether so much waits for its socket that requests are not executed for the moment.
-    pub(super) fn is_output_full(&self) -> bool {
+    /// Whether requests are not executed for the moment: a long answer is being made, or too much
+    /// waits for the socket.
+    pub(super) fn must_wait(&self) -> bool {
+        self.out.is_holding() || self.is_output_full()
+    }
+
+    /// Whether a long answer is being made and may go on. One of a connection that closes is still
+    /// owed.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.out.is_holding() && (self.phase.is_closing() || !self.is_output_full())
+    }
+
+    /// Whether the socket is given more of a long answer.
+    pub(super) fn has_window(&self) -> bool {
+        self.phase.is_closing() || self.unsent_bytes < limits::CONN_WINDOW_BYTES
+    }
+
+    fn is_output_full(&self) -> bool {
         limits::CONN_UNSENT_BYTES_MAX <= self.unsent_bytes + self.out.len()
     }
 

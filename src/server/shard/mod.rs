@@ -14,6 +14,7 @@
 mod conn;
 mod deltas;
 mod intake;
+mod long;
 mod outbox;
 mod reads;
 mod replies;
@@ -50,6 +51,8 @@ pub(crate) struct Shard {
     watches: WatchTable,
     /// Connections that have something to run or to send at the end of the turn, each once.
     dirty: VecDeque<ConnId>,
+    /// Connections whose long answers are being made, each once.
+    long: VecDeque<ConnId>,
     /// Watches of ended connections are left.
     sweeping: bool,
     /// Connections whose received bytes wait because a limit was reached.
@@ -103,6 +106,7 @@ impl Shard {
             by_session: BTreeMap::new(),
             watches: WatchTable::new(),
             dirty: VecDeque::new(),
+            long: VecDeque::new(),
             sweeping: false,
             stalled: Vec::new(),
             sessionless: VecDeque::new(),
@@ -231,19 +235,36 @@ impl Shard {
             let most = requests.min(slices.requests_per_conn);
             requests -= self.run_some(id, &mut conn, around, most);
             self.flush(id, &mut conn, out);
-            if conn.can_run() && !conn.is_output_full() {
+            if conn.can_run() && !conn.must_wait() {
                 mark_dirty(&mut self.dirty, id, &mut conn);
+            }
+            if conn.can_go_on() && !std::mem::replace(&mut conn.in_long, true) {
+                self.long.push_back(id);
             }
             self.conns.insert(id, conn);
         }
+        self.go_on_long(around.view);
         if self.sweeping {
             self.sweeping = self.watches.sweep(slices.watches);
         }
     }
 
+    /// Makes a slice of the long answer whose turn it is.
+    fn go_on_long(&mut self, view: &Tree) {
+        let Some(id) = self.long.pop_front() else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let (watches, steps_max) = (&mut self.watches, self.options.slices.long_steps);
+        conn.out.go_on(|read| read.go_on(view, watches, id, steps_max));
+        conn.in_long = conn.can_go_on();
+        if conn.in_long {
+            self.long.push_back(id);
+        }
+        mark_dirty(&mut self.dirty, id, conn);
+    }
+
     /// Whether [`Shard::turn_end`] left work over.
     pub(crate) fn wants_turn(&self) -> bool {
-        !self.dirty.is_empty() || self.sweeping
+        !self.dirty.is_empty() || !self.long.is_empty() || self.sweeping
     }
 
     /// Closes connections that never started a session.
@@ -292,13 +313,14 @@ impl Shard {
     }
 
     fn flush(&mut self, id: ConnId, conn: &mut Conn, out: &mut Vec<Output>) {
-        if !conn.out.is_empty() && !conn.close_asked {
-            let bytes = conn.out.take();
+        while !conn.close_asked
+            && let Some(bytes) = conn.out.take(conn.has_window())
+        {
             conn.unsent_bytes += bytes.len();
             out.push(Output::Send { conn: id, bytes });
         }
         if conn.phase.is_closing() {
-            if !conn.close_asked {
+            if !conn.close_asked && !conn.out.is_holding() {
                 conn.close_asked = true;
                 out.push(Output::Close { conn: id });
             }

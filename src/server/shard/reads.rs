@@ -5,18 +5,19 @@ use bytes::BytesMut;
 
 use crate::auth::{self, Identities};
 use crate::base::{Instant, Str};
-use crate::model::request::{MultiReadKind, PathWatch, SetWatches};
-use crate::model::{ConnId, ErrorCode, EventType, Perms, ReadRequest, SessionId, WatchEvent, Zxid};
+use crate::model::request::{MultiReadKind, PathWatch};
+use crate::model::{ConnId, ErrorCode, Perms, ReadRequest, SessionId, Zxid};
 use crate::tree::{Tree, ZnodeRef};
 use crate::watch::{WatchKind, WatchTable};
-use crate::wire::response;
+use crate::wire::{opcode, response};
 
 use super::conn::{Conn, Pending, Work};
+use super::long::{Children, LongRead, Rewatch};
 use super::{Shard, Surroundings};
 
 impl Shard {
-    /// Runs the queue from its head until a write that waits for its delta, or until the output is
-    /// full, at most so many requests; how many it were.
+    /// Runs the queue from its head until a write that waits for its delta, a long answer, or a full
+    /// output, at most so many requests; how many it were.
     pub(super) fn run_some(
         &mut self,
         id: ConnId,
@@ -25,7 +26,7 @@ impl Shard {
         requests_max: usize,
     ) -> usize {
         let mut count = 0;
-        while count < requests_max && conn.can_run() && !conn.is_output_full() {
+        while count < requests_max && conn.can_run() && !conn.must_wait() {
             self.run_head(id, conn, around);
             count += 1;
         }
@@ -40,12 +41,47 @@ impl Shard {
     }
 
     fn run_head(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
-        if let Some(pending) = conn.dequeue() {
-            let zxid = self.run(id, conn, &pending, around);
-            self.count_reply(conn, &pending, zxid, around.now);
-            if matches!(&pending.work, Work::Answer(answer) if answer.close) {
-                conn.begin_close();
+        let Some(mut pending) = conn.dequeue() else { return };
+        let zxid = match self.long_read(id, &mut pending, around) {
+            Some(read) => {
+                conn.out.hold(read);
+                around.view.last_zxid()
             }
+            None => self.run(id, conn, &pending, around),
+        };
+        self.count_reply(conn, &pending, zxid, around.now);
+        if matches!(&pending.work, Work::Answer(answer) if answer.close) {
+            conn.begin_close();
+        }
+    }
+
+    /// Begins a read that is too long for one turn; `None` for all others.
+    fn long_read(
+        &mut self,
+        id: ConnId,
+        pending: &mut Pending,
+        around: Surroundings<'_>,
+    ) -> Option<LongRead> {
+        let Work::Read(read, identities) = &mut pending.work else { return None };
+        let steps_max = self.options.slices.long_steps;
+        match read {
+            ReadRequest::GetChildren(target) | ReadRequest::GetChildren2(target) => {
+                let view = around.view;
+                let znode = view.get(&target.path).filter(|it| steps_max < it.child_count())?;
+                if !auth::allowed(&self.options.auth, znode.acl(), Perms::READ, identities) {
+                    return None;
+                }
+                if target.watch {
+                    self.watches.add(id, &target.path, WatchKind::Child);
+                }
+                let with_stat = pending.opcode == opcode::GET_CHILDREN2;
+                Some(LongRead::Children(Children::begin(view, &znode, pending.xid, with_stat)))
+            }
+            ReadRequest::SetWatches(set) if steps_max < set.path_count() => {
+                let (set, zxid) = (std::mem::take(set), around.view.last_zxid());
+                Some(LongRead::Rewatch(Rewatch::begin(set, pending.xid, zxid)))
+            }
+            _ => None,
         }
     }
 
@@ -99,6 +135,11 @@ impl Shard {
                     response::path(buf, path);
                 });
             }
+            Work::Read(ReadRequest::SetWatches(set), _) => {
+                let mut rewatch = Rewatch::begin(set.clone(), xid, zxid);
+                rewatch.go_on(view, &mut self.watches, id, usize::MAX);
+                conn.out.tail().extend_from_slice(&rewatch.answer());
+            }
             Work::Read(read, identities) => {
                 let session = conn.attachment().map_or(SessionId(0), |(session, _)| session);
                 let mut reader = Reader {
@@ -109,7 +150,7 @@ impl Shard {
                     session,
                     body: BytesMut::new(),
                 };
-                let code = reader.read(read, conn.out.tail()).err().unwrap_or(ErrorCode::OK);
+                let code = reader.read(read).err().unwrap_or(ErrorCode::OK);
                 let body = reader.body;
                 response::reply(conn.out.tail(), xid, zxid, code, |buf| {
                     buf.extend_from_slice(&body);
@@ -134,7 +175,7 @@ struct Reader<'a> {
 type Answered = Result<(), ErrorCode>;
 
 impl<'a> Reader<'a> {
-    fn read(&mut self, read: &ReadRequest, events: &mut BytesMut) -> Answered {
+    fn read(&mut self, read: &ReadRequest) -> Answered {
         match read {
             ReadRequest::Exists(target) => self.exists(target),
             ReadRequest::GetData(target) => {
@@ -177,10 +218,7 @@ impl<'a> Reader<'a> {
                 let conn = self.conn;
                 found(self.watches().remove(conn, selection))
             }
-            ReadRequest::SetWatches(set) => {
-                self.set_watches(set, events);
-                Ok(())
-            }
+            ReadRequest::SetWatches(_) => unreachable!("set by a Rewatch"),
             ReadRequest::AddWatch { path, recursive } => {
                 let kind = match recursive {
                     true => WatchKind::PersistentRecursive,
@@ -227,12 +265,9 @@ impl<'a> Reader<'a> {
     fn get_ephemerals(&mut self, prefix: Option<&Str>) {
         let prefix = prefix.map_or("", |prefix| prefix.as_str());
         let all = prefix.trim().is_empty() || prefix == "/";
-        let paths: Vec<Str> = self
-            .view
-            .ephemerals_of(self.session)
-            .filter(|path| all || path.starts_with(prefix))
-            .collect();
-        response::strings(&mut self.body, paths.iter().map(Str::as_str));
+        let paths = self.view.ephemerals_of(self.session);
+        let chosen = paths.filter(|path| all || path.starts_with(prefix));
+        response::strings(&mut self.body, chosen.map(Str::as_str));
     }
 
     fn multi_read(&mut self, items: &[(MultiReadKind, Str)]) {
@@ -248,38 +283,6 @@ impl<'a> Reader<'a> {
             }
         }
         response::multi_end(&mut self.body);
-    }
-
-    /// `client-protocol.md` 7.4. Immediate events go out before the reply and carry zxid -1.
-    fn set_watches(&mut self, set: &SetWatches, events: &mut BytesMut) {
-        let view = self.view;
-        let newer = |zxid: Zxid| set.relative_zxid < zxid;
-        for path in &set.data {
-            match view.get(path).map(|znode| newer(znode.persisted().mzxid)) {
-                None => immediate(events, EventType::NodeDeleted, path),
-                Some(true) => immediate(events, EventType::NodeDataChanged, path),
-                Some(false) => self.add_watch(path, WatchKind::Data),
-            }
-        }
-        for path in &set.exist {
-            match view.get(path) {
-                Some(_) => immediate(events, EventType::NodeCreated, path),
-                None => self.add_watch(path, WatchKind::Data),
-            }
-        }
-        for path in &set.child {
-            match view.get(path).map(|znode| newer(znode.persisted().pzxid)) {
-                None => immediate(events, EventType::NodeDeleted, path),
-                Some(true) => immediate(events, EventType::NodeChildrenChanged, path),
-                Some(false) => self.add_watch(path, WatchKind::Child),
-            }
-        }
-        for path in &set.persistent {
-            self.add_watch(path, WatchKind::Persistent);
-        }
-        for path in &set.persistent_recursive {
-            self.add_watch(path, WatchKind::PersistentRecursive);
-        }
     }
 
     /// The znode, if it exists and may be read.
@@ -310,8 +313,4 @@ impl<'a> Reader<'a> {
 
 const fn found(any: bool) -> Answered {
     if any { Ok(()) } else { Err(ErrorCode::NO_WATCHER) }
-}
-
-fn immediate(events: &mut BytesMut, event_type: EventType, path: &Str) {
-    response::event(events, Zxid(-1), &WatchEvent { event_type, path: path.clone() });
 }
