@@ -328,6 +328,19 @@ fn subtrees_are_dumped_and_loaded() {
     let value: Value = serde_json::from_slice(&kept.stdout).expect("a line of JSON");
     assert_eq!(value["kept"], 4);
     assert_eq!(fed(port, &["load"], b"{}").status.code(), Some(2));
+    // Missing parents of the first znode are made.
+    ok(port, &["rm", "-r", "--yes", "/copy"]);
+    let part = ok(port, &["dump", "/d/a"]);
+    ok(port, &["rm", "-r", "--yes", "/d"]);
+    assert!(fed(port, &["load"], part.as_bytes()).status.success());
+    assert_eq!(ok(port, &["get", "/d/a/b"]), "text");
+    // More than is sent at once.
+    let many: String = (0..300).map(|n| format!("{{\"path\":\"/d/{n:03}\"}}\n")).collect();
+    let loaded = fed(port, &["load"], many.as_bytes());
+    assert!(loaded.stdout.starts_with(b"300 created"), "all of them");
+    assert_eq!(ok(port, &["count", "/d"]), "302\n");
+    assert_eq!(ok(port, &["ls", "-R", "/d"]).lines().count(), 303);
+    assert_eq!(ok(port, &["dump", "/d"]).lines().count(), 303);
     // The whole tree, without what the server keeps for itself.
     assert!(!ok(port, &["dump"]).contains("/zookeeper"));
     clean(server);

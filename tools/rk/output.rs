@@ -48,9 +48,14 @@ impl Output {
         self.line(&value.to_string())
     }
 
+    /// A line with a name or path in it: as it is into a pipe, readable on a terminal.
+    pub(crate) fn shown(&mut self, text: &str) -> Outcome {
+        if self.is_terminal { self.line(&escaped(text.as_bytes())) } else { self.line(text) }
+    }
+
     /// The text, or the value where JSON is asked for.
     pub(crate) fn either(&mut self, text: &str, value: &Value) -> Outcome {
-        if self.format.json { self.json(value) } else { self.line(text) }
+        if self.format.json { self.json(value) } else { self.shown(text) }
     }
 
     /// The value where JSON is asked for, else nothing.

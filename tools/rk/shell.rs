@@ -22,7 +22,7 @@ use rustyline::{Config, Editor, ExternalPrinter, Helper};
 use crate::cli::{Cli, Command, Format};
 use crate::commands::{self, Context, watch, znode_path};
 use crate::failure::{Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, escaped};
 use crate::zk::{Zk, join};
 
 /// How long completion waits for a server.
@@ -195,7 +195,11 @@ impl Shell {
                     continue;
                 }
                 let (text, value) = watch::describe(&chroot, &event);
-                let line = if json { value.to_string() } else { text };
+                let line = match (json, &printer) {
+                    (true, _) => value.to_string(),
+                    (false, Some(_)) => escaped(text.as_bytes()),
+                    (false, None) => text,
+                };
                 match &mut printer {
                     Some(printer) => {
                         let _shown = printer.print(format!("{line}\n"));

@@ -125,9 +125,23 @@ impl Zk {
     }
 
     pub(crate) fn create(&self, new: &NewZnode<'_>) -> Result<String, Failure> {
-        let request = new.to_request(&self.full(new.path));
-        let created = self.write(new.path, request, |body| body.some_str("path"))?;
-        Ok(self.seen(&created))
+        self.created(new.path, self.submit_create(new))
+    }
+
+    /// Sends a create; [`Zk::created`] waits for its reply.
+    pub(crate) fn submit_create(&self, new: &NewZnode<'_>) -> Result<Ticket, CallError> {
+        let request = Request::Write(new.to_request(&self.full(new.path)));
+        self.session.submit(&request, self.deadline())
+    }
+
+    /// The path of a znode whose create was sent.
+    pub(crate) fn created(
+        &self,
+        path: &str,
+        ticket: Result<Ticket, CallError>,
+    ) -> Result<String, Failure> {
+        let reply = ticket.and_then(|ticket| ticket.wait(self.deadline()));
+        Ok(self.seen(&finish(path, reply, |body| body.some_str("path"))?))
     }
 
     /// Creates what is missing of `path`'s parents, with `acl`.

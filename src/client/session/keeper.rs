@@ -1,5 +1,6 @@
 //! The thread behind a session: connects, reads, pings, renews.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub(super) struct Keeper {
     servers: Servers,
     patient: bool,
     events: SyncSender<SessionEvent>,
+    /// When the pings were sent that are not answered; as many as fit into the patience of a connection.
+    pings: VecDeque<Instant>,
     /// Events that the receiver was too slow for.
     missed: u64,
     prng: Prng,
@@ -60,7 +63,7 @@ impl Keeper {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let nanos = since_epoch.map_or(0, |since| u64::from(since.subsec_nanos()));
         let prng = Prng::new(nanos ^ (u64::from(std::process::id()) << 32));
-        Self { shared, servers, patient, events, missed: 0, prng }
+        Self { shared, servers, patient, events, pings: VecDeque::new(), missed: 0, prng }
     }
 
     /// Runs until the session is over.
@@ -218,14 +221,14 @@ impl Keeper {
         let mut deframer = Deframer::new(FRAME_BYTES_MAX);
         let mut chunk = vec![0; CHUNK_BYTES];
         let mut last_heard = Instant::now();
-        let mut last_ping = None;
+        self.pings.clear();
         let end = loop {
             match stream.read(&mut chunk) {
                 Ok(0) => break End::Broken("the server closed the connection".to_owned()),
                 Ok(len) => {
                     last_heard = Instant::now();
                     deframer.push(Bytes::copy_from_slice(&chunk[..len]));
-                    if let Err(end) = self.drain(&mut deframer, last_ping) {
+                    if let Err(end) = self.drain(&mut deframer) {
                         break end;
                     }
                 }
@@ -237,7 +240,7 @@ impl Keeper {
                 break End::Broken(format!("nothing heard for {} ms", patience.as_millis()));
             }
             if timeout / 3 <= self.shared.state().last_sent.elapsed() {
-                last_ping = self.ping().or(last_ping);
+                self.ping();
             }
         };
         let _gone = stream.shutdown(Shutdown::Both);
@@ -264,30 +267,30 @@ impl Keeper {
         self.tell(SessionEvent::Connected { server, renewed });
     }
 
-    /// Sends a ping unless a caller is just writing; when.
-    fn ping(&self) -> Option<Instant> {
-        let mut sender = self.shared.sender.try_lock().ok()?;
-        let stream = sender.as_mut()?;
+    /// Sends a ping, unless a caller is just writing.
+    fn ping(&mut self) {
+        let Ok(mut sender) = self.shared.sender.try_lock() else { return };
+        let Some(stream) = sender.as_mut() else { return };
         let now = Instant::now();
         let mut frame = BytesMut::new();
         encode_request(Xid::PING, &Request::Ping, &mut frame);
         // A failure shows at the next read.
         let _sent = stream.write_all(&frame);
         self.shared.state().last_sent = now;
-        Some(now)
+        self.pings.push_back(now);
     }
 
-    fn drain(&mut self, deframer: &mut Deframer, last_ping: Option<Instant>) -> Result<(), End> {
+    fn drain(&mut self, deframer: &mut Deframer) -> Result<(), End> {
         loop {
             match deframer.next_frame() {
-                Ok(Some(frame)) => self.on_frame(&frame, last_ping)?,
+                Ok(Some(frame)) => self.on_frame(&frame)?,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(End::Broken(error.to_string())),
             }
         }
     }
 
-    fn on_frame(&mut self, frame: &Bytes, last_ping: Option<Instant>) -> Result<(), End> {
+    fn on_frame(&mut self, frame: &Bytes) -> Result<(), End> {
         let broken = |error| End::Broken(format!("a reply does not decode: {error}"));
         let (header, mut body) = frame_body(frame).map_err(broken)?;
         match header.xid {
@@ -297,7 +300,7 @@ impl Keeper {
                 self.tell(SessionEvent::Watch { event, zxid: header.zxid });
             }
             Xid::PING => {
-                if let Some(sent) = last_ping {
+                if let Some(sent) = self.pings.pop_front() {
                     let mut state = self.shared.state();
                     state.heard_of = state.heard_of.max(sent);
                 }

@@ -10,6 +10,8 @@
 //! requests that change nothing.
 
 mod keeper;
+#[cfg(test)]
+mod tests;
 mod watches;
 
 use std::collections::VecDeque;

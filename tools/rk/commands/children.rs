@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{Context, watch, znode_path};
 use crate::failure::{Failure, Outcome};
-use crate::output::escaped;
 use crate::stat;
 use crate::zk::{Zk, finish};
 
@@ -67,7 +66,7 @@ impl Ls {
             context.out.json(&value)?;
         } else {
             for name in &names {
-                context.out.line(&escaped(name.as_bytes()))?;
+                context.out.shown(name)?;
             }
             if self.stat {
                 context.out.bytes(stat::text(&stat).as_bytes())?;

@@ -19,7 +19,7 @@ use super::{Context, acls, znode_path};
 use crate::acl;
 use crate::failure::{Failure, Outcome};
 use crate::output::{decode_base64, decode_hex};
-use crate::zk::{Kind, NewZnode, Zk, finish, join};
+use crate::zk::{Kind, NewZnode, WINDOW, Zk, finish, join};
 
 /// Paths read at once.
 const BATCH: usize = 256;
@@ -37,7 +37,7 @@ pub(crate) struct Load {
     /// FILE, or - for standard input
     #[arg(default_value = "-")]
     file: String,
-    /// Below this path, which is created if it is missing
+    /// Below this path; it and the parents of the first znode are created if they are missing
     #[arg(long, value_parser = znode_path, default_value = "/")]
     at: String,
     /// Set data and ACL of znodes that exist
@@ -139,19 +139,29 @@ impl Load {
         };
         context.zk.ensure(&self.at, &[Acl::open()], Kind::Persistent)?;
         let mut counts = Counts::default();
+        let mut batch = Vec::new();
         for (at, line) in reader.lines().enumerate() {
             let line = line.map_err(|error| Failure::io(&self.file, &error))?;
             if line.trim().is_empty() {
                 continue;
             }
-            let wrong =
-                |why: String| Failure::Usage(format!("{}: line {}: {why}", self.file, at + 1));
-            let line: Line =
-                serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
-            let data = line.data().map_err(wrong)?;
-            let acl = line.acl().map_err(wrong)?;
-            self.load(&context.zk, &line, &data, &acl, &mut counts)?;
+            let read = self.read(&line);
+            let wrong = |why| Failure::Usage(format!("{}: line {}: {why}", self.file, at + 1));
+            match read.map_err(wrong)? {
+                Some(item) => {
+                    if batch.is_empty() && counts == Counts::default() {
+                        let open = [Acl::open()];
+                        context.zk.create_parents(&item.path, &open, Kind::Persistent)?;
+                    }
+                    batch.push(item);
+                }
+                None => counts.ephemerals += 1,
+            }
+            if batch.len() == WINDOW {
+                self.create(&context.zk, &std::mem::take(&mut batch), &mut counts)?;
+            }
         }
+        self.create(&context.zk, &batch, &mut counts)?;
         let text = format!(
             "{} created, {} overwritten, {} kept, {} ephemerals passed over",
             counts.created, counts.overwritten, counts.kept, counts.ephemerals
@@ -165,35 +175,66 @@ impl Load {
         context.out.either(&text, &value)
     }
 
-    fn load(&self, zk: &Zk, line: &Line, data: &[u8], acl: &[Acl], counts: &mut Counts) -> Outcome {
+    /// `None` for an ephemeral.
+    fn read(&self, line: &str) -> Result<Option<Item>, String> {
+        let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        znode_path(&line.path).map_err(|why| format!("{}: {why}", line.path))?;
+        let (data, acl) = (line.data()?, line.acl()?);
         if line.ephemeral {
-            counts.ephemerals += 1;
-            return Ok(());
+            return Ok(None);
         }
         let path = match (self.at.as_str(), line.path.as_str()) {
             ("/", path) => path.to_owned(),
             (at, "/") => at.to_owned(),
             (at, path) => join(at, path.trim_start_matches('/')),
         };
-        // The roots are always there.
-        let exists = path == "/" || path == self.at;
-        let new = NewZnode { path: &path, data, acl, kind: Kind::Persistent, sequential: false };
-        match if exists { Ok(None) } else { zk.create(&new).map(Some) } {
-            Ok(Some(_)) => counts.created += 1,
-            Err(failure) if !failure.is(ErrorCode::NODE_EXISTS) => return Err(failure),
-            _ if self.overwrite => {
-                zk.set(&path, data, -1)?;
-                zk.set_acl(&path, acl, -1)?;
-                counts.overwritten += 1;
+        Ok(Some(Item { path, data, acl }))
+    }
+
+    /// Sends a batch at once: the server executes it in order, parents first.
+    fn create(&self, zk: &Zk, batch: &[Item], counts: &mut Counts) -> Outcome {
+        let mut sent = Vec::new();
+        for item in batch {
+            let new = NewZnode {
+                path: &item.path,
+                data: &item.data,
+                acl: &item.acl,
+                kind: Kind::Persistent,
+                sequential: false,
+            };
+            // The root is always there; a create of it is not even a request.
+            sent.push((item, (item.path != "/").then(|| zk.submit_create(&new))));
+        }
+        for (item, ticket) in sent {
+            let created = match ticket {
+                Some(ticket) => zk.created(&item.path, ticket).map(Some),
+                None => Ok(None),
+            };
+            match created {
+                Ok(Some(_)) => counts.created += 1,
+                Err(failure) if !failure.is(ErrorCode::NODE_EXISTS) => return Err(failure),
+                _ if self.overwrite => {
+                    zk.set(&item.path, &item.data, -1)?;
+                    zk.set_acl(&item.path, &item.acl, -1)?;
+                    counts.overwritten += 1;
+                }
+                // What load itself has created is no surprise.
+                Err(failure) if !self.keep && item.path != self.at => return Err(failure),
+                _ => counts.kept += 1,
             }
-            Err(failure) if !self.keep => return Err(failure),
-            _ => counts.kept += 1,
         }
         Ok(())
     }
 }
 
-#[derive(Default)]
+/// A znode to be created.
+struct Item {
+    path: String,
+    data: Vec<u8>,
+    acl: Vec<Acl>,
+}
+
+#[derive(Default, PartialEq, Eq)]
 struct Counts {
     created: u64,
     overwritten: u64,

@@ -48,7 +48,7 @@ impl Ephemerals {
         if context.out.format.json {
             return context.out.json(&json!({ "ephemerals": paths }));
         }
-        paths.iter().try_for_each(|path| context.out.line(path))
+        paths.iter().try_for_each(|path| context.out.shown(path))
     }
 }
 

@@ -46,9 +46,10 @@ impl Context {
         }
     }
 
-    /// A new session, opened as the first one was.
+    /// A new session, opened as the first one was, but with patience: there were servers.
     pub(crate) fn another_session(&self) -> Result<OwnSession, Failure> {
-        let (session, events) = Session::open(self.options.clone());
+        let options = SessionOptions { patient: true, ..self.options.clone() };
+        let (session, events) = Session::open(options);
         let zk = Zk::new(session, &self.options.servers.chroot, self.zk.limit);
         OwnSession::new(zk, events, true)
     }

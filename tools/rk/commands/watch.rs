@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Context, OwnSession, znode_path};
 use crate::failure::{Failure, Outcome};
 use crate::inputs::Input;
-use crate::output::{Output, escaped};
+use crate::output::Output;
 use crate::zk::below;
 
 /// Arguments of watch.
@@ -31,7 +31,7 @@ pub(crate) fn describe(chroot: &str, event: &SessionEvent) -> (String, Value) {
             let name = format!("{:?}", event.event_type);
             let path = below(chroot, &event.path);
             let value = json!({ "event": name, "path": path, "zxid": zxid.to_string() });
-            (format!("{name} {}", escaped(path.as_bytes())), value)
+            (format!("{name} {path}"), value)
         }
         SessionEvent::Connected { server, renewed: false } => {
             (format!("connected to {server}"), json!({ "state": "connected" }))

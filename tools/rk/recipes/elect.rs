@@ -39,9 +39,10 @@ pub(crate) fn run(elect: &Elect, context: &mut Context) -> Outcome {
         return who(&elect.path, context);
     }
     let mut own = context.own_session()?;
+    own.zk.session.wait_connected(own.zk.deadline()).map_err(|error| Failure::of(error, ""))?;
     loop {
         match candidacy(elect, context, &own) {
-            Err(failure @ (Failure::Expired | Failure::Unknown(_))) => {
+            Err(failure @ (Failure::Expired | Failure::Unknown(_) | Failure::NoConnection(_))) => {
                 failure.report(context.out.format.json);
                 say(context, "lost", "")?;
                 // It may still be alive, and must not lead on our behalf.
