@@ -26,6 +26,51 @@ pub(super) enum BlockFault {
     Damaged(&'static str),
 }
 
+impl BlockFault {
+    /// In words, when no more bytes will come.
+    pub(super) const fn text(&self) -> &'static str {
+        match self {
+            Self::Short(_) => "the file ends inside the block",
+            Self::Damaged(what) => what,
+        }
+    }
+}
+
+/// What a block's header says, unchecked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub(super) sequence: u32,
+    /// Length with padding; within the bytes given.
+    pub(super) len: usize,
+    /// The chain value that the block holds.
+    pub(super) chain: u32,
+}
+
+impl Frame {
+    /// Of the bytes at a place, if something like a block is there.
+    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        let len = padded(field(bytes, 12) as usize);
+        let is_block = bytes.get(..4) == Some(MAGIC) && len <= bytes.len();
+        is_block.then(|| Self { sequence: field(bytes, 8), len, chain: field(bytes, CHAIN_AT) })
+    }
+
+    /// What the chain value in front of the next block may be when the block here is damaged and
+    /// follows `before`: the one it holds, or the one it yields.
+    pub(super) fn befores(bytes: &[u8], before: u32) -> Vec<u32> {
+        let payload_len = field(bytes, 12) as usize;
+        let payload = bytes.get(BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES.saturating_add(payload_len));
+        let head = bytes.get(..CHAIN_AT);
+        let computed = head.zip(payload).map(|(head, payload)| chain(before, head, payload));
+        [field(bytes, CHAIN_AT)].into_iter().chain(computed).collect()
+    }
+}
+
+/// The integer at `at`; 0 if there is none.
+fn field(bytes: &[u8], at: usize) -> u32 {
+    let field = bytes.get(at..at + 4).and_then(|field| field.try_into().ok());
+    u32::from_be_bytes(field.unwrap_or_default())
+}
+
 /// A block taken apart.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -62,10 +107,7 @@ pub(super) fn open(bytes: &Bytes, sequence: u32, before: u32) -> Result<Block, B
     if bytes.len() < BLOCK_HEADER_BYTES {
         return Err(BlockFault::Short(BLOCK_BYTES));
     }
-    let field = |at: usize| {
-        let field = bytes.get(at..at + 4).and_then(|field| field.try_into().ok());
-        u32::from_be_bytes(field.unwrap_or_default())
-    };
+    let field = |at: usize| field(bytes, at);
     if bytes.get(..4) != Some(MAGIC) {
         return Err(BlockFault::Damaged("no block starts here"));
     }

@@ -3,11 +3,14 @@
 
 mod block;
 pub mod catalog;
+pub mod inspect;
+mod item;
 pub mod read;
 pub mod write;
 
 #[cfg(test)]
 mod tests;
 
-pub use read::{SnapshotDamage, SnapshotDecoder, SnapshotItem, SnapshotSummary};
+pub use item::{SnapshotItem, SnapshotSummary};
+pub use read::{SnapshotDamage, SnapshotDecoder};
 pub use write::SnapshotEncoder;

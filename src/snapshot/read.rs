@@ -1,12 +1,12 @@
 //! Reading a snapshot piece by piece. Nothing of it may be used before [`SnapshotDecoder::finish`]
 //! has said that all of it is there and whole.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use super::block::{BlockFault, Kind, open};
-use super::write::{ACL, SESSION, VERSION, ZNODE};
-use crate::base::{Str, WallMs};
-use crate::model::{Acl, Id, Perms, SessionId, StatPersisted, Zxid};
+use super::item::{ItemDecoder, SnapshotItem, SnapshotSummary, decode_header};
+use crate::base::WallMs;
+use crate::model::Zxid;
 
 /// A snapshot that is not whole: where, and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,44 +18,6 @@ pub struct SnapshotDamage {
     pub what: &'static str,
 }
 
-/// One item.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SnapshotItem {
-    /// A session.
-    Session {
-        /// Its id.
-        id: SessionId,
-        /// Its timeout, ms.
-        timeout_ms: i32,
-    },
-    /// A znode.
-    Znode {
-        /// Its path.
-        path: Str,
-        /// Its data.
-        data: Option<Bytes>,
-        /// Its ACL.
-        acl: std::sync::Arc<[Acl]>,
-        /// Its stored stat.
-        stat: StatPersisted,
-    },
-}
-
-/// What the snapshot says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotSummary {
-    /// The state's zxid.
-    pub zxid: Zxid,
-    /// When it was taken.
-    pub wall: WallMs,
-    /// Sessions in it.
-    pub session_count: u64,
-    /// Znodes in it.
-    pub znode_count: u64,
-    /// Digest of the tree; 0 if digests were off.
-    pub digest: u64,
-}
-
 /// Turns the bytes of a snapshot into items.
 #[derive(Debug, Default)]
 pub struct SnapshotDecoder {
@@ -63,10 +25,8 @@ pub struct SnapshotDecoder {
     /// Items of the present block that were not handed out.
     items: Bytes,
     header: Option<(Zxid, WallMs)>,
-    end: Option<[u64; 4]>,
-    acls: Vec<std::sync::Arc<[Acl]>>,
-    session_count: u64,
-    znode_count: u64,
+    end: Option<SnapshotSummary>,
+    decoder: ItemDecoder,
     sequence: u32,
     chain: u32,
     offset: u64,
@@ -89,7 +49,8 @@ impl SnapshotDecoder {
     pub fn next_item(&mut self) -> Result<Option<SnapshotItem>, SnapshotDamage> {
         loop {
             if !self.items.is_empty() {
-                let item = self.item().ok_or_else(|| self.damage("item does not decode"))?;
+                let item = self.decoder.next_item(&mut self.items);
+                let item = item.ok_or_else(|| self.damage("item does not decode"))?;
                 if let Some(item) = item {
                     return Ok(Some(item));
                 }
@@ -101,18 +62,16 @@ impl SnapshotDecoder {
 
     /// Says what was read, if it was all and whole.
     pub fn finish(&mut self) -> Result<SnapshotSummary, SnapshotDamage> {
-        let (Some((zxid, wall)), Some(end)) = (self.header, self.end) else {
+        let Some(summary) = self.end else {
             return Err(self.damage("the file ends before its end block"));
         };
         if !self.received.is_empty() {
             return Err(self.damage("bytes behind the end block"));
         }
-        let [session_count, acl_count, znode_count, digest] = end;
-        let counted = [self.session_count, self.acls.len() as u64, self.znode_count];
-        if counted != [session_count, acl_count, znode_count] {
+        if !self.decoder.counted(&summary) {
             return Err(self.damage("the end block counts other items"));
         }
-        Ok(SnapshotSummary { zxid, wall, session_count, znode_count, digest })
+        Ok(summary)
     }
 
     const fn damage(&self, what: &'static str) -> SnapshotDamage {
@@ -136,9 +95,15 @@ impl SnapshotDecoder {
         };
         self.needed = 0;
         match (block.kind, self.header) {
-            (Kind::Header, None) => self.read_header(&block.payload)?,
+            (Kind::Header, None) => {
+                let header = decode_header(&block.payload).map_err(|what| self.damage(what))?;
+                self.header = Some(header);
+            }
             (Kind::Items, Some(_)) => self.items = block.payload.clone(),
-            (Kind::End, Some(_)) => self.read_end(&block.payload)?,
+            (Kind::End, Some(header)) => {
+                let end = SnapshotSummary::decode(header, &block.payload);
+                self.end = Some(end.map_err(|what| self.damage(what))?);
+            }
             _ => return Err(self.damage("block in the wrong place")),
         }
         self.sequence += 1;
@@ -149,99 +114,4 @@ impl SnapshotDecoder {
         self.received = rest;
         Ok(true)
     }
-
-    fn read_header(&mut self, payload: &Bytes) -> Result<(), SnapshotDamage> {
-        let mut payload = payload.clone();
-        if payload.len() != 20 {
-            return Err(self.damage("the header has another length"));
-        }
-        if payload.get_u32() != VERSION {
-            return Err(self.damage("the format version is another one"));
-        }
-        self.header = Some((Zxid(payload.get_i64()), WallMs(payload.get_i64())));
-        Ok(())
-    }
-
-    fn read_end(&mut self, payload: &Bytes) -> Result<(), SnapshotDamage> {
-        let mut payload = payload.clone();
-        if payload.len() != 32 {
-            return Err(self.damage("the end block has another length"));
-        }
-        self.end = Some(std::array::from_fn(|_| payload.get_u64()));
-        Ok(())
-    }
-
-    /// `None`: does not decode. `Some(None)`: an ACL, which is kept.
-    fn item(&mut self) -> Option<Option<SnapshotItem>> {
-        match take_u8(&mut self.items)? {
-            SESSION => {
-                self.session_count += 1;
-                let id = SessionId(take_i64(&mut self.items)?);
-                Some(Some(SnapshotItem::Session { id, timeout_ms: take_i32(&mut self.items)? }))
-            }
-            ACL => {
-                let number = take_i32(&mut self.items)?;
-                if usize::try_from(number).ok()? != self.acls.len() {
-                    return None;
-                }
-                let count = take_i32(&mut self.items)?;
-                let mut acl = Vec::new();
-                for _ in 0..count {
-                    let perms = Perms(take_i32(&mut self.items)?);
-                    let scheme = Str::from_utf8_lossy(take_bytes(&mut self.items)??);
-                    let id = Str::from_utf8_lossy(take_bytes(&mut self.items)??);
-                    // Copied: ACLs live on, the block does not.
-                    let id = Id { scheme: Str::from(&*scheme), id: Str::from(&*id) };
-                    acl.push(Acl { perms, id });
-                }
-                self.acls.push(acl.into());
-                Some(None)
-            }
-            ZNODE => self.znode().map(Some),
-            _ => None,
-        }
-    }
-
-    fn znode(&mut self) -> Option<SnapshotItem> {
-        self.znode_count += 1;
-        let items = &mut self.items;
-        let path = Str::from_utf8_lossy(take_bytes(items)??);
-        let data = take_bytes(items)?;
-        let number = usize::try_from(take_i32(items)?).ok()?;
-        let acl = self.acls.get(number)?.clone();
-        let stat = StatPersisted {
-            czxid: Zxid(take_i64(items)?),
-            mzxid: Zxid(take_i64(items)?),
-            pzxid: Zxid(take_i64(items)?),
-            ctime: take_i64(items)?,
-            mtime: take_i64(items)?,
-            version: take_i32(items)?,
-            cversion: take_i32(items)?,
-            aversion: take_i32(items)?,
-            ephemeral_owner: take_i64(items)?,
-        };
-        Some(SnapshotItem::Znode { path, data, acl, stat })
-    }
-}
-
-fn take_u8(bytes: &mut Bytes) -> Option<u8> {
-    (!bytes.is_empty()).then(|| bytes.get_u8())
-}
-
-fn take_i32(bytes: &mut Bytes) -> Option<i32> {
-    (4 <= bytes.len()).then(|| bytes.get_i32())
-}
-
-fn take_i64(bytes: &mut Bytes) -> Option<i64> {
-    (8 <= bytes.len()).then(|| bytes.get_i64())
-}
-
-/// `Some(None)` is null.
-fn take_bytes(bytes: &mut Bytes) -> Option<Option<Bytes>> {
-    let len = take_i32(bytes)?;
-    if len == -1 {
-        return Some(None);
-    }
-    let len = usize::try_from(len).ok()?;
-    (len <= bytes.len()).then(|| Some(bytes.split_to(len)))
 }

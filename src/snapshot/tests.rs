@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::inspect::{What, items_of};
 use super::*;
 use crate::base::WallMs;
 use crate::model::{Acl, Perms, SessionId, StatPersisted, Zxid};
@@ -75,6 +76,90 @@ fn every_flipped_byte_is_noticed() {
         let mut bytes = file.to_vec();
         bytes[at] ^= 0x40;
         assert!(read(&Bytes::from(bytes), 1 << 20).is_err(), "byte {at} flipped");
+    }
+}
+
+/// Header, five blocks of up to about 100 znodes each, end.
+fn seven_blocks() -> Bytes {
+    let mut encoder = SnapshotEncoder::new(Zxid(7), WallMs(99));
+    let stat = StatPersisted::default();
+    for number in 0..400 {
+        let acl: Arc<[Acl]> = Arc::new([Acl::world(Perms(number / 100))]);
+        encoder.znode(&format!("/{number}"), Some(&[1; 2700]), &acl, &stat);
+    }
+    encoder.finish(42)
+}
+
+fn inspect(file: &Bytes) -> (Vec<SnapshotItem>, Vec<u64>, bool) {
+    let (mut items, mut damages, mut ended) = (Vec::new(), Vec::new(), false);
+    for seen in items_of(file.clone()) {
+        match seen.what {
+            What::Item(item) => items.push(item),
+            What::Damage(_) => damages.push(seen.offset),
+            What::End(summary) => ended = (summary.znode_count, summary.digest) == (400, 42),
+            What::Header(..) => {}
+        }
+    }
+    (items, damages, ended)
+}
+
+#[test]
+fn inspection_goes_on_behind_damage() {
+    let file = seven_blocks();
+    let (whole, damages, ended) = inspect(&file);
+    assert_eq!((whole.len(), damages, ended), (400, Vec::new(), true));
+    assert_eq!(read(&file, 1 << 20).unwrap().0, whole);
+    let starts: Vec<usize> = (0..file.len())
+        .step_by(crate::limits::BLOCK_BYTES)
+        .filter(|at| &file[*at..at + 4] == b"RKSB")
+        .collect();
+    let items_block = |start: usize| file[start + 7] == 2;
+    for (at, start) in starts.iter().copied().enumerate() {
+        let end = starts.get(at + 1).copied().unwrap_or(file.len());
+        // Every byte of the frame, and some of payload and padding.
+        for byte in (start..start + 24).chain((start + 24..end).step_by(1013)) {
+            let mut bytes = file.to_vec();
+            bytes[byte] ^= 0x40;
+            let (items, damages, ended) = inspect(&Bytes::from(bytes));
+            assert_eq!(damages[0], start as u64, "byte {byte}");
+            assert!(items.iter().all(|item| !is_invented(item, &whole)), "byte {byte}");
+            if start + 20 < byte {
+                let lost = if items_block(start) { 10..120 } else { 0..1 };
+                assert!(lost.contains(&(400 - items.len())), "byte {byte}: {}", items.len());
+                assert_eq!(ended, start != *starts.last().unwrap(), "byte {byte}");
+            }
+        }
+        // A block that is gone altogether takes the one behind it along.
+        let mut bytes = file.to_vec();
+        bytes[start..end].fill(0);
+        let (items, damages, _) = inspect(&Bytes::from(bytes));
+        assert_eq!(damages[0], start as u64);
+        assert!(200 <= items.len(), "{} items", items.len());
+    }
+}
+
+/// Whether it is in no way an item of the snapshot; its ACL may be lost.
+fn is_invented(item: &SnapshotItem, whole: &[SnapshotItem]) -> bool {
+    let SnapshotItem::Znode { path, data, acl, .. } = item else { return true };
+    let same = |other: &SnapshotItem| {
+        matches!(other, SnapshotItem::Znode { path: p, data: d, acl: a, .. }
+            if p == path && d == data && (acl.is_empty() || a == acl))
+    };
+    !whole.iter().any(same)
+}
+
+proptest::proptest! {
+    #[test]
+    fn inspection_accepts_any_bytes(
+        noise in proptest::collection::vec(proptest::num::u8::ANY, 0..9000),
+        at in 0usize..20000,
+    ) {
+        let mut file = sample().to_vec();
+        let end = file.len().min(at + noise.len());
+        let at = at.min(end);
+        file[at..end].copy_from_slice(&noise[..end - at]);
+        proptest::prop_assert!(items_of(Bytes::from(file)).count() < 100);
+        proptest::prop_assert!(items_of(Bytes::from(noise)).count() < 100);
     }
 }
 

@@ -303,7 +303,7 @@ impl LogRecovery {
                 }
                 Item::Record { .. } => {}
                 Item::End { .. } => break,
-                Item::Torn { at } => {
+                Item::Torn { at, .. } => {
                     if !self.next_follows(index) {
                         let bytes = scanner.bytes().clone();
                         self.cut =

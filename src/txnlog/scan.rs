@@ -51,6 +51,8 @@ pub enum Item {
     Torn {
         /// The end of the last batch.
         at: u64,
+        /// What is there.
+        found: BatchFault,
     },
     /// What follows was durable and is damaged.
     Corrupt {
@@ -65,10 +67,12 @@ pub enum Item {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Corruption {
     /// A later batch was built when this place was known durable.
-    #[error("the header at offset {proof} was written after this place had been flushed")]
+    #[error("{found}, and the header at offset {proof} was written after it had been flushed")]
     Acknowledged {
         /// Offset of that batch, or 0 for the segment's own header.
         proof: u64,
+        /// What is there.
+        found: BatchFault,
     },
     /// The batch is undamaged but does not follow on from the one before.
     #[error("the batch does not follow on from the one before (chain, number or zxid)")]
@@ -78,6 +82,23 @@ pub enum Corruption {
     Records,
 }
 
+/// Why no whole batch is at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchFault {
+    /// There is no undamaged batch header.
+    #[error("no batch header: {0}")]
+    Header(HeaderError),
+    /// The header is one of another incarnation of the segment, left from before.
+    #[error("the batch is of another incarnation of this segment (its nonce differs)")]
+    Nonce,
+    /// The file ends before the batch does.
+    #[error("the file ends inside the batch")]
+    Cut,
+    /// The checksum of the records does not match.
+    #[error("the checksum of the batch's records does not match")]
+    Body,
+}
+
 impl Scanner {
     /// Starts at the front of a segment. With `expected`, the first batch must follow on from it.
     ///
@@ -85,15 +106,29 @@ impl Scanner {
     /// [`HeaderError`] if the segment's header block is damaged.
     pub fn new(segment: Bytes, expected: Option<Link>) -> Result<Self, HeaderError> {
         let header = SegmentHeader::decode(&segment)?;
-        Ok(Self {
-            bytes: segment,
-            header,
-            link: expected,
-            at: BLOCK_BYTES,
-            body: Bytes::new(),
-            body_at: 0,
-            over: false,
-        })
+        Ok(Self::with_header(segment, header, expected))
+    }
+
+    /// Starts in segment `sequence` whose header block is damaged, under the nonce of the first
+    /// undamaged batch header in it. For inspection only. `None` if there is no such header.
+    #[must_use]
+    pub fn without_header(segment: Bytes, sequence: u64) -> Option<Self> {
+        let starts = (BLOCK_BYTES..segment.len()).step_by(BLOCK_BYTES);
+        let first = starts.filter_map(|at| BatchHeader::decode(&segment[at..]).ok()).next()?;
+        let header = SegmentHeader {
+            sequence,
+            nonce: first.nonce,
+            bytes: segment.len() as u64,
+            previous_nonce: 0,
+            flushed_zxid: Zxid::ZERO,
+            flushed_to: Position::default(),
+        };
+        Some(Self::with_header(segment, header, None))
+    }
+
+    const fn with_header(bytes: Bytes, header: SegmentHeader, link: Option<Link>) -> Self {
+        let body = Bytes::new();
+        Self { bytes, header, link, at: BLOCK_BYTES, body, body_at: 0, over: false }
     }
 
     /// The segment's header.
@@ -115,10 +150,11 @@ impl Scanner {
         &self.bytes
     }
 
-    /// After damage: goes on at the next undamaged batch of this segment, if there is one. For
-    /// inspection only: records may be missing between.
+    /// After damage: goes on at the next undamaged batch of this segment, if there is one; that is
+    /// the batch itself if it only does not follow on. For inspection only: records may be missing
+    /// between.
     pub fn skip_damage(&mut self) -> bool {
-        let from = self.at + BLOCK_BYTES;
+        let from = self.at;
         let Some(offset) = self.later_headers(from).map(|(offset, _)| offset).find(|offset| {
             self.batch_at(*offset).is_ok_and(|header| self.records_agree(*offset, &header))
         }) else {
@@ -135,12 +171,14 @@ impl Scanner {
         if self.bytes.len() <= self.at {
             let here = Position { segment: self.header.sequence, offset: at };
             if self.header.flushed_to > here {
-                return Item::Corrupt { at, why: Corruption::Acknowledged { proof: 0 } };
+                let found = BatchFault::Cut;
+                return Item::Corrupt { at, why: Corruption::Acknowledged { proof: 0, found } };
             }
             return Item::End { at };
         }
-        let Ok(header) = self.batch_at(self.at) else {
-            return self.broken();
+        let header = match self.batch_at(self.at) {
+            Ok(header) => header,
+            Err(found) => return self.broken(found),
         };
         let follows = self.link.is_none_or(|link| {
             (header.previous_chain, header.number) == (link.chain, link.number)
@@ -159,19 +197,15 @@ impl Scanner {
         Item::Batch { offset: at, header }
     }
 
-    fn broken(&self) -> Item {
+    fn broken(&self, found: BatchFault) -> Item {
         let at = self.at as u64;
         let here = Position { segment: self.header.sequence, offset: at };
-        let proof = self.later_headers(self.at).find(|(_, header)| header.flushed_to > here);
-        if self.header.flushed_to > here {
-            return Item::Corrupt { at, why: Corruption::Acknowledged { proof: 0 } };
-        }
-        match proof {
-            Some((proof, _)) => {
-                Item::Corrupt { at, why: Corruption::Acknowledged { proof: proof as u64 } }
-            }
+        let own = (self.header.flushed_to > here).then_some(0);
+        let later = || self.later_headers(self.at).find(|(_, header)| header.flushed_to > here);
+        match own.or_else(|| later().map(|(proof, _)| proof as u64)) {
+            Some(proof) => Item::Corrupt { at, why: Corruption::Acknowledged { proof, found } },
             None if is_zero(&self.bytes[self.at..]) => Item::End { at },
-            None => Item::Torn { at },
+            None => Item::Torn { at, found },
         }
     }
 
@@ -184,16 +218,16 @@ impl Scanner {
     }
 
     /// The header of the whole and undamaged batch at `offset`.
-    fn batch_at(&self, offset: usize) -> Result<BatchHeader, HeaderError> {
-        let rest = self.bytes.get(offset..).ok_or(HeaderError::Short)?;
-        let header = BatchHeader::decode(rest)?;
+    fn batch_at(&self, offset: usize) -> Result<BatchHeader, BatchFault> {
+        let rest = self.bytes.get(offset..).ok_or(BatchFault::Cut)?;
+        let header = BatchHeader::decode(rest).map_err(BatchFault::Header)?;
         if header.nonce != self.header.nonce {
-            return Err(HeaderError::Field("nonce"));
+            return Err(BatchFault::Nonce);
         }
-        let end = usize::try_from(header.padded_bytes()).map_err(|_| HeaderError::Short)?;
-        let body = rest.get(BATCH_HEADER_BYTES..end).ok_or(HeaderError::Short)?;
+        let end = usize::try_from(header.padded_bytes()).map_err(|_| BatchFault::Cut)?;
+        let body = rest.get(BATCH_HEADER_BYTES..end).ok_or(BatchFault::Cut)?;
         if header.body_crc != crc32c::crc32c(body) {
-            return Err(HeaderError::Checksum);
+            return Err(BatchFault::Body);
         }
         Ok(header)
     }

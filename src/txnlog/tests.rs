@@ -560,18 +560,61 @@ fn purge_keeps_what_is_needed() {
     assert!(recover(&mut log.disk, 9).unwrap().1.is_empty());
 }
 
+/// What the reader finds: records, and damage as segment, offset and text.
+fn inspect(disk: &Disk) -> (usize, Vec<(u64, u64, String)>) {
+    let files = disk.files.iter().map(|(name, file)| (name.clone(), file.clone().into()));
+    let (mut records, mut damage) = (0, Vec::new());
+    for seen in read::records_of(files.collect()) {
+        records += usize::from(matches!(seen.what, read::What::Item(Item::Record { .. })));
+        if seen.is_damage() {
+            damage.push((seen.segment, seen.offset, seen.to_string()));
+        }
+    }
+    (records, damage)
+}
+
 #[test]
 fn reader_sees_every_record_and_goes_on_behind_damage() {
-    let mut disk = three_segments();
-    let count = |disk: &Disk, skip| {
-        let files = disk.files.iter().map(|(name, file)| (name.clone(), file.clone().into()));
-        let reader = read::records_of(files.collect(), skip);
-        reader.filter(|seen| matches!(seen.what, read::What::Item(Item::Record { .. }))).count()
-    };
-    assert_eq!(count(&disk, false), 8);
-    disk.segment(1)[batch_at(2)] ^= 1;
-    assert_eq!(count(&disk, false), 1);
-    assert_eq!(count(&disk, true), 7);
+    let whole = three_segments();
+    assert_eq!(inspect(&whole), (8, Vec::new()));
+    // Any one batch, in header or body: it alone is missing, and is what is reported first. The
+    // last batch of all is proved by nothing.
+    for (segment, batches) in [(1, 3), (2, 3), (3, 1)] {
+        for number in 1..=batches {
+            for byte in [0, 4, 8, 20, 60, 96, 110, 200] {
+                let mut disk = whole.clone();
+                disk.segment(segment)[batch_at(number) + byte] ^= 1;
+                let (records, damage) = inspect(&disk);
+                let at = batch_at(number) as u64;
+                assert_eq!(records, 7, "{segment} {number} {byte}");
+                assert_eq!((damage[0].0, damage[0].1), (segment, at), "{damage:?}");
+                assert!(damage.len() <= 2, "{damage:?}");
+            }
+        }
+    }
+    // A segment's header.
+    let mut disk = whole.clone();
+    disk.segment(2)[20] ^= 1;
+    let (records, damage) = inspect(&disk);
+    assert_eq!((records, damage[0].0, damage[0].1), (8, 2, 0), "{damage:?}");
+    // A segment that is gone, one that is cut short, one from elsewhere.
+    let mut disk = whole.clone();
+    disk.files.remove(&segment_name(2)).unwrap();
+    let (records, damage) = inspect(&disk);
+    assert_eq!((records, damage[0].0), (5, 3));
+    assert!(damage[0].2.contains("txnlog.0000000000000002 on, are absent"), "{damage:?}");
+    assert!(damage[1].2.contains("after zxid 0x3 up to 0x6 are absent"), "{damage:?}");
+    let mut disk = whole.clone();
+    disk.segment(1).truncate(batch_at(3));
+    let (records, damage) = inspect(&disk);
+    assert_eq!(records, 7);
+    assert!(damage[0].2.contains("12288 bytes long"), "{damage:?}");
+    assert_eq!((damage[1].0, damage[1].1), (1, batch_at(3) as u64));
+    let mut disk = whole;
+    let copy = disk.segment(1).clone();
+    disk.files.insert(segment_name(2), copy);
+    let (_, damage) = inspect(&disk);
+    assert!(damage[0].2.contains("header says that this is segment 1"), "{damage:?}");
 }
 
 #[test]
