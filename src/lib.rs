@@ -34,6 +34,8 @@ pub mod docs {
     pub mod performance {}
     #[doc = include_str!("docs/rk.md")]
     pub mod rk {}
+    #[doc = include_str!("docs/rk-log.md")]
+    pub mod rk_log {}
     #[doc = include_str!("docs/sharding.md")]
     pub mod sharding {}
     #[doc = include_str!("docs/testing.md")]

@@ -6,7 +6,8 @@ use crate::limits::BLOCK_BYTES;
 
 /// Bytes in front of the payload.
 pub(super) const BLOCK_HEADER_BYTES: usize = 20;
-const MAGIC: &[u8; 4] = b"RKSB";
+/// The first bytes of every block, and so of every snapshot.
+pub const MAGIC: &[u8; 4] = b"RKSB";
 const CHAIN_AT: usize = 16;
 
 /// What a block holds.

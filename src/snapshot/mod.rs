@@ -11,6 +11,7 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
+pub use block::MAGIC;
 pub use item::{SnapshotItem, SnapshotSummary};
 pub use read::{SnapshotDamage, SnapshotDecoder};
 pub use write::SnapshotEncoder;

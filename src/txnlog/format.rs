@@ -319,7 +319,8 @@ fn get_position(fields: &mut &[u8]) -> Position {
 
 /// Type, zxid and txn length in front of a record's txn.
 pub(crate) const RECORD_HEAD_BYTES: usize = 16;
-const SEGMENT_MAGIC: [u8; 8] = *b"RKTXNLOG";
+/// The first bytes of every segment.
+pub const SEGMENT_MAGIC: [u8; 8] = *b"RKTXNLOG";
 const BATCH_MAGIC: [u8; 4] = *b"RKb1";
 const VERSION: u32 = 1;
 const PROPOSAL: i32 = 2;

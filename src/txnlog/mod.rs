@@ -22,8 +22,8 @@ pub mod writer;
 
 pub(crate) use self::format::batch_records;
 pub use self::format::{
-    BATCH_HEADER_BYTES, BatchHeader, HeaderError, Link, Position, SegmentHeader, SegmentInfo,
-    segment_name, segment_sequence,
+    BATCH_HEADER_BYTES, BatchHeader, HeaderError, Link, Position, SEGMENT_MAGIC, SegmentHeader,
+    SegmentInfo, segment_name, segment_sequence,
 };
 pub use self::recovery::{Answer, LogRecovery, Step};
 pub use self::verdict::{LogDamage, LogEnd, RecoveryRow};

@@ -113,23 +113,28 @@ impl Seen {
     pub const fn is_damage(&self) -> bool {
         matches!(self.what, What::Fault(_) | What::Item(Item::Corrupt { .. }))
     }
+
+    /// What is there, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match &self.what {
+            What::Segment(_) => "a segment".to_owned(),
+            What::Item(Item::Batch { header, .. }) => format!("batch {}", header.number),
+            What::Item(Item::Record { zxid, .. }) => format!("record {zxid}"),
+            What::Item(Item::End { .. }) => "only zeros follow".to_owned(),
+            What::Item(Item::Torn { found, .. }) => {
+                format!("{found}: a write that never completed")
+            }
+            What::Item(Item::Corrupt { why, .. }) => why.to_string(),
+            What::Fault(fault) => fault.to_string(),
+        }
+    }
 }
 
 /// File, offset and what is there.
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} offset {}: ", segment_name(self.segment), self.offset)?;
-        match &self.what {
-            What::Segment(_) => f.write_str("a segment"),
-            What::Item(Item::Batch { header, .. }) => write!(f, "batch {}", header.number),
-            What::Item(Item::Record { zxid, .. }) => write!(f, "record {zxid}"),
-            What::Item(Item::End { .. }) => f.write_str("only zeros follow"),
-            What::Item(Item::Torn { found, .. }) => {
-                write!(f, "{found}: a write that never completed")
-            }
-            What::Item(Item::Corrupt { why, .. }) => why.fmt(f),
-            What::Fault(fault) => fault.fmt(f),
-        }
+        write!(f, "{} offset {}: {}", segment_name(self.segment), self.offset, self.words())
     }
 }
 

@@ -16,6 +16,8 @@ mod protocol;
 mod rk;
 /// That client when replies are lost.
 mod rk_cuts;
+/// rk-log on the files of real servers: whole, damaged and in use.
+mod rk_log;
 /// Recipes and shell of that client, and the same transcript on Apache ZooKeeper.
 mod rk_recipes;
 /// What the shell needs of glommio.

@@ -1,0 +1,124 @@
+//! What a path on the command line is: a data directory, one of its parts, or a single file.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ringkeeper::config::Config;
+use ringkeeper::snapshot::{self, catalog};
+use ringkeeper::txnlog;
+
+/// Why a command cannot do its work, and the exit code that says so.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// The arguments make no sense here.
+    #[error("{0}")]
+    Usage(String),
+    /// Something cannot be read or written.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// What is inspected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Ringkeeper's directories of snapshots and of log segments; often one.
+    Directory {
+        /// Where snapshots and epochs are.
+        data: PathBuf,
+        /// Where segments are.
+        log: PathBuf,
+    },
+    /// One log segment.
+    Segment(PathBuf),
+    /// One snapshot.
+    Snapshot(PathBuf),
+}
+
+/// Name of Ringkeeper's directory below `dataDir` and `dataLogDir`.
+const DIRECTORY_NAME: &str = "ringkeeper";
+
+/// A failure to read `path`.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Trouble {
+    Trouble::Unreadable(format!("{}: {error}", path.display()))
+}
+
+/// Finds out what `path` is. `log_dir` is where the log is, if elsewhere.
+pub(crate) fn locate(path: &Path, log_dir: Option<&Path>) -> Result<Place, Trouble> {
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if metadata.is_dir() {
+        return locate_directory(path, log_dir);
+    }
+    if path.extension().is_some_and(|extension| extension == "cfg") {
+        return locate_config(path);
+    }
+    if log_dir.is_some() {
+        return Err(Trouble::Usage("--log-dir goes with a directory, not with a file".into()));
+    }
+    locate_file(path)
+}
+
+fn locate_directory(path: &Path, log_dir: Option<&Path>) -> Result<Place, Trouble> {
+    let data = own_directory(path)?;
+    let log = log_dir.map(own_directory).transpose()?.flatten();
+    match (data, log) {
+        (Some(data), Some(log)) => Ok(Place::Directory { data, log }),
+        (Some(data), None) if log_dir.is_none() => Ok(Place::Directory { log: data.clone(), data }),
+        (data, _) => {
+            let path = if data.is_some() { log_dir.unwrap_or(path) } else { path };
+            Err(Trouble::Unreadable(format!(
+                "{}: neither a data directory (with `{DIRECTORY_NAME}` in it) nor one with \
+                 segments or snapshots",
+                path.display()
+            )))
+        }
+    }
+}
+
+/// The directory that holds our files, be it `path` itself or below it.
+fn own_directory(path: &Path) -> Result<Option<PathBuf>, Trouble> {
+    let below = path.join(DIRECTORY_NAME);
+    if below.is_dir() {
+        return Ok(Some(below));
+    }
+    let failed = |error: io::Error| unreadable(path, &error);
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = txnlog::segment_sequence(&name).is_some()
+            || catalog::zxid_of(&name).is_some()
+            || name == ringkeeper::server::epochs::FILE_NAME;
+        if is_ours {
+            return Ok(Some(path.to_owned()));
+        }
+    }
+    let is_named_so = path.file_name().is_some_and(|name| name == DIRECTORY_NAME);
+    Ok(is_named_so.then(|| path.to_owned()))
+}
+
+fn locate_config(path: &Path) -> Result<Place, Trouble> {
+    let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let name = path.display().to_string();
+    let parsed = Config::parse(&text, &name);
+    let (config, _) = parsed.map_err(|error| Trouble::Unreadable(error.to_string()))?;
+    locate_directory(&config.data_dir, Some(&config.data_log_dir))
+}
+
+fn locate_file(path: &Path) -> Result<Place, Trouble> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = name.unwrap_or_default();
+    if txnlog::segment_sequence(&name).is_some() {
+        return Ok(Place::Segment(path.to_owned()));
+    }
+    let mut front = Vec::new();
+    let file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
+    let read = file.take(8).read_to_end(&mut front);
+    read.map_err(|error| unreadable(path, &error))?;
+    if front == txnlog::SEGMENT_MAGIC {
+        return Ok(Place::Segment(path.to_owned()));
+    }
+    if front.starts_with(snapshot::MAGIC) || catalog::zxid_of(&name).is_some() {
+        return Ok(Place::Snapshot(path.to_owned()));
+    }
+    Err(Trouble::Unreadable(format!("{}: neither a log segment nor a snapshot", path.display())))
+}

@@ -1,0 +1,87 @@
+//! What a server would do if it were started on these files: its own recovery, with every
+//! operation it asks for noted instead of run.
+
+use bytes::Bytes;
+use ringkeeper::base::{FileDir, FileName, FileOp};
+use ringkeeper::model::Zxid;
+use ringkeeper::server::epochs;
+use ringkeeper::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
+use ringkeeper::snapshot::catalog;
+use ringkeeper::tree::TreeOptions;
+
+use super::files::Files;
+
+/// TTL znodes are recognised whatever the server's configuration says: a log that has none of them
+/// is read the same either way.
+pub(crate) const OPTIONS: TreeOptions = TreeOptions { extended_types: true, digests: true };
+
+/// The outcome of a start that was only thought of.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// What the server would serve, or why it would not.
+    pub(crate) outcome: Result<Box<Recovered>, Refusal>,
+    /// What it would tell its operator.
+    pub(crate) notes: Vec<String>,
+    /// Files that it would remove, and segments that it would write anew.
+    pub(crate) changes: Vec<String>,
+}
+
+/// Runs recovery over the files.
+pub(crate) fn think(files: &Files) -> Start {
+    let mut recovery = Recovery::new(OPTIONS, 0);
+    let (mut notes, mut changes) = (Vec::new(), Vec::new());
+    let mut answer = Answer::Start;
+    loop {
+        answer = match recovery.step(answer) {
+            Step::List(dir) => Answer::Listing(files.listing(dir)),
+            Step::Read { file, offset, len } => Answer::Bytes(files.read(&file, offset, len)),
+            Step::Run(op) => {
+                changes.extend(change(&op));
+                Answer::Ran(Ok(()))
+            }
+            Step::Note(note) => {
+                notes.push(note);
+                Answer::Next
+            }
+            Step::Done(recovered) => return Start { outcome: Ok(recovered), notes, changes },
+            Step::Refuse(refusal) => return Start { outcome: Err(refusal), notes, changes },
+        };
+    }
+}
+
+fn change(op: &FileOp) -> Option<String> {
+    match op {
+        FileOp::Remove { file } => Some(format!("remove {file}")),
+        FileOp::Rename { to, .. } => Some(format!("write {to} anew")),
+        _ => None,
+    }
+}
+
+impl Files {
+    fn listing(&self, dir: FileDir) -> Vec<(String, u64)> {
+        let of = |(name, bytes): (String, &Bytes)| (name, bytes.len() as u64);
+        match dir {
+            FileDir::Log => {
+                self.segments.iter().map(|(name, bytes)| of((name.clone(), bytes))).collect()
+            }
+            FileDir::Data => {
+                let name = |zxid: &Zxid| catalog::file_name(*zxid);
+                let named = self.snapshots.iter().map(|(zxid, bytes)| of((name(zxid), bytes)));
+                let epochs = self.epochs.as_ref();
+                let epochs = epochs.map(|bytes| of((epochs::FILE_NAME.to_owned(), bytes)));
+                named.chain(epochs).collect()
+            }
+        }
+    }
+
+    fn read(&self, file: &FileName, offset: u64, len: u64) -> Bytes {
+        let bytes = match catalog::zxid_of(&file.name) {
+            Some(zxid) => self.snapshots.get(&zxid),
+            None => self.segments.get(&file.name).or(self.epochs.as_ref()),
+        };
+        let bytes = bytes.cloned().unwrap_or_default();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len() - start);
+        bytes.slice(start..start + len)
+    }
+}
