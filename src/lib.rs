@@ -19,6 +19,7 @@ pub mod auth;
 pub mod session;
 pub mod tree;
 pub mod watch;
+pub mod zab;
 // Layer 3: the server as pure machines.
 pub mod server;
 // Layer 4: drivers, and the other end of the connection.

@@ -79,6 +79,17 @@ pub const ELECTION_ADDRESSES_BYTES_MAX: usize = 2048;
 /// Longest notification of an election: Apache's bound.
 pub const ELECTION_FRAME_BYTES_MAX: usize = 512 * 1024;
 
+/// How long a server that has a quorum of votes waits for better ones from connected voters: several
+/// round trips between machines of one site.
+pub const ELECTION_QUIET: Duration = Duration::from_millis(5);
+
+/// How long a vote may be unanswered before it is repeated. Longer than the 200 ms for which
+/// Apache's servers want to hear nothing before they are done.
+pub const ELECTION_RESEND_AFTER: Duration = Duration::from_millis(300);
+
+/// The time between repetitions doubles up to this.
+pub const ELECTION_RESEND_AFTER_MAX: Duration = Duration::from_millis(10_000);
+
 /// Longest text of a configuration that is read: a notification must hold it.
 pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
 

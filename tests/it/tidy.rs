@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("watch", 2),
     ("session", 2),
     ("auth", 2),
+    ("zab", 2),
     ("server", 3),
     ("client", 4),
     ("shell", 4),

@@ -1,0 +1,414 @@
+//! Fast leader election (`quorum-and-disk.md` part 2): servers exchange votes until a quorum votes
+//! for one of them, the one whose history is the furthest among that quorum.
+//!
+//! An election proposes a leader; it does not make one. A voter may change to a better vote after
+//! another server has counted the earlier one, so two servers can come out of one round as leaders;
+//! discovery ([`paxos`](super::paxos)) lets at most one of them through. What elections do promise:
+//!
+//! 1. As long as a server is in a round, its vote only grows.
+//! 2. Who is elected out of a round had the votes of a quorum, and its vote is at least the first
+//!    vote of each of them.
+//! 3. A server joins a leader that others follow only if a quorum follows it and it says itself
+//!    that it leads.
+//!
+//! Results are Apache's; times are ours. Apache waits 200 ms for better votes once it has a quorum;
+//! here the wait ends when every voter with a live connection has voted, or nothing new came for
+//! [`ELECTION_QUIET`]. A vote is repeated to a live connection no more often than
+//! [`ELECTION_RESEND_AFTER`], since every message makes Apache's servers wait for another 200 ms.
+//!
+//! Driven by notifications, connections that come and go, and time; drained through
+//! [`Election::poll_output`]. Knows nothing of sockets: how a vote reaches a server without a
+//! connection is the driver's to solve.
+
+mod counted;
+
+#[cfg(test)]
+mod simulation_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use self::counted::{CountedVote, Votes};
+use super::paxos::HistoryEnd;
+use crate::base::{Duration, Instant, Str};
+use crate::config;
+use crate::limits::{ELECTION_QUIET, ELECTION_RESEND_AFTER, ELECTION_RESEND_AFTER_MAX};
+use crate::model::{
+    EnsembleConfig, EnsembleConfigs, LearnerType, ServerId, ServerState, Vote, Zxid,
+};
+use crate::wire::vote::Notification;
+
+/// One server's part in elections, for as long as the process lives.
+#[derive(Clone, Debug)]
+pub struct Election {
+    me: ServerId,
+    configs: EnsembleConfigs,
+    /// Text of the committed configuration; every notification carries it.
+    config_text: Str,
+    /// `reconfigEnabled`: newer configurations of others are adopted.
+    adopts_configs: bool,
+
+    state: ServerState,
+    /// The round (Apache's logical clock). Lives in memory only; who joins a leader takes the round
+    /// in which that one was elected.
+    round: i64,
+    /// This server's vote for itself.
+    own: Vote,
+    /// What it votes for in this round. Meaningful while looking.
+    proposal: Vote,
+    /// The result of the last election, told to others while not looking.
+    current: Decision,
+
+    /// Votes of this round.
+    received: Votes,
+    /// What servers that have a leader say, of whatever round.
+    outside: Votes,
+    /// Servers to which there is a live connection.
+    connected: BTreeSet<ServerId>,
+
+    resend_at: Option<Instant>,
+    resend_after: Duration,
+    /// When a quorum's vote becomes final if nothing new comes. `None` without a quorum.
+    quiet_at: Option<Instant>,
+    outputs: VecDeque<ElectionOutput>,
+}
+
+/// What an election asks of its driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ElectionOutput {
+    /// Send this; if there is no connection, make one.
+    Send {
+        /// To whom.
+        to: ServerId,
+        /// What.
+        notification: Notification,
+    },
+    /// The election is over.
+    Decided(Decision),
+    /// A server has a newer committed configuration; it is in force here, too.
+    Adopted(EnsembleConfig),
+}
+
+/// The result of an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What this server is to do: lead, follow or observe.
+    pub state: ServerState,
+    /// Whom it elected, with the position that spoke for it.
+    pub vote: Vote,
+    /// In which round.
+    pub round: i64,
+}
+
+impl Election {
+    /// A server that is not looking yet; until it does, it hears nothing.
+    #[must_use]
+    pub fn new(me: ServerId, configs: EnsembleConfigs, adopts_configs: bool) -> Self {
+        let config_text = Str::from(config::ensemble::text(&configs.committed).as_str());
+        Self {
+            me,
+            configs,
+            config_text,
+            adopts_configs,
+            state: ServerState::Looking,
+            round: 0,
+            own: Vote::NONE,
+            proposal: Vote::NONE,
+            current: Decision { state: ServerState::Looking, vote: Vote::NONE, round: 0 },
+            received: Votes::default(),
+            outside: Votes::default(),
+            connected: BTreeSet::new(),
+            resend_at: None,
+            resend_after: ELECTION_RESEND_AFTER,
+            quiet_at: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// What the server is doing.
+    #[must_use]
+    pub const fn state(&self) -> ServerState {
+        self.state
+    }
+
+    /// The round of the present or last election.
+    #[must_use]
+    pub const fn round(&self) -> i64 {
+        self.round
+    }
+
+    /// The configurations in force.
+    #[must_use]
+    pub const fn configs(&self) -> &EnsembleConfigs {
+        &self.configs
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<ElectionOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Election::on_timeout`] is to be called.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.resend_at.into_iter().chain(self.quiet_at).min()
+    }
+
+    /// The server has no leader (any more): a new round begins. `durable` is where its history ends
+    /// on disk; `None` if its database was lost, so that it does not know what it knew.
+    pub fn look(&mut self, now: Instant, durable: Option<HistoryEnd>) {
+        self.own = self.first_vote(durable);
+        self.state = ServerState::Looking;
+        self.start_round(now);
+    }
+
+    /// The server and a quorum are synchronized in this epoch: later answers carry it, so that late
+    /// joiners see the same from everybody (ZOOKEEPER-1732).
+    pub fn on_established(&mut self, epoch: u32) {
+        self.current.vote.peer_epoch = i64::from(epoch);
+    }
+
+    /// Configurations have changed while the server had a leader.
+    pub fn set_configs(&mut self, configs: EnsembleConfigs) {
+        self.config_text = Str::from(config::ensemble::text(&configs.committed).as_str());
+        self.configs = configs;
+    }
+
+    /// There is a connection to a server. What was last sent to it goes over it by itself.
+    pub fn on_connected(&mut self, sid: ServerId) {
+        self.connected.insert(sid);
+    }
+
+    /// The connection to a server is gone; its vote is no longer waited for.
+    pub fn on_disconnected(&mut self, now: Instant, sid: ServerId) {
+        self.connected.remove(&sid);
+        if self.quiet_at.is_some() {
+            self.maybe_decide(now);
+        }
+    }
+
+    /// A notification has arrived.
+    pub fn on_notification(&mut self, now: Instant, from: ServerId, notification: &Notification) {
+        let is_idle = self.state == ServerState::Looking && self.resend_at.is_none();
+        if from == self.me || is_idle || self.maybe_adopt(now, notification) {
+            return;
+        }
+        if !self.configs.is_voter(from) {
+            // Observers and servers that want to join are answered at once, and never counted.
+            return self.reply(from, self.current.vote, self.round);
+        }
+        match (self.state, notification.state) {
+            (ServerState::Looking, ServerState::Looking) => {
+                if notification.round < self.round {
+                    self.reply(from, self.proposal, self.round);
+                }
+                if self.configs.is_voter(notification.vote.leader) {
+                    self.on_looking(now, from, notification);
+                }
+            }
+            (ServerState::Looking, ServerState::Following | ServerState::Leading) => {
+                if self.configs.is_voter(notification.vote.leader) {
+                    self.on_settled(from, notification);
+                }
+            }
+            (ServerState::Looking, ServerState::Observing) => {}
+            (_, ServerState::Looking) => self.reply(from, self.current.vote, self.current.round),
+            (_, ServerState::Following | ServerState::Leading | ServerState::Observing) => {}
+        }
+    }
+
+    /// A timer has fired.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if self.quiet_at.is_some_and(|at| at <= now) {
+            self.decide(self.proposal, self.round);
+        }
+        if self.resend_at.is_some_and(|at| at <= now) {
+            self.resend_after = Duration(2 * self.resend_after.0).min(ELECTION_RESEND_AFTER_MAX);
+            self.resend_at = Some(now + self.resend_after);
+            self.send_to_voters();
+        }
+    }
+
+    /// Apache's initial vote: only participants speak for a history, only voters for themselves.
+    fn first_vote(&self, durable: Option<HistoryEnd>) -> Vote {
+        if self.learner_type() == LearnerType::Observer {
+            return Vote::NONE;
+        }
+        let is_voter = self.configs.committed.is_voter(self.me);
+        let leader = if is_voter { self.me } else { ServerId::NONE };
+        match durable {
+            Some(HistoryEnd { current_epoch, last_zxid }) => {
+                Vote { peer_epoch: i64::from(current_epoch), zxid: last_zxid, leader }
+            }
+            None => Vote { peer_epoch: -1, zxid: UNKNOWN, leader },
+        }
+    }
+
+    fn learner_type(&self) -> LearnerType {
+        let member = self.configs.committed.members.get(&self.me);
+        member.map_or(LearnerType::Participant, |member| member.learner_type)
+    }
+
+    fn start_round(&mut self, now: Instant) {
+        self.round += 1;
+        self.received.clear();
+        self.outside.clear();
+        self.quiet_at = None;
+        self.resend_after = ELECTION_RESEND_AFTER;
+        self.resend_at = Some(now + self.resend_after);
+        self.propose(self.own);
+        self.maybe_decide(now);
+    }
+
+    /// Changes the vote, counts it, and tells all voters.
+    fn propose(&mut self, vote: Vote) {
+        assert!(self.received.is_empty() || self.proposal < vote, "within a round a vote grows");
+        self.proposal = vote;
+        self.quiet_at = None;
+        if self.configs.is_voter(self.me) && self.knows_its_history() {
+            self.received.insert(self.me, CountedVote::looking(vote, self.round));
+        }
+        self.send_to_voters();
+    }
+
+    /// A server that lost its database neither votes nor counts votes: it joins a leader that
+    /// others have (ZOOKEEPER-261).
+    fn knows_its_history(&self) -> bool {
+        self.own.zxid != UNKNOWN
+    }
+
+    fn on_looking(&mut self, now: Instant, from: ServerId, notification: &Notification) {
+        let Notification { vote, round, .. } = *notification;
+        if !self.knows_its_history() || vote.zxid == UNKNOWN || round < self.round {
+            return;
+        }
+        if self.round < round {
+            self.round = round;
+            self.received.clear();
+            self.propose(if self.beats(vote, self.own) { vote } else { self.own });
+        } else if self.beats(vote, self.proposal) {
+            self.propose(vote);
+        }
+        let is_news = self.received.insert(from, CountedVote::looking(vote, round));
+        if is_news || self.quiet_at.is_none() {
+            self.maybe_decide(now);
+        }
+    }
+
+    /// A server without weight never leads.
+    fn beats(&self, vote: Vote, other: Vote) -> bool {
+        other < vote && self.configs.committed.weight(vote.leader) != 0
+    }
+
+    /// Once a quorum agrees with the proposal, better votes are waited for, but not for long.
+    fn maybe_decide(&mut self, now: Instant) {
+        let proposal = CountedVote::looking(self.proposal, self.round);
+        if !self.received.is_quorum(&self.configs, &proposal) {
+            self.quiet_at = None;
+            return;
+        }
+        let mut voters = self.configs.voters().into_iter();
+        let awaits = |sid: ServerId| self.connected.contains(&sid) && !self.received.contains(sid);
+        if voters.any(awaits) {
+            self.quiet_at = Some(now + ELECTION_QUIET);
+        } else {
+            self.decide(self.proposal, self.round);
+        }
+    }
+
+    /// A server that has a leader says so.
+    fn on_settled(&mut self, from: ServerId, notification: &Notification) {
+        let said = CountedVote::settled(notification);
+        if notification.round == self.round {
+            // ZooKeeper: FastLeaderElection, votes of this round are kept without their version.
+            self.received.insert(from, CountedVote { format_version: 0, ..said });
+            if self.received.is_quorum(&self.configs, &said) && self.leads(&self.received, &said) {
+                return self.decide(said.vote, said.round);
+            }
+        }
+        self.outside.insert(from, said);
+        if self.outside.is_quorum(&self.configs, &said) && self.leads(&self.outside, &said) {
+            self.round = said.round;
+            self.decide(said.vote, said.round);
+        }
+    }
+
+    /// Whether the leader that others follow says itself that it leads; without this, servers would
+    /// elect a crashed one over and over.
+    fn leads(&self, votes: &Votes, said: &CountedVote) -> bool {
+        if said.vote.leader == self.me {
+            return self.round == said.round;
+        }
+        votes.state_of(said.vote.leader) == Some(ServerState::Leading)
+    }
+
+    fn decide(&mut self, vote: Vote, round: i64) {
+        self.state = match self.learner_type() {
+            _ if vote.leader == self.me => ServerState::Leading,
+            LearnerType::Participant => ServerState::Following,
+            LearnerType::Observer => ServerState::Observing,
+        };
+        self.current = Decision { state: self.state, vote, round };
+        self.received.clear();
+        self.outside.clear();
+        self.resend_at = None;
+        self.quiet_at = None;
+        self.outputs.push_back(ElectionOutput::Decided(self.current));
+    }
+
+    /// Takes over a newer committed configuration while looking; true if the election starts again
+    /// because its members differ.
+    fn maybe_adopt(&mut self, now: Instant, notification: &Notification) -> bool {
+        let Some(text) = &notification.config else { return false };
+        let may = self.adopts_configs && self.state == ServerState::Looking;
+        if !may || *text == self.config_text {
+            return false;
+        }
+        // What does not parse is not adopted, and the vote still counts.
+        let Ok(config) = config::ensemble::parse(text, "notification") else { return false };
+        if config.version <= self.configs.committed.version {
+            return false;
+        }
+        let committed = &self.configs.committed;
+        let differs = (&committed.members, &committed.quorum) != (&config.members, &config.quorum);
+        self.outputs.push_back(ElectionOutput::Adopted(config.clone()));
+        self.config_text = text.clone();
+        if self.configs.last_seen.version < config.version {
+            self.configs.last_seen = config.clone();
+        }
+        self.configs.committed = config;
+        if differs {
+            let may_lead = self.configs.committed.is_voter(self.me);
+            if !may_lead {
+                self.own.leader = ServerId::NONE;
+            } else if self.own != Vote::NONE {
+                self.own.leader = self.me;
+            }
+            self.start_round(now);
+        }
+        differs
+    }
+
+    fn send_to_voters(&mut self) {
+        for to in self.configs.voters() {
+            if to != self.me {
+                self.reply(to, self.proposal, self.round);
+            }
+        }
+    }
+
+    fn reply(&mut self, to: ServerId, vote: Vote, round: i64) {
+        let notification = Notification {
+            state: self.state,
+            vote,
+            round,
+            format_version: Notification::FORMAT_VERSION,
+            config: Some(self.config_text.clone()),
+        };
+        self.outputs.push_back(ElectionOutput::Send { to, notification });
+    }
+}
+
+/// The zxid of a server whose database is empty and not trusted.
+const UNKNOWN: Zxid = Zxid(-1);

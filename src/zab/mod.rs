@@ -1,0 +1,7 @@
+//! Layer 2: Zab, the protocol by which the servers of an ensemble agree on one order of txns.
+//! Never looks inside a txn; knows nothing of sockets, files and clocks.
+//!
+#![doc = include_str!("../docs/zab.md")]
+
+pub mod election;
+pub mod paxos;
