@@ -20,6 +20,8 @@ mod rk_cuts;
 mod rk_log;
 /// Recipes and shell of that client, and the same transcript on Apache ZooKeeper.
 mod rk_recipes;
+/// That client on a terminal.
+mod rk_terminal;
 /// What the shell needs of glommio.
 mod runtime;
 /// The server where the machine is hostile: slow, full, without rights, without features.

@@ -282,7 +282,12 @@ fn acls_identities_and_quotas() {
     assert!(fails(port, 1, &["create", "/q/2"]).contains("QUOTA_EXCEEDED"), "a hard limit");
     assert!(ok(port, &["quota", "list"]).starts_with("/q: bytes 50, hard-count 2; used: count 2"));
     assert!(fails(port, 2, &["quota", "set", "/q/1", "--count", "1"]).contains("/q above"), "one");
-    ok(port, &["quota", "delete", "/q"]);
+    let listed = self::json(port, &["quota", "list", "/q", "--json"]);
+    assert_eq!(
+        (&listed["limits"]["hard_count"], &listed["usage"]["count"]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(self::json(port, &["quota", "delete", "/q", "--json"])["path"], "/q");
     assert_eq!(ok(port, &["quota", "list"]), "");
     ok(port, &["create", "/q/2"]);
     clean(server);
@@ -422,6 +427,10 @@ fn servers_are_asked() {
     assert_eq!(ok(port, &["sync", "/"]), "");
     assert_eq!(ok(port, &["ephemerals"]), "");
     assert_eq!(ok(port, &["config"]), "");
+    assert_eq!(json(port, &["sync", "/", "--json"])["path"], "/");
+    assert_eq!(json(port, &["config", "--json"])["config"], "");
+    assert_eq!(json(port, &["whoami", "--json"])["scheme"], "ip");
+    assert_eq!(json(port, &["ephemerals", "--json"])["ephemerals"], Value::Array(Vec::new()));
     // The next server of the list takes over from one that is not there.
     let list = format!("127.0.0.1:{},127.0.0.1:{port}", peer::free_port());
     for _ in 0..4 {

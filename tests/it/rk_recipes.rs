@@ -97,6 +97,8 @@ fn one_of_several_leads() {
     second.interrupt();
     assert_eq!(second.end(), Some(0));
     first.until("leader /e/");
+    let who = ok(port, &["elect", "/e", "--who", "--json"]);
+    assert!(who.starts_with("{\"leader\":\"one\",\"path\":\"/e/_c_"), "{who}");
     first.interrupt();
     assert_eq!(first.end(), Some(0));
     fails(port, 1, &["elect", "/e", "--who"]);
@@ -115,7 +117,8 @@ fn entries_are_taken_in_order_and_once() {
     for expected in ["a", "b", "c"] {
         assert_eq!(ok(port, &["queue", "take", "/q"]), expected);
     }
-    fails(port, 4, &["queue", "take", "/q", "--wait", "0s"]);
+    let errors = fails(port, 4, &["queue", "take", "/q", "--wait", "0s", "--json"]);
+    assert!(errors.contains("\"TIMED_OUT\""), "{errors}");
     // Two wait, and each entry goes to one of them, although the server is killed meanwhile.
     let takers =
         [(); 2].map(|()| start(port, &["--json", "--patient", "queue", "take", "/q"], &[]));

@@ -206,7 +206,7 @@ impl Keeper {
     /// One connection from its first request to its end.
     fn serve(&mut self, mut stream: TcpStream, server: SocketAddr) -> End {
         let timeout = self.shared.state().timeout;
-        let tick = (timeout / 6).max(Duration::from_millis(1));
+        let tick = (timeout / 12).max(Duration::from_millis(1));
         let patience = timeout * 2 / 3;
         let prepared = stream.try_clone().and_then(|sender| {
             sender.set_write_timeout(Some(patience.max(tick)))?;

@@ -19,7 +19,6 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -135,7 +134,6 @@ pub enum Phase {
 /// A handle; every method may be called from any thread.
 pub struct Session {
     shared: Arc<Shared>,
-    keeper: Option<JoinHandle<()>>,
 }
 
 /// A request that was sent.
@@ -245,8 +243,8 @@ impl Session {
         let (events, receiver) = mpsc::sync_channel(CLIENT_EVENTS_MAX);
         let keeper =
             keeper::Keeper::new(Arc::clone(&shared), options.servers, options.patient, events);
-        let keeper = std::thread::spawn(move || keeper.run());
-        (Self { shared, keeper: Some(keeper) }, receiver)
+        std::thread::spawn(move || keeper.run());
+        (Self { shared }, receiver)
     }
 
     /// Where the session is in its life.
@@ -383,15 +381,11 @@ impl Session {
     }
 }
 
-/// Without [`Session::close`] the server keeps the session until it expires.
+/// Without [`Session::close`] the server keeps the session until it expires. The thread ends by
+/// itself; one that is just connecting, not at once.
 impl Drop for Session {
     fn drop(&mut self) {
-        let is_connecting = self.phase() == Phase::Connecting;
         self.shared.finish(Phase::Closed);
-        // A thread that is connecting ends by itself, but not at once.
-        if let Some(keeper) = self.keeper.take().filter(|_| !is_connecting) {
-            let _ended = keeper.join();
-        }
     }
 }
 

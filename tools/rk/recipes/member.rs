@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ringkeeper::model::{Acl, ErrorCode};
 
-use super::{sequence, unique, wait_for_change};
+use super::{sequence, still_unknown, unique, wait_for_change};
 use crate::failure::{Failure, Outcome};
 use crate::inputs::Inputs;
 use crate::zk::{Kind, NewZnode, Zk, join};
@@ -50,7 +50,7 @@ impl<'a> Member<'a> {
                     zk.ensure(folder, new.acl, Kind::Container)?;
                 }
                 Err(Failure::Unknown(_)) => {
-                    if let Some(name) = member.names()?.own {
+                    if let Some(name) = member.names().map_err(still_unknown)?.own {
                         break join(folder, &name);
                     }
                 }

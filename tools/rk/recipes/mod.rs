@@ -68,6 +68,16 @@ pub(crate) fn sequence(name: &str) -> Option<i64> {
     }
 }
 
+/// What could not be looked for may have been done.
+pub(crate) fn still_unknown(failure: Failure) -> Failure {
+    match failure {
+        Failure::NoConnection(_) | Failure::Expired => {
+            Failure::Unknown(format!("outcome unknown: {failure}"))
+        }
+        failure => failure,
+    }
+}
+
 /// Waits until something may have changed; an error when there is nothing to wait for any more.
 pub(crate) fn wait_for_change(inputs: &Inputs, until: Option<Instant>) -> Outcome {
     loop {

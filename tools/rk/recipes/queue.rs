@@ -8,7 +8,7 @@ use ringkeeper::model::{Acl, ErrorCode, WriteRequest};
 use ringkeeper::wire::response::MultiResult;
 use serde_json::{Map, Value, json};
 
-use super::{Wait, sequence, unique, wait_for_change};
+use super::{Wait, sequence, still_unknown, unique, wait_for_change};
 use crate::commands::{Context, znode_path};
 use crate::failure::{Failure, Outcome};
 use crate::zk::{Kind, NewZnode, Zk, join, none_if_missing};
@@ -133,16 +133,6 @@ fn once(zk: &Zk, folder: &str, op: WriteRequest) -> Result<Vec<MultiResult>, Fai
             }
             Err(failure) => return Err(failure),
         }
-    }
-}
-
-/// What could not be looked for may have been done. The marker ends with its session.
-fn still_unknown(failure: Failure) -> Failure {
-    match failure {
-        Failure::NoConnection(_) | Failure::Expired => {
-            Failure::Unknown(format!("outcome unknown: {failure}"))
-        }
-        failure => failure,
     }
 }
 
