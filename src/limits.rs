@@ -79,7 +79,7 @@ pub const ELECTION_ADDRESSES_BYTES_MAX: usize = 2048;
 /// Longest notification of an election: Apache's bound.
 pub const ELECTION_FRAME_BYTES_MAX: usize = 512 * 1024;
 
-/// How long a server that has a quorum of votes waits for better ones from connected voters: several
+/// How long a server that has a quorum of votes waits for better ones from connected voters: some
 /// round trips between machines of one site.
 pub const ELECTION_QUIET: Duration = Duration::from_millis(5);
 
@@ -89,6 +89,28 @@ pub const ELECTION_RESEND_AFTER: Duration = Duration::from_millis(300);
 
 /// The time between repetitions doubles up to this.
 pub const ELECTION_RESEND_AFTER_MAX: Duration = Duration::from_millis(10_000);
+
+/// How long a connection of the election port may take to say who it is.
+pub const ELECTION_GREETING_WITHIN: Duration = Duration::from_millis(5_000);
+
+/// Connections of the election port that have not said who they are; one more ends the oldest.
+pub const ELECTION_GREETINGS_MAX: usize = 64;
+
+/// Servers of no configuration that may speak on the election port: observers and joiners.
+pub const ELECTION_STRANGERS_MAX: usize = 64;
+
+/// How long after a refused dial of another server's election port it is dialled again, at first.
+pub const ELECTION_DIAL_RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// How long a server is given to dial back before it is dialled again, at first.
+pub const ELECTION_DIAL_BACK_AFTER: Duration = Duration::from_millis(200);
+
+/// The time between dials doubles up to this.
+pub const ELECTION_DIAL_RETRY_AFTER_MAX: Duration = Duration::from_millis(1_000);
+
+/// Bytes of txns that a learner is sent rather than a snapshot even if that is smaller: a fraction
+/// of a second on any network and disk.
+pub const DIFF_BYTES_ALWAYS: u64 = 16 << 20;
 
 /// Longest text of a configuration that is read: a notification must hold it.
 pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;

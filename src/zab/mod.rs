@@ -4,4 +4,6 @@
 #![doc = include_str!("../docs/zab.md")]
 
 pub mod election;
+pub mod links;
 pub mod paxos;
+pub mod synchronization;

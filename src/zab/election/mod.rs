@@ -17,8 +17,8 @@
 //! [`ELECTION_RESEND_AFTER`], since every message makes Apache's servers wait for another 200 ms.
 //!
 //! Driven by notifications, connections that come and go, and time; drained through
-//! [`Election::poll_output`]. Knows nothing of sockets: how a vote reaches a server without a
-//! connection is the driver's to solve.
+//! [`Election::poll_output`]. Knows nothing of sockets: that a vote reaches a server without a
+//! connection is the business of [`links`](super::links).
 
 mod counted;
 
