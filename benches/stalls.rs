@@ -84,6 +84,7 @@ impl Rig {
             last_zxid: Zxid::ZERO,
             log_end: LogEnd::empty(Zxid::ZERO),
             snapshots: Vec::new(),
+            unread_snapshots: Vec::new(),
             epochs: Default::default(),
             replayed_txn_count: 0,
         };

@@ -5,18 +5,56 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Parser, ValueEnum};
+use ringkeeper::apache::Compression;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
 use ringkeeper::config::Config;
+use ringkeeper::server::export::Sections;
 use ringkeeper::server::{Reaping, ServerOptions, Slices, WordsAllowed};
-use ringkeeper::shell::{self, Outcome, Settings, StartError};
+use ringkeeper::shell::{self, ExportSettings, Outcome, Settings, StartError};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: ringkeeper [zoo.cfg] | PORT DATADIR [tickTime] [maxClientCnxns]
+       ringkeeper export DATADIR|zoo.cfg OUT
 without arguments it serves on 127.0.0.1:2181 from ./data";
+
+/// Writes an Apache data directory (dataDir of a server of Apache's) from this server's own, which
+/// is only read. The server must be stopped.
+#[derive(Debug, Parser)]
+#[command(name = "ringkeeper export")]
+struct ExportArguments {
+    /// dataDir, or the configuration file that names dataDir and dataLogDir.
+    source: PathBuf,
+    /// The directory to make; if it is there, it must be empty.
+    out: PathBuf,
+    /// Compresses the snapshot.
+    #[arg(long, value_enum)]
+    compression: Option<CompressionArgument>,
+    /// The version of Apache ZooKeeper that is to read it: 3.9 expects one more section.
+    #[arg(long, value_enum, default_value = "3.9")]
+    apache: ApacheArgument,
+    /// For servers with zookeeper.digest.enabled=false, which do not start on a digest.
+    #[arg(long)]
+    no_digest: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CompressionArgument {
+    Gz,
+    Snappy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ApacheArgument {
+    #[value(name = "3.9")]
+    V3_9,
+    #[value(name = "3.8")]
+    V3_8,
+}
 
 /// Lines of diagnostics that may wait for the terminal; more are dropped and counted.
 const LOG_LINES_MAX: usize = 16_384;
@@ -34,6 +72,9 @@ fn main() -> ExitCode {
         std::process::abort();
     }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "export") {
+        return export(ExportArguments::parse_from(arguments));
+    }
     let settings = match configure(&arguments).and_then(|config| settings(&config)) {
         Ok(settings) => settings,
         Err(text) => {
@@ -47,13 +88,62 @@ fn main() -> ExitCode {
             tracing::error!("{halt}");
             ExitCode::FAILURE
         }
-        Err(error) => {
-            tracing::error!("{error}");
-            match error {
-                StartError::Directory(_) | StartError::Refused(_) => ExitCode::from(3),
-                StartError::Machine(_) | StartError::Port(_) => ExitCode::FAILURE,
-            }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &StartError) -> ExitCode {
+    tracing::error!("{error}");
+    match error {
+        StartError::Directory(_) | StartError::Refused(_) | StartError::NotImported(_) => {
+            ExitCode::from(3)
         }
+        StartError::Machine(_) | StartError::Port(_) => ExitCode::FAILURE,
+    }
+}
+
+fn export(arguments: ExportArguments) -> ExitCode {
+    let source = if arguments.source.is_dir() {
+        let dir = arguments.source;
+        Ok(Config { data_log_dir: dir.clone(), data_dir: dir, ..Config::default() })
+    } else {
+        configure(&[arguments.source.display().to_string()])
+    };
+    let config = match source {
+        Ok(config) => config,
+        Err(text) => {
+            tracing::error!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    let exported = shell::export(&ExportSettings {
+        data_dir: config.data_dir,
+        log_dir: config.data_log_dir,
+        out: arguments.out,
+        compression: match arguments.compression {
+            None => Compression::None,
+            Some(CompressionArgument::Gz) => Compression::Gzip,
+            Some(CompressionArgument::Snappy) => Compression::Snappy,
+        },
+        sections: Sections {
+            digest: !arguments.no_digest,
+            last_zxid: arguments.apache == ApacheArgument::V3_9,
+        },
+        extended_types: config.extended_types_enabled,
+    });
+    match exported {
+        Ok(exported) => {
+            println!(
+                "{}: zxid {}, {} znodes, {} sessions, digest {:x}",
+                exported.file.display(),
+                exported.zxid,
+                exported.znode_count,
+                exported.session_count,
+                exported.digest
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
     }
 }
 

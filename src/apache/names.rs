@@ -9,8 +9,8 @@ pub const DIRECTORY: &str = "version-2";
 pub const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 /// The last epoch whose history was taken over.
 pub const CURRENT_EPOCH: &str = "currentEpoch";
-/// What an epoch file is called while it is written.
-pub const UNFINISHED_SUFFIX: &str = ".tmp";
+/// The same while it is written.
+pub const CURRENT_EPOCH_UNFINISHED: &str = "currentEpoch.tmp";
 
 /// The name of the log file whose first record is `zxid`.
 #[must_use]

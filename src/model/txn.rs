@@ -132,6 +132,12 @@ pub enum CreateTxnKind {
 }
 
 impl TxnBody {
+    /// Whether it is a refused request.
+    #[must_use]
+    pub const fn is_error(&self) -> bool {
+        matches!(self, Self::Error(_))
+    }
+
     /// The type number of the record.
     #[must_use]
     pub const fn type_number(&self) -> i32 {

@@ -3,6 +3,8 @@
 
 pub mod contract;
 pub mod epochs;
+pub mod export;
+pub mod import;
 mod machine;
 pub mod options;
 mod pipeline;

@@ -104,7 +104,7 @@ impl Pipeline {
             overlay,
             sessions,
             log,
-            snapshotter: Snapshotter::new(recovered.snapshots),
+            snapshotter: Snapshotter::new(recovered.snapshots, recovered.unread_snapshots),
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             assigned: recovered.last_zxid,

@@ -72,6 +72,8 @@ pub struct Recovered {
     pub log_end: LogEnd,
     /// Snapshots that were read and found whole, oldest first.
     pub snapshots: Vec<Zxid>,
+    /// Snapshots that were not read, or found damaged.
+    pub unread_snapshots: Vec<Zxid>,
     /// What was promised to other servers.
     pub epochs: Epochs,
     /// Txns applied behind the snapshot.
@@ -319,13 +321,20 @@ impl Recovery {
             sessions: state.sessions.into_iter().collect(),
             log_end,
             snapshots: state.snapshot.into_iter().collect(),
+            unread_snapshots: self
+                .candidates
+                .iter()
+                .map(|(zxid, _)| *zxid)
+                .chain(self.damaged.iter().map(|(zxid, _)| *zxid))
+                .collect(),
             epochs: self.epochs,
             replayed_txn_count: state.replayed,
         }))
     }
 }
 
-fn make_epochs(epochs: Epochs) -> VecDeque<FileOp> {
+/// Operations that make the epochs record.
+pub(super) fn make_epochs(epochs: Epochs) -> VecDeque<FileOp> {
     let name = epochs::FILE_NAME.to_owned();
     let file = FileName::data(format!("{name}{}", catalog::UNFINISHED_SUFFIX));
     let slot = epochs.encode();

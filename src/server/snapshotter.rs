@@ -14,6 +14,9 @@ use crate::tree::Tree;
 pub(crate) struct Snapshotter {
     /// Snapshots known to be whole, oldest first.
     verified: Vec<Zxid>,
+    /// Snapshots of earlier runs that nobody read. They stay, with the log behind them, until
+    /// enough verified ones are there.
+    unread: Vec<Zxid>,
     work: Option<Work>,
     /// Operations whose outcome changes nothing: removals.
     ignored: Vec<FileOpId>,
@@ -56,8 +59,8 @@ pub(crate) enum SnapshotProgress {
 }
 
 impl Snapshotter {
-    pub(crate) const fn new(verified: Vec<Zxid>) -> Self {
-        Self { verified, work: None, ignored: Vec::new(), last_bytes: 0 }
+    pub(crate) const fn new(verified: Vec<Zxid>, unread: Vec<Zxid>) -> Self {
+        Self { verified, unread, work: None, ignored: Vec::new(), last_bytes: 0 }
     }
 
     pub(crate) const fn is_busy(&self) -> bool {
@@ -144,6 +147,8 @@ impl Snapshotter {
             let zxid = work.zxid;
             self.last_bytes = work.offset;
             self.work = None;
+            // It may have replaced a damaged one of its name.
+            self.unread.retain(|unread| *unread != zxid);
             self.verified.push(zxid);
             return SnapshotProgress::Finished(zxid);
         }
@@ -155,14 +160,16 @@ impl Snapshotter {
     /// from there on.
     pub(crate) fn purge(&mut self, keep_count: usize, ops: &mut FileOps) -> Zxid {
         let (go, keep) = catalog::split_for_purge(&self.verified, keep_count);
+        let mut go = go.to_vec();
+        self.verified = keep.to_vec();
+        if keep_count <= self.verified.len() {
+            go.append(&mut self.unread);
+        }
         for zxid in go {
-            let file = FileName::data(catalog::file_name(*zxid));
+            let file = FileName::data(catalog::file_name(zxid));
             self.ignored.push(ops.ask(FileOp::Remove { file }));
         }
-        let keep = keep.to_vec();
-        let oldest = keep.first().copied().unwrap_or(Zxid::ZERO);
-        self.verified = keep;
-        oldest
+        self.verified.iter().chain(&self.unread).min().copied().unwrap_or(Zxid::ZERO)
     }
 }
 

@@ -4,6 +4,7 @@
 //! of the segment they go to. So besides `lock`, every segment is locked through the descriptor
 //! that is used for its I/O, and a start waits for all of them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -37,6 +38,11 @@ pub(super) struct Directories {
 }
 
 impl Paths {
+    /// Our directories below `dataDir` and `dataLogDir`.
+    pub(super) fn below(data_dir: &Path, log_dir: &Path) -> Self {
+        Self { data: data_dir.join(DIRECTORY_NAME), log: log_dir.join(DIRECTORY_NAME) }
+    }
+
     /// Where files of `dir` are.
     pub(super) fn of(&self, dir: FileDir) -> &Path {
         match dir {
@@ -59,10 +65,7 @@ impl Directories {
 
 /// Makes the directories where they are missing and locks them.
 pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
-    let paths = Paths {
-        data: settings.data_dir.join(DIRECTORY_NAME),
-        log: settings.log_dir.join(DIRECTORY_NAME),
-    };
+    let paths = Paths::below(&settings.data_dir, &settings.log_dir);
     make(&paths.data)?;
     make(&paths.log)?;
     let mut locks = vec![lock_directory(&paths.data)?];
@@ -111,6 +114,26 @@ fn lock_directory(directory: &Path) -> Result<File, StartError> {
     let written = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
     written.map_err(|error| directory_error("cannot be written", &path, &error))?;
     Ok(file)
+}
+
+/// Locks the directories without writing to them, or waiting.
+pub(super) fn lock_for_reading(paths: &Paths) -> Result<Vec<File>, StartError> {
+    let mut locks = Vec::new();
+    for directory in BTreeSet::from([&paths.data, &paths.log]) {
+        let path = directory.join(LOCK_NAME);
+        let file = File::open(&path).map_err(|error| {
+            let text = format!("{} holds no data of this server's: {error}", directory.display());
+            StartError::Directory(text)
+        })?;
+        try_lock(&file).map_err(|_| {
+            let who = holder(&path);
+            let text = format!("{} is held by {who}: stop it first", directory.display());
+            StartError::Directory(text)
+        })?;
+        locks.push(file);
+        wait_for_segments(directory)?;
+    }
+    Ok(locks)
 }
 
 /// Segments are locked only while something can still write to them.

@@ -2,7 +2,7 @@
 //! It decides nothing: inputs are handed to a machine, outputs are carried out.
 //!
 //! Start-up, in this order: what the machine offers (`startup`), the directories and their lock
-//! (`lock`), the port, recovery (`recover`), then an executor for each shard.
+//! (`lock`), the port, the import of Apache's data (`import`) and recovery (`recover`), then an executor for each shard.
 //!
 //! Rules that glommio 0.9 forces on everything here:
 //!
@@ -15,17 +15,22 @@
 mod clock;
 mod conn;
 mod driver;
+mod export;
 mod files;
+mod import;
 mod listener;
 mod lock;
 mod mesh;
 mod notify;
 mod placement;
+mod reading;
 mod recover;
+mod seal;
 mod settings;
 mod startup;
 
 pub use driver::Outcome;
+pub use export::{ExportSettings, Exported, export};
 pub use settings::Settings;
 
 use std::rc::Rc;
@@ -34,6 +39,7 @@ use std::sync::Arc;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::model::ShardId;
+use crate::server::import::ImportRefusal;
 use crate::server::recovery::Refusal;
 use crate::server::{Satellite, Server};
 use crate::tree::TreeOptions;
@@ -53,6 +59,9 @@ pub enum StartError {
     /// What is on disk cannot be trusted.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// Apache's data is not imported.
+    #[error("{0}")]
+    NotImported(#[from] ImportRefusal),
 }
 
 /// Runs a server until it is stopped or must not go on.
@@ -65,7 +74,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         extended_types: settings.server.extended_types,
         digests: settings.server.digests,
     };
-    let recovered = recover::run(&directories, tree, startup::entropy())?;
+    let recovered = import::run(&directories, settings, tree, clock, startup::entropy())?;
     tracing::info!(
         zxid = %recovered.last_zxid,
         znodes = recovered.tree.znode_count(),

@@ -1,39 +1,43 @@
 //! Drives recovery with plain files, before the executor serves.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
-
-use bytes::Bytes;
+use std::path::Path;
 
 use super::StartError;
 use super::files;
-use super::lock::{Directories, Paths};
-use crate::base::{FileFailure, FileName};
+use super::lock::Paths;
+use super::reading::Reading;
+use crate::base::{FileDir, FileFailure, FileOp};
 use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use crate::tree::TreeOptions;
 
 /// Runs recovery to its end.
-pub(super) fn run(
-    directories: &Directories,
-    options: TreeOptions,
-    seed: u64,
+pub(super) fn run(paths: &Paths, options: TreeOptions, seed: u64) -> Result<Recovered, StartError> {
+    drive(paths, Recovery::new(options, seed), &mut |op| files::run_blocking(paths, op))
+}
+
+/// Runs recovery without writing: what it would make good stays as it is. Everything that it reads
+/// comes before what it would write.
+pub(super) fn inspect(paths: &Paths, options: TreeOptions) -> Result<Recovered, StartError> {
+    drive(paths, Recovery::new(options, 0), &mut |_| Ok(()))
+}
+
+fn drive(
+    paths: &Paths,
+    mut recovery: Recovery,
+    run: &mut dyn FnMut(&FileOp) -> Result<(), FileFailure>,
 ) -> Result<Recovered, StartError> {
-    let paths = directories.paths();
-    let mut recovery = Recovery::new(options, seed);
+    let mut reading = Reading::default();
     let mut answer = Answer::Start;
     loop {
         answer = match recovery.step(answer) {
-            Step::List(dir) => {
-                let listed = list(&paths, dir);
-                Answer::Listing(listed.map_err(Refusal::File)?)
-            }
+            Step::List(dir) => Answer::Listing(list(paths, dir).map_err(Refusal::File)?),
             Step::Read { file, offset, len } => {
-                let read = read(&paths, &file, offset, len);
-                Answer::Bytes(read.map_err(Refusal::File)?)
+                let path = paths.of(file.dir).join(&file.name);
+                Answer::Bytes(reading.read(&path, offset, len).map_err(Refusal::File)?)
             }
-            Step::Run(op) => Answer::Ran(files::run_blocking(&paths, &op)),
+            Step::Run(op) => Answer::Ran(run(&op)),
             Step::Note(note) => {
                 tracing::warn!("{note}");
                 Answer::Next
@@ -44,8 +48,13 @@ pub(super) fn run(
     }
 }
 
-fn list(paths: &Paths, dir: crate::base::FileDir) -> Result<Vec<(String, u64)>, FileFailure> {
-    let path = paths.of(dir);
+/// Name and length of every file in one of our directories.
+pub(super) fn list(paths: &Paths, dir: FileDir) -> Result<Vec<(String, u64)>, FileFailure> {
+    list_path(paths.of(dir))
+}
+
+/// Name and length of every file in a directory.
+pub(super) fn list_path(path: &Path) -> Result<Vec<(String, u64)>, FileFailure> {
     let failed = |error: io::Error| files::failure("listing", path, &error);
     let mut found = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
@@ -57,29 +66,4 @@ fn list(paths: &Paths, dir: crate::base::FileDir) -> Result<Vec<(String, u64)>, 
     }
     found.sort_unstable();
     Ok(found)
-}
-
-/// Reads from the disk: cached pages may show what a failed flush never wrote.
-fn read(paths: &Paths, file: &FileName, offset: u64, len: u64) -> Result<Bytes, FileFailure> {
-    let path = paths.of(file.dir).join(&file.name);
-    let failed = |error: io::Error| files::failure("reading", &path, &error);
-    let opened: File = OpenOptions::new().read(true).open(&path).map_err(failed)?;
-    if offset == 0 {
-        // SAFETY: the descriptor is open; the call only drops clean cached pages.
-        unsafe { libc::posix_fadvise(opened.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    }
-    let wanted = usize::try_from(len).expect("addresses are 64 bits");
-    let mut bytes = vec![0; wanted];
-    let mut filled = 0;
-    while filled < wanted {
-        let rest = bytes.get_mut(filled..).unwrap_or_default();
-        match opened.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(Bytes::from(bytes))
 }

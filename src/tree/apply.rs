@@ -7,8 +7,7 @@ use super::store::{SlotId, Tree};
 use super::value::Value;
 use crate::base::Str;
 use crate::model::{
-    Acl, CreateTxn, CreateTxnKind, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader,
-    Zxid, path,
+    Acl, CreateTxn, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader, Zxid, path,
 };
 
 /// What a txn did.
@@ -192,9 +191,9 @@ impl Tree {
             let acl = self.intern(&create.acl);
             self.replace(id, &create.path, value.stat, acl, value.data.clone());
         }
-        if matches!(create.kind, CreateTxnKind::Create { .. }) {
-            self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
-        }
+        // The parent may have been written before the child came. Apache makes up for that only
+        // when the txn is of type 1, and its tree is then not what it was.
+        self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
         Outcome::Failed(ErrorCode::NODE_EXISTS)
     }
 

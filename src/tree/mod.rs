@@ -16,6 +16,7 @@ mod cut;
 mod listing;
 mod overlay;
 mod quota;
+mod replay;
 mod rules;
 mod store;
 mod value;

@@ -226,7 +226,7 @@ impl Tree {
         self.replace(id, stats, value.stat, std::sync::Arc::clone(&value.acl), data);
     }
 
-    fn paths_below(&self, top: &str) -> Vec<String> {
+    pub(super) fn paths_below(&self, top: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut open = vec![top.to_owned()];
         while let Some(path) = open.pop() {

@@ -10,6 +10,8 @@ use crate::model::{
 
 /// The only digest version that is written.
 const DIGEST_VERSION: i32 = 2;
+/// Bytes of a digest behind a record.
+const DIGEST_BYTES: usize = 12;
 
 /// Appends a txn.
 pub fn encode(header: &TxnHeader, body: &TxnBody, digest: Option<u64>, buf: &mut BytesMut) {
@@ -121,7 +123,7 @@ fn multi(reader: &mut Reader) -> Result<Vec<TxnBody>, DecodeError> {
 fn decode_record(number: i32, reader: &mut Reader) -> Result<TxnBody, DecodeError> {
     Ok(match number {
         -10 => TxnBody::CreateSession { timeout_ms: reader.i32("timeOut")? },
-        -11 if reader.remaining() == 0 => TxnBody::CloseSession { paths: None },
+        -11 if is_bare(reader) => TxnBody::CloseSession { paths: None },
         -11 => {
             let paths = reader.vector("paths2Delete", |reader| reader.some_str("paths2Delete"))?;
             TxnBody::CloseSession { paths: Some(paths.unwrap_or_default()) }
@@ -146,6 +148,16 @@ fn decode_record(number: i32, reader: &mut Reader) -> Result<TxnBody, DecodeErro
         13 => TxnBody::Check { path: reader.some_str("path")?, version: reader.i32("version")? },
         other => return Err(reader.error("type", DecodeErrorKind::Unknown(other))),
     })
+}
+
+/// Whether a closeSession has no record: nothing follows, or only a digest, as Apache writes it with
+/// `closeSessionTxn.enabled=false`. As a record these bytes would be two empty paths.
+fn is_bare(reader: &Reader) -> bool {
+    match reader.remaining() {
+        0 => true,
+        DIGEST_BYTES => reader.clone().i32("digest.version") == Ok(DIGEST_VERSION),
+        _ => false,
+    }
 }
 
 fn decode_set(reader: &mut Reader) -> Result<(crate::base::Str, Option<Bytes>, i32), DecodeError> {

@@ -1,11 +1,17 @@
 //! The one integration binary. Each module says in a sentence what it shows.
 
+/// Apache ZooKeeper's servers as child processes.
+mod apache;
 /// A blocking client over the library's codec, for the tests below.
 mod client;
 /// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.
 mod clients;
+/// A damaged snapshot gives way to the one before it.
+mod fallback;
 /// Limits that operators set, and what happens at them.
 mod limits;
+/// From Apache ZooKeeper to this server and back, with real servers.
+mod migration;
 /// Starting and ending servers of this package.
 mod peer;
 /// Real processes: killed under load, stopped, misconfigured, started twice.

@@ -1,0 +1,244 @@
+//! [`History`]: a fuzzy snapshot and the records behind it become one exact state.
+//!
+//! The snapshot may show any txn up to the one in its last sections, so records are applied over
+//! effects that are already there: the tree's rules for that are Apache's, and a znode that is
+//! deleted takes children from its future with it. Digests are compared as soon as the fuzzy range
+//! is passed.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::apache::{LogRecord, SnapshotDecoder, SnapshotItem, SnapshotSummary};
+use crate::model::{EphemeralOwner, SessionId, Txn, TxnBody, TxnHeader, Zxid};
+use crate::server::state::State;
+use crate::tree::TreeOptions;
+use crate::wire;
+
+use super::{ImportRefusal, Unfit};
+
+/// Records of which is remembered what they were, to know a repetition when it comes.
+const REMEMBERED_RECORDS: usize = 4096;
+/// The digest version that is compared.
+const DIGEST_VERSION: i32 = 2;
+
+/// What the files stand for so far.
+#[derive(Debug)]
+pub(super) struct History {
+    pub(super) state: State,
+    /// The zxid in the snapshot's name.
+    pub(super) begun: Zxid,
+    fuzzy: Fuzzy,
+    recent: VecDeque<(Zxid, u32)>,
+    /// Digests that were compared.
+    pub(super) compared: u64,
+    extended_types: bool,
+}
+
+/// How far the tree may be ahead of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fuzzy {
+    /// Up to this txn; with it, it has this digest, if one is known.
+    Until(Zxid, Option<u64>),
+    /// A little, or nobody knows. What the last comparison found: the log reaches behind the fuzzy
+    /// range, so the last one holds.
+    Unknown(Option<Unequal>),
+    /// Not at all: a digest was equal.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unequal {
+    zxid: Zxid,
+    expected: u64,
+    found: u64,
+}
+
+/// Why a record could not be taken.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The snapshot is to blame, maybe; another may do.
+    Unfit(Unfit),
+    /// No snapshot makes that good.
+    Refuse(ImportRefusal),
+}
+
+impl History {
+    /// For a snapshot whose name says `begun`.
+    pub(super) fn new(options: TreeOptions, begun: Zxid) -> Self {
+        Self {
+            state: State::for_restore(options),
+            begun,
+            fuzzy: Fuzzy::Unknown(None),
+            recent: VecDeque::new(),
+            compared: 0,
+            extended_types: options.extended_types,
+        }
+    }
+
+    /// The next bytes of the snapshot's file.
+    pub(super) fn take_snapshot_piece(
+        &mut self,
+        decoder: &mut SnapshotDecoder,
+        bytes: &Bytes,
+    ) -> Result<(), Unfit> {
+        decoder.push(bytes);
+        while let Some(item) = decoder.next_item()? {
+            match item {
+                SnapshotItem::Session { id, timeout_ms } => {
+                    self.state.sessions.insert(id, timeout_ms);
+                }
+                SnapshotItem::Znode { path, data, acl, stat } => {
+                    self.state.tree.restore_znode(&path, data.as_ref(), &acl, stat)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The snapshot's file was read to its end.
+    pub(super) fn finish_snapshot(&mut self, decoder: SnapshotDecoder) -> Result<(), Unfit> {
+        let summary = decoder.finish()?;
+        let tree = &mut self.state.tree;
+        tree.restore_built_ins();
+        tree.finish_restore(self.begun)?;
+        self.state.snapshot = Some(self.begun);
+        self.fuzzy = fuzzy_range(self.begun, &summary);
+        self.reach(self.begun);
+        Ok(())
+    }
+
+    /// The next record of the log called `file`.
+    pub(super) fn take_record(&mut self, file: &str, record: &LogRecord) -> Result<(), Stop> {
+        let (file, offset, found) = (|| file.to_owned(), record.offset, record.zxid);
+        let last = self.state.tree.last_zxid();
+        let checksum = crc32c::crc32c(&record.txn);
+        let decoded = wire::txn::decode(&record.txn);
+        if found <= last {
+            // A refusal that Apache gave the zxid of the txn before changes nothing.
+            let is_error = decoded.is_ok_and(|txn| txn.body.is_error());
+            let is_known = found <= self.begun || self.recent.contains(&(found, checksum));
+            return match is_known || is_error {
+                true => Ok(()),
+                false => {
+                    Err(Stop::Refuse(ImportRefusal::Repeated { file: file(), offset, last, found }))
+                }
+            };
+        }
+        if !found.follows(last) {
+            return Err(Stop::Refuse(ImportRefusal::Gap { file: file(), offset, last, found }));
+        }
+        let txn = decoded.map_err(|error| {
+            Stop::Refuse(ImportRefusal::Txn { file: file(), offset, zxid: found, error })
+        })?;
+        if self.recent.len() == REMEMBERED_RECORDS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((found, checksum));
+        self.apply(&txn).map_err(Stop::Unfit)
+    }
+
+    fn apply(&mut self, txn: &Txn) -> Result<(), Unfit> {
+        self.clear_below_deleted(&txn.body);
+        self.state.apply(txn);
+        let zxid = txn.header.zxid;
+        self.reach(zxid);
+        match txn.digest {
+            Some(expected) => self.compare(zxid, expected),
+            None => Ok(()),
+        }
+    }
+
+    /// The tree has come to `zxid`: the fuzzy range may be over.
+    fn reach(&mut self, zxid: Zxid) {
+        let Fuzzy::Until(until, expected) = self.fuzzy else { return };
+        if zxid < until {
+            return;
+        }
+        self.fuzzy = Fuzzy::Unknown(None);
+        if let Some(expected) = expected {
+            // Not the last word: Apache's server writes the section while a txn is being applied,
+            // so the tree may be one ahead.
+            let _unequal = self.compare(zxid, expected);
+        }
+    }
+
+    fn compare(&mut self, zxid: Zxid, expected: u64) -> Result<(), Unfit> {
+        let found = self.state.tree.digest();
+        if found == 0 || matches!(self.fuzzy, Fuzzy::Until(..)) {
+            return Ok(());
+        }
+        self.compared += 1;
+        if found == expected {
+            self.fuzzy = Fuzzy::Over;
+        } else if self.fuzzy == Fuzzy::Over {
+            return Err(Unfit::Digest { zxid, expected, found });
+        } else {
+            self.fuzzy = Fuzzy::Unknown(Some(Unequal { zxid, expected, found }));
+        }
+        Ok(())
+    }
+
+    /// Children of a znode that is being deleted were created later, and their creation is yet to
+    /// be replayed. With them the deletion would be passed over, and what is set before the new
+    /// creation would stay.
+    fn clear_below_deleted(&mut self, body: &TxnBody) {
+        match body {
+            TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => {
+                self.state.tree.clear_below(path);
+            }
+            TxnBody::Multi(bodies) if !bodies.iter().any(TxnBody::is_error) => {
+                bodies.iter().for_each(|body| self.clear_below_deleted(body));
+            }
+            _ => {}
+        }
+    }
+
+    /// The log is over: the state, once it is known to be exact.
+    pub(super) fn finish(&mut self) -> Result<(), Unfit> {
+        match self.fuzzy {
+            Fuzzy::Until(until, _) => {
+                Err(Unfit::Ahead { until, last: self.state.tree.last_zxid() })
+            }
+            Fuzzy::Unknown(Some(Unequal { zxid, expected, found })) => {
+                Err(Unfit::Digest { zxid, expected, found })
+            }
+            Fuzzy::Unknown(None) | Fuzzy::Over => Ok(()),
+        }
+    }
+
+    /// Removes ephemerals of sessions that are over, as Apache's server does when it starts; how
+    /// many there were. TTL znodes look the same to a server that does not offer them.
+    pub(super) fn remove_orphans(&mut self) -> Result<usize, ImportRefusal> {
+        let State { tree, sessions, .. } = &mut self.state;
+        let dead = tree.ephemeral_sessions().filter(|session| !sessions.contains_key(session));
+        let dead: Vec<SessionId> = dead.collect();
+        let mut count = 0;
+        for session in dead {
+            let path = tree.ephemerals_of(session).next().cloned().unwrap_or_default();
+            let looks_like_ttl =
+                matches!(EphemeralOwner::of(session.0, true), EphemeralOwner::Ttl(_));
+            if looks_like_ttl && !self.extended_types {
+                return Err(ImportRefusal::Ttl { path: path.to_string() });
+            }
+            count += tree.ephemerals_of(session).count();
+            let header = TxnHeader { session, zxid: tree.last_zxid(), ..TxnHeader::default() };
+            tree.apply(&header, &TxnBody::CloseSession { paths: None });
+        }
+        tree.recount_quotas();
+        Ok(count)
+    }
+}
+
+fn fuzzy_range(begun: Zxid, summary: &SnapshotSummary) -> Fuzzy {
+    // Zxid 0: the writer had applied nothing since its start, and the digest is none.
+    let digest = summary.digest.filter(|section| {
+        Zxid::ZERO < section.zxid && begun <= section.zxid && section.version == DIGEST_VERSION
+    });
+    let ended = summary.last_zxid.filter(|last| begun <= *last);
+    match (digest, ended) {
+        (Some(section), _) => Fuzzy::Until(section.zxid, Some(section.digest)),
+        (None, Some(ended)) => Fuzzy::Until(ended, None),
+        (None, None) => Fuzzy::Unknown(None),
+    }
+}

@@ -1,0 +1,75 @@
+//! [`Reading`]: pieces of long files in order, with a line for the operator every few seconds.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::files;
+use crate::base::FileFailure;
+
+/// From one line to the next.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// The file that was read from last, kept open, and when to speak next.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    open: Option<(PathBuf, File)>,
+    spoke: Option<Instant>,
+}
+
+impl Reading {
+    /// `[offset, offset + len)` of the file at `path`, fewer bytes only at its end. From the disk:
+    /// cached pages may show what a failed flush never wrote.
+    pub(super) fn read(
+        &mut self,
+        path: &Path,
+        offset: u64,
+        len: u64,
+    ) -> Result<Bytes, FileFailure> {
+        let read = self.try_read(path, offset, len);
+        read.map_err(|error| files::failure("reading", path, &error))
+    }
+
+    fn try_read(&mut self, path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
+        let file = match self.open.take() {
+            Some((open, file)) if open == path && offset != 0 => file,
+            _ => {
+                let file = File::open(path)?;
+                // SAFETY: the descriptor is open; the call only drops clean cached pages.
+                unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+                file
+            }
+        };
+        let total = file.metadata()?.len();
+        let wanted = usize::try_from(len.min(total.saturating_sub(offset)));
+        let mut bytes = vec![0; wanted.expect("addresses are 64 bits")];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let rest = bytes.get_mut(filled..).unwrap_or_default();
+            match file.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        self.speak(path, offset, total);
+        self.open = Some((path.to_owned(), file));
+        Ok(Bytes::from(bytes))
+    }
+
+    fn speak(&mut self, path: &Path, offset: u64, total: u64) {
+        let spoke = *self.spoke.get_or_insert_with(Instant::now);
+        if EVERY <= spoke.elapsed() {
+            self.spoke = Some(Instant::now());
+            let percent = offset * 100 / total.max(1);
+            tracing::info!("reading {}: {percent} % of {} MiB", path.display(), total >> 20);
+        }
+    }
+}

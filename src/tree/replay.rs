@@ -1,0 +1,32 @@
+//! What only a restore from another server's files needs of the tree.
+
+use super::store::Tree;
+
+impl Tree {
+    /// Adds the built-in znodes that a snapshot of an older server does not have.
+    pub fn restore_built_ins(&mut self) {
+        let built_in = Self::new(self.options);
+        for path in ["/zookeeper", "/zookeeper/quota", "/zookeeper/config"] {
+            let (None, Some(znode)) = (self.get(path), built_in.get(path)) else { continue };
+            let data = znode.data().map(bytes::Bytes::copy_from_slice);
+            self.restore_znode(path, data.as_ref(), znode.acl(), *znode.persisted())
+                .expect("it is a path and was absent");
+        }
+    }
+
+    /// Removes everything below `path` and leaves no trace in any stat: what is there comes from
+    /// the future of the txn that is being replayed.
+    pub fn clear_below(&mut self, path: &str) {
+        // Parents come before their children.
+        for below in self.paths_below(path).into_iter().rev() {
+            let Some(id) = self.find(&below) else { continue };
+            self.remove(id, &below);
+            self.quota_node_deleted(&below);
+        }
+    }
+
+    /// Counts anew what the subtrees with a quota use.
+    pub fn recount_quotas(&mut self) {
+        self.restore_quotas();
+    }
+}

@@ -1,0 +1,304 @@
+//! From Apache ZooKeeper to this server and back, with real servers: what was written under load,
+//! with fuzzy snapshots, killed, imported, written to, exported, read by Apache, and imported again.
+//! Tree, stats, ACLs and sessions must be the same at every stop; digests are compared by the
+//! importing server after each txn that carries one, and by Apache when it loads the export.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use bytes::Bytes;
+use ringkeeper::model::request::{PathWatch, RawAcl};
+use ringkeeper::model::{
+    CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, Stat, WriteRequest, Zxid,
+};
+
+use super::apache::{self, Apache};
+use super::client::{self, Client, Hello, create, delete, exists, set};
+use super::peer::{self, Server};
+
+/// Txns from one snapshot of Apache's to the next, at most: many snapshots, all under load.
+const SNAP_COUNT: &str = "400";
+/// Writes of each client that makes the load.
+const LOAD: usize = 1500;
+/// The id of user u with password p in the digest scheme.
+const DIGEST_ID: &str = "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=";
+
+/// Everything that a client can see, by path.
+type Dump = BTreeMap<String, (Option<Bytes>, Stat, Vec<RawAcl>)>;
+
+/// One way of running Apache's servers.
+struct Setup {
+    jars: &'static str,
+    flags: &'static [(&'static str, &'static str)],
+    /// Arguments of the export.
+    export: &'static [&'static str],
+}
+
+fn raw(perms: i32, scheme: &str, id: &str) -> RawAcl {
+    RawAcl { perms: Perms(perms), scheme: Some(scheme.into()), id: Some(id.into()) }
+}
+
+fn create_kind(kind: CreateKind, path: &str, data: Option<&[u8]>, acl: Vec<RawAcl>) -> Request {
+    let flags = match kind {
+        CreateKind::Container => 4,
+        CreateKind::Ttl { .. } => 5,
+        CreateKind::Create | CreateKind::Create2 => 0,
+    };
+    let data = data.map(Bytes::copy_from_slice);
+    let path = path.into();
+    Request::Write(WriteRequest::Create(CreateRequest { kind, path, data, acl: Some(acl), flags }))
+}
+
+fn open_acl() -> Vec<RawAcl> {
+    vec![raw(31, "world", "anyone")]
+}
+
+/// The kinds of things that a server may hold. The clients returned own ephemerals.
+fn fill(port: u16, with_ttl: bool) -> Vec<Client> {
+    let mut client = client::connect(port).expect("the server serves");
+    let mut ok = |request: &Request| assert_eq!(client.code(request), ErrorCode::OK, "{request:?}");
+    for path in ["/a", "/a/b", "/load", "/gone", "/seq", "/q"] {
+        ok(&create(path, path.as_bytes(), 0));
+    }
+    ok(&create_kind(CreateKind::Create, "/null", None, open_acl()));
+    ok(&create_kind(CreateKind::Create2, "/empty", Some(b""), open_acl()));
+    let digest = raw(31, "digest", DIGEST_ID);
+    ok(&create_kind(CreateKind::Create, "/acl", Some(b"1"), vec![digest.clone()]));
+    let several = vec![raw(1, "world", "anyone"), raw(31, "ip", "127.0.0.0/8"), digest.clone()];
+    ok(&create_kind(CreateKind::Create, "/acls", Some(b"2"), several.clone()));
+    ok(&create("/set-acl", b"3", 0));
+    ok(&Request::Write(WriteRequest::SetAcl {
+        path: "/set-acl".into(),
+        acl: Some(several),
+        version: -1,
+    }));
+    ok(&create_kind(CreateKind::Container, "/container", None, open_acl()));
+    ok(&create("/container/child", b"", 0));
+    if with_ttl {
+        let ttl = CreateKind::Ttl { ttl_ms: 86_400_000 };
+        ok(&create_kind(ttl, "/ttl", Some(b"ttl"), open_acl()));
+    }
+    for _ in 0..3 {
+        ok(&create("/seq/n-", b"s", 2));
+    }
+    ok(&delete("/seq/n-0000000001"));
+    ok(&create("/zookeeper/quota/q", b"", 0));
+    ok(&create("/zookeeper/quota/q/zookeeper_limits", b"count=100,bytes=-1", 0));
+    ok(&create("/zookeeper/quota/q/zookeeper_stats", b"count=0,bytes=0", 0));
+    ok(&create("/q/inside", b"12345", 0));
+    ok(&set("/a/b", b"set"));
+    ok(&delete("/gone"));
+    let WriteRequest::Create(made) = (match create("/multi", b"m", 0) {
+        Request::Write(write) => write,
+        _ => unreachable!("it is a write"),
+    }) else {
+        unreachable!("it is a create")
+    };
+    let set = WriteRequest::SetData { path: "/multi".into(), data: None, version: 0 };
+    ok(&Request::Write(WriteRequest::Multi(vec![WriteRequest::Create(made), set])));
+    assert_eq!(client.code(&delete("/a")), ErrorCode::NOT_EMPTY, "a refusal is a txn, too");
+    let mut owners = Vec::new();
+    for number in 0..2 {
+        // Nobody sends heartbeats for it, and the machine may be slow.
+        let hello = Hello { timeout_ms: 600_000, ..Hello::default() };
+        let server = ("127.0.0.1", port);
+        let mut owner = Client::attach(server, &hello).expect("the server serves");
+        assert_eq!(owner.code(&create(&format!("/e{number}"), b"e", 1)), ErrorCode::OK);
+        assert_eq!(owner.code(&create("/seq/e-", b"e", 3)), ErrorCode::OK);
+        owners.push(owner);
+    }
+    owners
+}
+
+/// Znodes come, change and go in a few places, sessions too, until all clients have done their part.
+fn load(port: u16) {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Sessions that end while snapshots are written take their ephemerals along.
+        let sessions = scope.spawn(|| {
+            let mut count = 0;
+            while !ended.load(Ordering::Relaxed) {
+                let mut client = client::connect(port).expect("the server serves");
+                let _made = client.code(&create(&format!("/load/e{}", count % 3), b"", 1));
+                let _closed = client.code(&Request::Write(WriteRequest::CloseSession));
+                count += 1;
+            }
+        });
+        let writers: Vec<_> = (0..3_usize)
+            .map(|writer| {
+                scope.spawn(move || {
+                    let mut client = client::connect(port).expect("the server serves");
+                    for number in 0..LOAD {
+                        let parent = format!("/load/{}", (number / 7 + writer) % 5);
+                        let child = format!("{parent}/{}", number % 4);
+                        let data = vec![b'x'; number % 300];
+                        // Refusals are part of it.
+                        for request in [
+                            create(&parent, &data, 0),
+                            create_kind(CreateKind::Create2, &child, Some(&data), open_acl()),
+                            set(&child, &data),
+                            delete(&child),
+                        ] {
+                            client.send(&request).expect("the server serves");
+                        }
+                        if number % 3 == 0 {
+                            client.send(&delete(&parent)).expect("the server serves");
+                            client.receive().expect("the server serves");
+                        }
+                        for _ in 0..4 {
+                            client.receive().expect("the server serves");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.join().expect("no writer panics");
+        }
+        ended.store(true, Ordering::Relaxed);
+        sessions.join().expect("sessions come and go");
+    });
+}
+
+fn dump(port: u16) -> Dump {
+    let mut client = client::connect(port).expect("the server serves");
+    let auth =
+        Request::Auth { scheme: Some("digest".into()), auth: Some(Bytes::from_static(b"u:p")) };
+    assert_eq!(client.code(&auth), ErrorCode::OK);
+    let mut found = Dump::new();
+    let mut open = vec!["/".to_owned()];
+    while let Some(path) = open.pop() {
+        let at = PathWatch { path: path.as_str().into(), watch: false };
+        let get = Request::Read(ReadRequest::GetData(at.clone()));
+        let mut reply = client.call(&get).expect("the server serves");
+        assert_eq!(reply.header.code, ErrorCode::OK, "{path}");
+        let data = reply.body.buffer("data").expect("it decodes");
+        let stat = reply.body.stat().expect("it decodes");
+        let get_acl = Request::Read(ReadRequest::GetAcl { path: at.path.clone() });
+        let mut reply = client.call(&get_acl).expect("the server serves");
+        assert_eq!(reply.header.code, ErrorCode::OK, "{path}");
+        let acl = reply.body.raw_acls().expect("it decodes").expect("there is one");
+        let list = Request::Read(ReadRequest::GetChildren(at));
+        let mut reply = client.call(&list).expect("the server serves");
+        let names = reply.body.vector("children", |reader| reader.some_str("child"));
+        let base = if path == "/" { "" } else { path.as_str() };
+        let names = names.expect("it decodes").expect("there is a list");
+        open.extend(names.iter().map(|name| format!("{base}/{name}")));
+        found.insert(path, (data, stat, acl));
+    }
+    found
+}
+
+fn assert_same(before: &Dump, after: &Dump, what: &str) {
+    for (path, znode) in before {
+        assert_eq!(after.get(path), Some(znode), "{what}: {path}");
+    }
+    let more: Vec<&String> = after.keys().filter(|path| !before.contains_key(*path)).collect();
+    assert!(more.is_empty(), "{what}: {more:?} came from nowhere");
+}
+
+fn snapshots(data: &Path) -> usize {
+    let names = fs::read_dir(data).expect("the directory is there").flatten();
+    names.filter(|entry| entry.file_name().to_string_lossy().starts_with("snapshot.")).count()
+}
+
+/// There, on, back, and there again.
+fn round_trip(test: &str, setup: &Setup) {
+    let Some(jars) = apache::jars(setup.jars) else {
+        return apache::skip(test, "no java or no Apache ZooKeeper");
+    };
+    let extended = setup.flags.contains(&("extendedTypesEnabled", "true"));
+    let home = peer::fresh_directory();
+    let port = peer::free_port();
+    let extra = format!("maxSessionTimeout=600000\nextendedTypesEnabled={extended}");
+    peer::write_config(&home, port, &extra);
+
+    let flags: Vec<_> = setup.flags.iter().copied().chain([("snapCount", SNAP_COUNT)]).collect();
+    let server = Apache::start(&jars, &home, port, &flags);
+    let owners = fill(port, extended);
+    load(port);
+    let before = dump(port);
+    server.kill();
+    let taken = snapshots(&home.join("data/version-2"));
+    assert!(3 < taken, "{test}: {taken} snapshots were taken under load");
+
+    let server = Server::start_in(home.clone(), port);
+    assert_same(&before, &dump(port), &format!("{test}: imported"));
+    assert!(!server.log().contains("is not used"), "{test}: {}", server.log());
+    let held = owners[0].session.clone();
+    let mut owner =
+        client::attach(port, held.session, held.password, Zxid::ZERO).expect("it serves");
+    assert_eq!(owner.session.session, held.session, "{test}: the session goes on");
+    assert_eq!(owner.code(&exists("/e0", false)), ErrorCode::OK);
+    assert_eq!(owner.code(&create("/ours", b"written here", 0)), ErrorCode::OK);
+    assert_eq!(owner.code(&set("/a", b"changed here")), ErrorCode::OK);
+    assert_eq!(owner.code(&delete("/multi")), ErrorCode::OK);
+    assert_eq!(owner.code(&create("/seq/n-", b"", 2)), ErrorCode::OK);
+    let written = dump(port);
+    let (status, home, _) = server.stop();
+    assert!(status.success());
+    apache::assert_refuses(&jars, &home);
+
+    let back = peer::fresh_directory();
+    let export = |source: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringkeeper"));
+        command.arg("export").arg(source).arg(back.join("data")).args(setup.export);
+        command.stdin(Stdio::null()).output().expect("the program was built")
+    };
+    let exported = export(&home.join("zoo.cfg"));
+    let errors = String::from_utf8_lossy(&exported.stderr);
+    assert!(exported.status.success(), "{test}: {errors}");
+    let again = export(&home.join("zoo.cfg"));
+    assert!(!again.status.success(), "{test}: nothing is written over");
+    let port = peer::free_port();
+    peer::write_config(&back, port, &extra);
+    let server = Apache::start(&jars, &back, port, &flags);
+    assert_same(&written, &dump(port), &format!("{test}: exported"));
+    let mut owner =
+        client::attach(port, held.session, held.password, Zxid::ZERO).expect("it serves");
+    assert_eq!(owner.session.session, held.session, "{test}: the session goes on at Apache");
+    assert_eq!(owner.code(&create("/theirs", b"written there", 0)), ErrorCode::OK);
+    if let Some(mismatches) = server.metric("zk_digest_mismatches_count") {
+        assert_eq!(mismatches, "0", "{test}: Apache found our digest right");
+    }
+    let theirs = dump(port);
+    server.kill();
+
+    let server = Server::start_in(back.clone(), port);
+    assert_same(&theirs, &dump(port), &format!("{test}: imported again"));
+    let refused = Command::new(env!("CARGO_BIN_EXE_ringkeeper"))
+        .args(["export".as_ref(), back.join("data").as_os_str(), home.join("x").as_os_str()])
+        .output()
+        .expect("the program was built");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && text.contains("stop it first"), "{test}: {text}");
+    drop(server);
+    peer::clean(&home);
+    peer::clean(&back);
+}
+
+#[test]
+fn from_apache_3_9_and_back_with_ttl_znodes() {
+    round_trip(
+        "3.9",
+        &Setup { jars: "zookeeper", flags: &[("extendedTypesEnabled", "true")], export: &[] },
+    );
+}
+
+#[test]
+fn from_apache_3_9_and_back_with_snappy_and_without_digests() {
+    let flags = &[("snapshot.compression.method", "snappy"), ("digest.enabled", "false")];
+    let export = &["--compression", "snappy", "--no-digest"];
+    round_trip("3.9 with snappy", &Setup { jars: "zookeeper", flags, export });
+}
+
+#[test]
+fn from_apache_3_8_and_back_with_gzip() {
+    let flags = &[("snapshot.compression.method", "gz")];
+    let export = &["--compression", "gz", "--apache", "3.8"];
+    round_trip("3.8 with gzip", &Setup { jars: "zookeeper-3.8", flags, export });
+}
