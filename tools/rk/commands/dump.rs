@@ -203,7 +203,12 @@ impl Load {
                 sequential: false,
             };
             // The root is always there; a create of it is not even a request.
-            sent.push((item, (item.path != "/").then(|| zk.submit_create(&new))));
+            let ticket = (item.path != "/").then(|| zk.submit_create(&new));
+            let failed = matches!(ticket, Some(Err(_)));
+            sent.push((item, ticket));
+            if failed {
+                break;
+            }
         }
         for (item, ticket) in sent {
             let created = match ticket {
