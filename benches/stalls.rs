@@ -20,8 +20,8 @@ use ringkeeper::model::{
 };
 use ringkeeper::server::recovery::Recovered;
 use ringkeeper::server::{
-    Clock, Input, Machine, Output, Published, Reaping, Satellite, Server, ServerOptions, Slices,
-    WordsAllowed,
+    Clock, ConnectionThrottleConfig, Input, LargeRequests, Machine, Output, Published, Reaping,
+    RequestThrottle, Satellite, Server, ServerOptions, Slices, WordsAllowed,
 };
 use ringkeeper::tree::{Tree, TreeOptions};
 use ringkeeper::txnlog::LogEnd;
@@ -148,7 +148,9 @@ impl Rig {
                 self.received.entry(conn).or_default().extend_from_slice(&bytes);
                 self.inputs.push_back((from, Input::Sent { conn, bytes: bytes.len() }));
             }
-            Output::Close { conn } => self.inputs.push_back((from, Input::Closed { conn })),
+            Output::Close { conn } | Output::Abort { conn } => {
+                self.inputs.push_back((from, Input::Closed { conn }))
+            }
             Output::Halt(halt) => panic!("{halt}"),
             Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
         }
@@ -241,7 +243,11 @@ fn options() -> ServerOptions {
         session_timeout_ms_min: 4_000,
         session_timeout_ms_max: 40_000,
         frame_bytes_max: 16 << 20,
+        txn_bytes_max: 32 << 20,
         outstanding_requests_max: 1_000,
+        large_requests: LargeRequests { threshold: None, bytes_max: 0 },
+        request_throttle: RequestThrottle::default(),
+        connection_throttle: ConnectionThrottleConfig::default(),
         auth: AuthConfig::default(),
         words_allowed: WordsAllowed::All,
         extended_types: false,

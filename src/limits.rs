@@ -8,8 +8,8 @@ pub const FRAME_BYTES_MAX_DEFAULT: usize = 0xf_ffff;
 /// Smallest frame that holds a request header (xid and opcode).
 pub const REQUEST_HEADER_BYTES: usize = 8;
 
-/// Longest string, buffer or txn record that Apache's readers accept with default settings:
-/// `jute.maxbuffer` plus `jute.maxbuffer.extrasize`.
+/// Longest txn that Apache's readers accept with default settings: `jute.maxbuffer` plus
+/// `jute.maxbuffer.extrasize`.
 pub const RECORD_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX_DEFAULT;
 
 /// Alignment and granularity of everything written with O_DIRECT: the physical block of the
@@ -41,6 +41,38 @@ pub const CONN_OUTSTANDING_REQUESTS_MAX: usize = 4096;
 /// Bytes of replies and events that may wait for one connection's socket before its requests
 /// are no longer executed.
 pub const CONN_UNSENT_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes that may wait for one connection's socket at all: events come whether it reads or not, and
+/// reads that were sent before a write run before the write. Above, the connection is closed.
+pub const CONN_UNSENT_BYTES_HARD_MAX: usize = 64 << 20;
+
+/// Bytes that may wait for the sockets of all connections. Above half, only connections that wait
+/// for nothing have requests executed; above, a slow reader is closed.
+pub const UNSENT_BYTES_MAX: usize = 256 << 20;
+
+/// A connection whose socket takes nothing for this long is a slow reader.
+pub const SLOW_READER_AFTER: Duration = Duration::from_millis(1_000);
+
+/// Bytes of requests that all connections may have outstanding, frames that have begun to arrive
+/// included.
+pub const OUTSTANDING_BYTES_MAX: usize = 256 << 20;
+
+/// A frame of up to this length is received without asking whether there is room for it.
+pub const FRAME_BYTES_SMALL: usize = 16 << 10;
+
+/// Somebody who has room for a long frame, lets others wait for it, and sends nothing for this long
+/// is closed.
+pub const FRAME_STALLED_AFTER: Duration = Duration::from_millis(10_000);
+
+/// A frame over `jute.maxbuffer` and up to this length is skipped and answered with an error; a
+/// longer one ends its connection.
+pub const FRAME_BYTES_SKIPPED_MAX: usize = 16 << 20;
+
+/// What is kept of the front of a skipped frame, to answer and to name it.
+pub const SKIPPED_FRAME_HEAD_BYTES: usize = 1024;
+
+/// Longest frame that `jute.maxbuffer` may allow.
+pub const FRAME_BYTES_HARD_MAX: usize = 512 << 20;
 
 /// Body bytes of txns that may be logged and not yet committed before the pipeline stops
 /// taking requests.
@@ -151,8 +183,9 @@ pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 pub const CLIENT_EVENTS_MAX: usize = 1 << 16;
 
 const _: () = {
-    // The log's reader accepts at least what its writer admits.
     assert!(FRAME_BYTES_MAX_DEFAULT < RECORD_BYTES_MAX);
     assert!((RECORD_BYTES_MAX as u64) < SEGMENT_BYTES_FIRST);
+    assert!(FRAME_BYTES_SMALL < FRAME_BYTES_MAX_DEFAULT);
+    assert!(FRAME_BYTES_MAX_DEFAULT < FRAME_BYTES_SKIPPED_MAX);
     assert!(BATCH_BODY_BYTES_TARGET.is_multiple_of(BLOCK_BYTES));
 };

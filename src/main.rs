@@ -9,9 +9,12 @@ use clap::{Parser, ValueEnum};
 use ringkeeper::apache::Compression;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
-use ringkeeper::config::Config;
+use ringkeeper::config::{Config, Throttle};
 use ringkeeper::server::export::Sections;
-use ringkeeper::server::{Reaping, ServerOptions, Slices, WordsAllowed};
+use ringkeeper::server::{
+    ConnectionThrottleConfig, LargeRequests, Reaping, RequestThrottle, ServerOptions,
+    SessionWeights, Slices, WordsAllowed,
+};
 use ringkeeper::shell::{self, ExportSettings, Outcome, Settings, StartError};
 use tracing_subscriber::EnvFilter;
 
@@ -197,7 +200,20 @@ fn settings(config: &Config) -> Result<Settings, String> {
             session_timeout_ms_min: config.min_session_timeout_ms,
             session_timeout_ms_max: config.max_session_timeout_ms,
             frame_bytes_max: config.jute_maxbuffer,
+            txn_bytes_max: config.jute_maxbuffer.saturating_add(config.jute_maxbuffer_extrasize),
             outstanding_requests_max: config.global_outstanding_limit,
+            large_requests: LargeRequests {
+                threshold: config.large_request_threshold,
+                bytes_max: config.large_request_max_bytes,
+            },
+            request_throttle: RequestThrottle {
+                requests_max: config.throttle.max_requests,
+                drops_stale: config.throttle.max_requests != 0
+                    && config.throttle.drop_stale
+                    && config.throttle.stale_latency_check,
+                op_wait: Duration::from_millis(config.throttle.throttled_op_wait_time_ms),
+            },
+            connection_throttle: connection_throttle(&config.throttle),
             auth: AuthConfig {
                 super_digest: config.super_digest.clone(),
                 digest_enabled: config.digest_auth_enabled,
@@ -227,6 +243,22 @@ fn settings(config: &Config) -> Result<Settings, String> {
             slices: Slices::default(),
         },
     })
+}
+
+fn connection_throttle(keys: &Throttle) -> ConnectionThrottleConfig {
+    ConnectionThrottleConfig {
+        tokens: keys.tokens,
+        fill_time_ms: keys.fill_time_ms,
+        fill_count: keys.fill_count,
+        freeze_time_ms: keys.freeze_time_ms,
+        drop_increase: keys.drop_increase,
+        drop_decrease: keys.drop_decrease,
+        decrease_ratio: keys.decrease_ratio,
+        weights: keys.weight_enabled.then_some(SessionWeights {
+            global: keys.global_session_weight,
+            renew: keys.renew_session_weight,
+        }),
+    }
 }
 
 fn listen_address(config: &Config) -> Result<SocketAddr, String> {

@@ -31,10 +31,6 @@ fn is_true(value: &str) -> bool {
     value.eq_ignore_ascii_case("true")
 }
 
-fn is_positive(value: &str) -> bool {
-    value.parse::<i64>().is_ok_and(|number| 0 < number)
-}
-
 fn always(_: &str) -> bool {
     true
 }
@@ -96,6 +92,32 @@ pub static KEYS: &[Key] = &[
     used(&["fsync.warningthresholdms"]),
     used(&["clientTcpKeepAlive"]),
     used(&["nio.sessionlessCnxnTimeout"]),
+    used(&["jute.maxbuffer.extrasize"]),
+    used(&["largeRequestThreshold"]),
+    used(&["largeRequestMaxBytes"]),
+    used(&["connection_throttle_tokens", "connectionMaxTokens"]),
+    used(&["connection_throttle_fill_time", "connectionTokenFillTime"]),
+    used(&["connection_throttle_fill_count", "connectionTokenFillCount"]),
+    used(&["connection_throttle_freeze_time", "connectionFreezeTime"]),
+    used(&["connection_throttle_drop_increase", "connectionDropIncrease"]),
+    used(&["connection_throttle_drop_decrease", "connectionDropDecrease"]),
+    used(&["connection_throttle_decrease_ratio", "connectionDecreaseRatio"]),
+    used(&["connection_throttle_weight_enabled"]),
+    used(&["connection_throttle_global_session_weight"]),
+    used(&["connection_throttle_renew_session_weight"]),
+    used(&["connection_throttle_local_session_weight"]),
+    used(&["request_throttle_max_requests", "requestThrottleLimit"]),
+    used(&["request_throttle_drop_stale", "requestThrottleDropStale"]),
+    used(&["request_stale_latency_check", "requestStaleLatencyCheck"]),
+    used(&["throttled_op_wait_time", "throttledOpWaitTime"]),
+    without(
+        &["request_throttle_stall_time", "requestThrottleStallTime"],
+        "requests go on as soon as others are answered",
+    ),
+    without(
+        &["request_stale_connection_check", "requestStaleConnectionCheck"],
+        "requests of closed connections are always dropped",
+    ),
     used(&["ringkeeper.shards"]),
     used(&["ringkeeper.pin"]),
     used(&["ringkeeper.ioMemoryKb"]),
@@ -117,7 +139,6 @@ pub static KEYS: &[Key] = &[
     without(&["flushDelay"], "a flush starts as soon as the one before has ended"),
     without(&["maxWriteQueuePollTime"], "a flush starts as soon as the one before has ended"),
     without(&["maxBatchSize"], "batches are bounded in bytes"),
-    without(&["jute.maxbuffer.extrasize"], "our own files have fixed bounds"),
     without(&["txnLogSizeLimitInKb"], "segments have the size preAllocSize"),
     without(&["snapshot.trust.empty"], "missing snapshots are never trusted"),
     without(&["snapshot.compression.method"], "our snapshots are not compressed"),
@@ -141,7 +162,6 @@ pub static KEYS: &[Key] = &[
     without(&["enableEagerACLCheck"], "a standalone server checks ACLs once, in order"),
     without(&["IPAuthenticationProvider.usexforwardedfor"], "there is no admin server yet"),
     without(&["standaloneEnabled"], "a server without server.N lines is standalone"),
-    without(&["largeRequestMaxBytes"], "bytes in flight are bounded by other limits"),
     without(&["emulate353TTLNodes"], "the 3.5.3 format is not read yet"),
     jvm(&["serverCnxnFactory"]),
     jvm(&["nio.numSelectorThreads"]),
@@ -181,22 +201,6 @@ pub static KEYS: &[Key] = &[
     not_built(&["java.security.auth.login.config"], "SASL", always),
     not_built(&["quorum.auth.enableSasl"], "SASL", is_true),
     not_built(&["audit.enable"], "the audit log", is_true),
-    not_built(&["largeRequestThreshold"], "the large-request guard", is_positive),
-    not_built(
-        &["connection_throttle_tokens", "connectionMaxTokens"],
-        "the connection throttle",
-        is_positive,
-    ),
-    not_built(
-        &["request_throttle_max_requests", "requestThrottleLimit"],
-        "the request throttle",
-        is_positive,
-    ),
-    not_built(
-        &["throttled_op_wait_time", "throttledOpWaitTime"],
-        "the request throttle",
-        is_positive,
-    ),
 ];
 
 /// Keys by prefix.
@@ -208,8 +212,6 @@ pub static FAMILIES: &[Key] = &[
     used(&["authProvider."]),
     not_built(&["quorum.auth."], "SASL", |_| false),
     without(&["metricsProvider."], "there is no metrics provider yet"),
-    without(&["connection_throttle_"], "the connection throttle is off"),
-    without(&["request_"], "the request throttle is off"),
     without(&["fastleader."], "it belongs to an ensemble"),
     without(&["leader."], "it belongs to an ensemble"),
     without(&["learner."], "it belongs to an ensemble"),

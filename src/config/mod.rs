@@ -9,6 +9,7 @@ pub mod ensemble;
 pub mod keys;
 pub mod properties;
 mod security;
+mod throttle;
 mod values;
 
 #[cfg(test)]
@@ -23,7 +24,7 @@ use values::Values;
 use crate::model::DigestAlgorithm;
 
 /// The configuration of one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each field is the key of its name in the key table")]
 pub struct Config {
     pub data_dir: PathBuf,
@@ -44,7 +45,13 @@ pub struct Config {
     pub pre_alloc_size_kb: u64,
     pub snap_retain_count: usize,
     pub jute_maxbuffer: usize,
+    /// Added to `jute_maxbuffer` for what the server itself makes.
+    pub jute_maxbuffer_extrasize: usize,
     pub global_outstanding_limit: usize,
+    /// `None`: off.
+    pub large_request_threshold: Option<usize>,
+    pub large_request_max_bytes: usize,
+    pub throttle: Throttle,
     pub extended_types_enabled: bool,
     pub container_check_interval_ms: u64,
     pub container_max_per_minute: u64,
@@ -72,6 +79,49 @@ pub struct Config {
     pub io_memory_kb: u32,
     /// `ringkeeper.directIo`: whether log writes go past the page cache where the file system can.
     pub direct_io: bool,
+}
+
+/// `connection_throttle_*`, `request_throttle_*`, `request_stale_*` and `throttled_op_wait_time`.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each field is the key of its name in the key table")]
+pub struct Throttle {
+    pub tokens: u64,
+    pub fill_time_ms: u64,
+    pub fill_count: u64,
+    pub freeze_time_ms: i64,
+    pub drop_increase: f64,
+    pub drop_decrease: f64,
+    pub decrease_ratio: f64,
+    pub weight_enabled: bool,
+    pub global_session_weight: u64,
+    pub renew_session_weight: u64,
+    pub local_session_weight: u64,
+    pub max_requests: usize,
+    pub drop_stale: bool,
+    pub stale_latency_check: bool,
+    pub throttled_op_wait_time_ms: u64,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            tokens: 0,
+            fill_time_ms: 1,
+            fill_count: 1,
+            freeze_time_ms: -1,
+            drop_increase: 0.02,
+            drop_decrease: 0.002,
+            decrease_ratio: 0.0,
+            weight_enabled: false,
+            global_session_weight: 3,
+            renew_session_weight: 2,
+            local_session_weight: 1,
+            max_requests: 0,
+            drop_stale: true,
+            stale_latency_check: false,
+            throttled_op_wait_time_ms: 0,
+        }
+    }
 }
 
 /// Where the shards' executors run.
@@ -123,7 +173,11 @@ impl Default for Config {
             pre_alloc_size_kb: 65_536,
             snap_retain_count: 3,
             jute_maxbuffer: crate::limits::FRAME_BYTES_MAX_DEFAULT,
+            jute_maxbuffer_extrasize: crate::limits::FRAME_BYTES_MAX_DEFAULT,
             global_outstanding_limit: 1000,
+            large_request_threshold: None,
+            large_request_max_bytes: 100 << 20,
+            throttle: Throttle::default(),
             extended_types_enabled: false,
             container_check_interval_ms: 60_000,
             container_max_per_minute: 10_000,

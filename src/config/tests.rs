@@ -61,7 +61,10 @@ fn wrong_values_name_file_line_and_key() {
         ("admin.enableServer=true", "admin.enableServer"),
         ("metricsProvider.className=x", "metricsProvider.className"),
         ("ssl.keyStore.location=x", "ssl.keyStore.location"),
-        ("connectionMaxTokens=5", "connectionMaxTokens"),
+        ("connectionDropIncrease=2", "connectionDropIncrease"),
+        ("connection_throttle_local_session_weight=0", "connection_throttle_local_session_weight"),
+        ("jute.maxbuffer=2000000000", "jute.maxbuffer"),
+        ("throttledOpWaitTime=long", "throttledOpWaitTime"),
         ("sessionRequireClientSASLAuth=true", "sessionRequireClientSASLAuth"),
         ("enforce.auth.enabled=true", "enforce.auth.enabled"),
         ("DigestAuthenticationProvider.digestAlg=MD5", "DigestAuthenticationProvider.digestAlg"),
@@ -107,6 +110,35 @@ fn every_key_stands_once() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), count);
+}
+
+#[test]
+fn throttles_have_two_spellings() {
+    for (line, expected) in [
+        ("connectionMaxTokens=5", Throttle { tokens: 5, ..Throttle::default() }),
+        ("connection_throttle_fill_time=0", Throttle::default()),
+        ("connectionFreezeTime=7", Throttle { freeze_time_ms: 7, ..Throttle::default() }),
+        ("requestThrottleLimit=-1", Throttle::default()),
+        ("request_throttle_max_requests=9", Throttle { max_requests: 9, ..Throttle::default() }),
+        (
+            "connection_throttle_local_session_weight=9",
+            Throttle {
+                global_session_weight: 9,
+                renew_session_weight: 9,
+                local_session_weight: 9,
+                ..Throttle::default()
+            },
+        ),
+    ] {
+        let (config, warnings) = parse(&format!("{MINIMAL}{line}\n")).unwrap();
+        assert_eq!((config.throttle, warnings), (expected, vec![]), "{line}");
+    }
+    let (config, _) = parse(&format!("{MINIMAL}jute.maxbuffer=4000000\n")).unwrap();
+    assert_eq!(config.jute_maxbuffer + config.jute_maxbuffer_extrasize, 8_000_000);
+    for (value, expected) in [("-1", None), ("0", None), ("100", Some(100))] {
+        let (config, _) = parse(&format!("{MINIMAL}largeRequestThreshold={value}\n")).unwrap();
+        assert_eq!(config.large_request_threshold, expected);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::keys::Key;
 use super::properties::Property;
 use super::{Config, ConfigError, ConfigWarning, Pin};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{FRAME_BYTES_HARD_MAX, FRAME_BYTES_MAX_DEFAULT, SHARDS_MAX};
 
 /// The properties of one file, by the usual spelling of their keys.
 pub(super) struct Values<'a> {
@@ -71,7 +71,14 @@ impl<'a> Values<'a> {
             .unwrap_or(0),
             pre_alloc_size_kb: self.number("preAllocSize", defaults.pre_alloc_size_kb)?,
             snap_retain_count,
-            jute_maxbuffer: self.number("jute.maxbuffer", defaults.jute_maxbuffer)?,
+            jute_maxbuffer: self.jute_maxbuffer()?,
+            jute_maxbuffer_extrasize: self
+                .number("jute.maxbuffer.extrasize", self.jute_maxbuffer()?)?
+                .max(1024),
+            large_request_threshold: self.large_request_threshold()?,
+            large_request_max_bytes: self
+                .number("largeRequestMaxBytes", defaults.large_request_max_bytes)?,
+            throttle: self.throttle()?,
             global_outstanding_limit: self
                 .number("globalOutstandingLimit", defaults.global_outstanding_limit)?,
             extended_types_enabled: self.lenient_true("extendedTypesEnabled", false),
@@ -130,6 +137,21 @@ impl<'a> Values<'a> {
         }
     }
 
+    fn jute_maxbuffer(&self) -> Result<usize, ConfigError> {
+        let bytes = self.number("jute.maxbuffer", FRAME_BYTES_MAX_DEFAULT)?;
+        if FRAME_BYTES_HARD_MAX < bytes {
+            let what = format!("must be at most {FRAME_BYTES_HARD_MAX}");
+            return Err(self.wrong("jute.maxbuffer", &what));
+        }
+        Ok(bytes)
+    }
+
+    /// -1 and 0 switch it off.
+    fn large_request_threshold(&self) -> Result<Option<usize>, ConfigError> {
+        let threshold: i64 = self.number("largeRequestThreshold", -1)?;
+        Ok(usize::try_from(threshold).ok().filter(|threshold| *threshold != 0))
+    }
+
     fn pin(&self) -> Result<Pin, ConfigError> {
         match self.text("ringkeeper.pin") {
             None | Some("auto") => Ok(Pin::Auto),
@@ -169,7 +191,7 @@ impl<'a> Values<'a> {
         self.get(name).map(|property| property.value.as_str()).filter(|value| !value.is_empty())
     }
 
-    fn number<T: FromStr>(&self, name: &str, default: T) -> Result<T, ConfigError> {
+    pub(super) fn number<T: FromStr>(&self, name: &str, default: T) -> Result<T, ConfigError> {
         let Some(text) = self.text(name) else { return Ok(default) };
         text.parse().map_err(|_| {
             self.wrong(name, &format!("{text:?} is not a number in the range of this key"))

@@ -151,6 +151,11 @@ pub enum Output {
         /// Whose.
         conn: ConnId,
     },
+    /// Close at once; what was handed over and not sent is lost. Report `Closed`.
+    Abort {
+        /// Whose.
+        conn: ConnId,
+    },
     /// Run this operation, report `FileDone` with the same id.
     File {
         /// Its name.

@@ -14,6 +14,7 @@ use crate::model::{SessionId, ShardId, Zxid};
 use crate::wire::word::Word;
 
 use super::contract::{Clock, Halt, Input, Machine, Mesh, MeshBody, Output, Published};
+use super::credit::{self, Credit, Lender};
 use super::options::ServerOptions;
 use super::pipeline::Pipeline;
 use super::recovery::Recovered;
@@ -34,6 +35,7 @@ pub struct Server {
     ops: FileOps,
     /// Requests of the home shard that the pipeline has not heard.
     asks: Vec<Ask>,
+    lender: Lender,
     published: Published,
     /// Words that wait for the reports of satellites.
     questions: BTreeMap<Ticket, Question>,
@@ -99,11 +101,14 @@ impl Server {
         let mut ops = FileOps::default();
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let ids: Vec<ShardId> = (1..=satellites).map(ShardId).collect();
-        let others = ids
-            .iter()
-            .map(|id| Satellite::new(*id, &options, recovered.tree.replica(), published))
-            .collect();
-        let shard = Shard::new(HOME, &options);
+        let shards = usize::from(satellites) + 1;
+        let requests = options.outstanding_requests_max.max(1);
+        let share = credit::share(requests, options.frame_bytes_max, shards);
+        let replica = |id: &ShardId| {
+            Satellite::new(*id, &options, share, shards, recovered.tree.replica(), published)
+        };
+        let others = ids.iter().map(replica).collect();
+        let shard = Shard::new(HOME, &options, share, shards);
         let pipeline = Pipeline::new(options.clone(), recovered, seed, clock, &mut ops);
         let server = Self {
             pipeline,
@@ -111,6 +116,7 @@ impl Server {
             satellites: ids.into_iter().map(|id| (id, Link::default())).collect(),
             ops,
             asks: Vec::new(),
+            lender: Lender::new(requests, share, shards),
             published,
             questions: BTreeMap::new(),
             next_ticket: 0,
@@ -141,7 +147,7 @@ impl Server {
                 let around = surroundings(&self.pipeline, self.published, clock);
                 self.shard.received(conn, bytes, around, &mut self.asks);
             }
-            Input::Sent { conn, bytes } => self.shard.sent(conn, bytes),
+            Input::Sent { conn, bytes } => self.shard.sent(conn, bytes, clock.now),
             Input::Closed { conn } => self.shard.closed(conn, &mut self.asks),
             Input::Mesh(Mesh { from, body: MeshBody::ToPipeline(asks) }) => {
                 for ask in asks {
@@ -245,6 +251,16 @@ impl Server {
                     link.behind_bytes = link.behind_bytes.saturating_sub(bytes);
                 });
             }
+            Ask::Borrow => {
+                if let Some(credit) = self.lender.lend(from) {
+                    self.lend(from, credit);
+                }
+            }
+            Ask::GiveBack(credit) => {
+                if let Some((shard, credit)) = self.lender.take_back(from, credit) {
+                    self.lend(shard, credit);
+                }
+            }
             Ask::Emptied => self.with_link(from, |link| link.emptied = true),
         }
     }
@@ -260,6 +276,14 @@ impl Server {
             self.shard.on_notice(notice);
         } else {
             self.with_link(shard, |link| link.push(ToShard::Notice(notice), true));
+        }
+    }
+
+    fn lend(&mut self, shard: ShardId, credit: Credit) {
+        if shard == HOME {
+            self.shard.lend(credit);
+        } else {
+            self.with_link(shard, |link| link.push(ToShard::Lend(credit), true));
         }
     }
 

@@ -2,6 +2,7 @@
 //! machines joined by one ordered stream for each shard.
 
 pub mod contract;
+mod credit;
 pub mod epochs;
 pub mod export;
 pub mod import;
@@ -16,9 +17,14 @@ mod snapshotter;
 pub mod state;
 mod stats;
 mod stream;
+mod throttle;
 mod words;
+
+#[cfg(test)]
+mod tests;
 
 pub use contract::{Clock, Halt, Input, Machine, Mesh, Output, Published};
 pub use machine::Server;
-pub use options::{Reaping, ServerOptions, Slices, WordsAllowed};
+pub use options::{LargeRequests, Reaping, RequestThrottle, ServerOptions, Slices, WordsAllowed};
 pub use satellite::Satellite;
+pub use throttle::{ConnectionThrottleConfig, SessionWeights};

@@ -4,6 +4,8 @@ use crate::auth::AuthConfig;
 use crate::base::Duration;
 use crate::limits;
 
+use super::throttle::ConnectionThrottleConfig;
+
 /// Settings of one server. Built from a parsed configuration by the driver.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
@@ -15,9 +17,18 @@ pub struct ServerOptions {
     pub session_timeout_ms_max: i32,
     /// `jute.maxbuffer`: longest client frame.
     pub frame_bytes_max: usize,
-    /// `globalOutstandingLimit`: requests in the pipeline above which connections that already
-    /// have one outstanding are not read.
+    /// `jute.maxbuffer` plus `jute.maxbuffer.extrasize`: longest txn, so that every server that may
+    /// read it can.
+    pub txn_bytes_max: usize,
+    /// `globalOutstandingLimit`: requests outstanding on this server above which connections that
+    /// already have one outstanding are not read.
     pub outstanding_requests_max: usize,
+    /// `largeRequestThreshold`, `largeRequestMaxBytes`.
+    pub large_requests: LargeRequests,
+    /// `request_throttle_*`, `throttled_op_wait_time`.
+    pub request_throttle: RequestThrottle,
+    /// `connection_throttle_*`.
+    pub connection_throttle: ConnectionThrottleConfig,
     /// Schemes, super user, `skipACL`.
     pub auth: AuthConfig,
     /// Words that are executed; `srvr` always is.
@@ -82,6 +93,30 @@ impl Default for Slices {
             commits: limits::COMMITS_PER_TURN,
         }
     }
+}
+
+/// The guard against many large requests at once.
+#[derive(Clone, Copy, Debug)]
+pub struct LargeRequests {
+    /// Frames longer than this are large; `None` switches the guard off.
+    pub threshold: Option<usize>,
+    /// Bytes of large frames that may be outstanding; each shard has an equal part. Who sends more
+    /// is closed.
+    pub bytes_max: usize,
+}
+
+/// What becomes of requests that wait to be taken in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestThrottle {
+    /// `request_throttle_max_requests`: with so many outstanding nothing is taken in at all; 0 is no
+    /// limit. Each shard has an equal part.
+    pub requests_max: usize,
+    /// A connection whose request has waited for longer than the session's timeout is closed
+    /// (`request_stale_latency_check` with `request_throttle_drop_stale`).
+    pub drops_stale: bool,
+    /// `throttled_op_wait_time`: a request that has waited longer is answered with THROTTLEDOP;
+    /// zero switches it off.
+    pub op_wait: Duration,
 }
 
 /// When containers and TTL znodes are looked after.

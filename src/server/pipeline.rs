@@ -23,6 +23,7 @@ use super::prep::Prep;
 use super::recovery::Recovered;
 use super::snapshotter::{SnapshotProgress, Snapshotter};
 use super::stream::{Address, Attach, Delta, Notice, Origin, Submit};
+use super::throttle::{ConnectionThrottle, Handshake};
 
 /// The write side of a server. See the module's documentation for the order of calls.
 pub(crate) struct Pipeline {
@@ -40,6 +41,7 @@ pub(crate) struct Pipeline {
 
     snapshot_due: SnapshotDue,
     prng: Prng,
+    connection_throttle: ConnectionThrottle,
     /// When an idle log's last batch is attested.
     attest_at: Option<Instant>,
     prepare_retry_at: Option<Instant>,
@@ -110,6 +112,7 @@ impl Pipeline {
             assigned: recovered.last_zxid,
             snapshot_due: SnapshotDue { txns_left: 0, log_bytes_at: 0 },
             prng,
+            connection_throttle: ConnectionThrottle::new(options.connection_throttle, clock.now),
             attest_at: None,
             prepare_retry_at: None,
             low_on_disk: false,
@@ -137,6 +140,11 @@ impl Pipeline {
 
     pub(crate) fn outstanding(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// The chance of a handshake to be refused by the connection throttle.
+    pub(crate) const fn drop_probability(&self) -> f64 {
+        self.connection_throttle.drop_probability()
     }
 
     /// Flushes that took longer than `fsync.warningthresholdms`.
@@ -189,6 +197,15 @@ impl Pipeline {
         attach: &Attach,
         out: &mut Vec<(ShardId, Notice)>,
     ) {
+        let handshake = match attach.session {
+            SessionId(0) => Handshake::New,
+            _ => Handshake::Renewal,
+        };
+        if !self.connection_throttle.admit(handshake, clock.now, &mut self.prng) {
+            tracing::info!("a handshake was refused (connection_throttle_tokens)");
+            out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
+            return;
+        }
         let timeout_ms = self.sessions.negotiate(attach.timeout_ms);
         if attach.session.0 == 0 {
             let session = self.sessions.next_id();
@@ -477,6 +494,7 @@ impl Pipeline {
             auth: &self.options.auth,
             extended_types: self.options.extended_types,
             enforce_quotas: self.options.enforce_quotas,
+            txn_bytes_max: self.options.txn_bytes_max,
         }
     }
 

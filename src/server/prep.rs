@@ -11,6 +11,7 @@ use crate::model::{
     TxnBody, TxnHeader, WriteRequest, path,
 };
 use crate::tree::{Excess, Overlay, PendingZnode, Tree};
+use crate::wire::txn::encoded_bytes;
 
 /// What prep looks at besides the request.
 pub(crate) struct Prep<'a> {
@@ -19,6 +20,7 @@ pub(crate) struct Prep<'a> {
     pub(crate) auth: &'a AuthConfig,
     pub(crate) extended_types: bool,
     pub(crate) enforce_quotas: bool,
+    pub(crate) txn_bytes_max: usize,
 }
 
 type Judged<T> = Result<T, ErrorCode>;
@@ -35,6 +37,9 @@ impl Prep<'_> {
             WriteRequest::Multi(requests) => self.multi(header, requests, identities),
             WriteRequest::CloseSession => self.close_session(header),
             single => match self.single(header, single, identities, false) {
+                Ok(body) if self.is_too_long(header, &body) => {
+                    TxnBody::Error(ErrorCode::BAD_ARGUMENTS)
+                }
                 Ok(body) => {
                     self.overlay.stage(self.tree, header, &body);
                     body
@@ -44,12 +49,29 @@ impl Prep<'_> {
         }
     }
 
-    /// The end of the header's session: deletes its ephemerals, those in flight included.
+    /// The end of the header's session: deletes its ephemerals, those in flight included. Their
+    /// list is left out if the txn would be too long to be read anywhere (ZOOKEEPER-4306): whoever
+    /// applies it deletes what its own tree says, which is the same.
     pub(crate) fn close_session(&mut self, header: &TxnHeader) -> TxnBody {
         let paths = self.overlay.ephemerals_of(self.tree, header.session);
         let body = TxnBody::CloseSession { paths: Some(paths) };
         self.overlay.stage(self.tree, header, &body);
+        if self.txn_bytes_max < encoded_bytes(&body, Some(0)) {
+            return TxnBody::CloseSession { paths: Some(Vec::new()) };
+        }
         body
+    }
+
+    /// A txn that no server could read must not reach a log (ZOOKEEPER-3496, 2101).
+    fn is_too_long(&self, header: &TxnHeader, body: &TxnBody) -> bool {
+        let size = encoded_bytes(body, Some(0));
+        let too_long = self.txn_bytes_max < size;
+        if too_long {
+            let (session, limit) = (header.session, self.txn_bytes_max);
+            tracing::warn!(%session, size, limit, "a write would make a txn longer than \
+                jute.maxbuffer and jute.maxbuffer.extrasize allow, and was refused");
+        }
+        too_long
     }
 
     /// A container or TTL znode is overdue: `None` if it is needed again by now.
@@ -89,11 +111,16 @@ impl Prep<'_> {
                 }
             }
         }
+        let body = TxnBody::Multi(bodies);
+        if self.is_too_long(header, &body) {
+            self.overlay.rollback(before);
+            return TxnBody::Error(ErrorCode::BAD_ARGUMENTS);
+        }
         match failed {
             true => self.overlay.rollback(before),
             false => self.overlay.release(before),
         }
-        TxnBody::Multi(bodies)
+        body
     }
 
     fn single(

@@ -13,6 +13,7 @@ use crate::model::ShardId;
 use crate::tree::Tree;
 
 use super::contract::{Clock, Input, Machine, Mesh, MeshBody, Output, Published};
+use super::credit::Credit;
 use super::machine::HOME;
 use super::options::ServerOptions;
 use super::shard::{Shard, Surroundings};
@@ -39,12 +40,14 @@ impl Satellite {
     pub(super) fn new(
         id: ShardId,
         options: &ServerOptions,
+        share: Credit,
+        shards: usize,
         replica: Tree,
         published: Published,
     ) -> Self {
         Self {
             id,
-            shard: Shard::new(id, options),
+            shard: Shard::new(id, options, share, shards),
             replica,
             stream: VecDeque::new(),
             asks: Vec::new(),
@@ -90,6 +93,7 @@ impl Satellite {
                 ToShard::Report(ticket) => {
                     self.asks.push(Ask::Report(ticket, Box::new(self.shard.report())));
                 }
+                ToShard::Lend(credit) => self.shard.lend(credit),
                 ToShard::ResetStats => self.shard.reset_stats(),
                 ToShard::ResetConnStats => self.shard.reset_conn_stats(),
                 ToShard::StopAccepting => self.shard.stop_accepting(),
@@ -135,7 +139,7 @@ impl Machine for Satellite {
                 let around = surroundings(&self.replica, self.published, clock);
                 self.shard.received(conn, bytes, around, &mut self.asks);
             }
-            Input::Sent { conn, bytes } => self.shard.sent(conn, bytes),
+            Input::Sent { conn, bytes } => self.shard.sent(conn, bytes, clock.now),
             Input::Closed { conn } => self.shard.closed(conn, &mut self.asks),
             Input::Mesh(Mesh { body: MeshBody::ToShard(items), .. }) => {
                 self.stream.extend(items);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::credit::Credit;
 use super::shard::ShardReport;
 use crate::auth::Identities;
 use crate::base::Instant;
@@ -39,6 +40,10 @@ pub(crate) enum Ask {
     Watching(bool),
     /// This many bytes of deltas were applied here since the last time.
     Passed(usize),
+    /// There is no room for more outstanding requests here.
+    Borrow,
+    /// What was lent and is no longer needed.
+    GiveBack(Credit),
     /// Every connection is closed, after [`ToShard::CloseAll`].
     Emptied,
 }
@@ -60,6 +65,8 @@ pub(crate) enum ToShard {
     AskLife(SessionId),
     /// Say what the words tell.
     Report(Ticket),
+    /// Room for more outstanding requests.
+    Lend(Credit),
     /// Count from zero again.
     ResetStats,
     /// Count each connection's requests from zero again.

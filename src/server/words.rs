@@ -101,7 +101,8 @@ fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
     ] {
         line(&mut text, format_args!("zk_{key}\t{value}"));
     }
-    text.push_str("zk_connection_drop_probability\t0.0\n");
+    let drop_probability = decimal(server.pipeline.drop_probability());
+    line(&mut text, format_args!("zk_connection_drop_probability\t{drop_probability}"));
     text
 }
 

@@ -174,6 +174,17 @@ pub(super) async fn close(conn: Rc<Conn>) {
     }
 }
 
+/// Ends a connection at once.
+pub(super) fn abort(conn: &Conn) {
+    conn.closing.set(true);
+    conn.has_chunk.set(true);
+    conn.set_paused(false);
+    conn.backlog.borrow_mut().clear();
+    if !conn.gone.get() {
+        shut(conn.fd, Shutdown::Both);
+    }
+}
+
 fn shut(fd: RawFd, how: Shutdown) {
     let how = match how {
         Shutdown::Write => libc::SHUT_WR,

@@ -200,6 +200,11 @@ impl Driver {
                     glommio::spawn_local(conn::close(conn)).detach();
                 }
             }
+            Output::Abort { conn: id } => {
+                if let Some(conn) = self.conn(id) {
+                    conn::abort(&conn);
+                }
+            }
             Output::File { id, op } => {
                 let driver = Rc::clone(self);
                 let files = self.files.clone().expect("only the home shard has files");

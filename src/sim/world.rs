@@ -18,8 +18,8 @@ use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Pr
 use crate::model::{ConnId, ShardId};
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
 use crate::server::{
-    Clock, Input, Machine, Mesh, Output, Published, Reaping, Server, ServerOptions, Slices,
-    WordsAllowed,
+    Clock, ConnectionThrottleConfig, Input, LargeRequests, Machine, Mesh, Output, Published,
+    Reaping, RequestThrottle, Server, ServerOptions, Slices, WordsAllowed,
 };
 use crate::tree::TreeOptions;
 
@@ -354,7 +354,7 @@ impl World {
                     self.stream(conn, false, Event::ToClient(conn, bytes));
                     self.conn_input(conn, Input::Sent { conn, bytes: sent })?;
                 }
-                Output::Close { conn } => {
+                Output::Close { conn } | Output::Abort { conn } => {
                     self.stream(conn, false, Event::ServerClosed(conn));
                 }
                 Output::File { id, op } => {
@@ -539,7 +539,12 @@ fn new_server(
         session_timeout_ms_min: 1_000,
         session_timeout_ms_max: 10_000,
         frame_bytes_max: 1 << 20,
-        outstanding_requests_max: 64,
+        txn_bytes_max: 2 << 20,
+        // Sometimes so few that shards live on loans.
+        outstanding_requests_max: if prng.one_in(3) { 1 + below(prng, 12) } else { 64 },
+        large_requests: LargeRequests { threshold: None, bytes_max: 0 },
+        request_throttle: RequestThrottle::default(),
+        connection_throttle: ConnectionThrottleConfig::default(),
         auth: AuthConfig::default(),
         words_allowed: WordsAllowed::All,
         reconfig_enabled: false,
@@ -578,4 +583,8 @@ fn new_server(
     let clock = Clock { now, wall };
     let (server, satellites) = Server::new(options, recovered, satellites, prng.next_u64(), clock);
     (server, Shards::new(satellites, published, plant == Plant::StaleReplica))
+}
+
+fn below(prng: &mut Prng, count: u64) -> usize {
+    usize::try_from(prng.below(count)).unwrap_or_default()
 }

@@ -248,7 +248,7 @@ pub(crate) fn put_record(buf: &mut BytesMut, zxid: Zxid, encode: impl FnOnce(&mu
     buf.put_i32(0);
     let start = buf.len();
     encode(buf);
-    let txn_bytes = i32::try_from(buf.len() - start).expect("a txn is bounded by RECORD_BYTES_MAX");
+    let txn_bytes = i32::try_from(buf.len() - start).expect("prep bounds txns far below 2 GiB");
     buf[start - 4..start].copy_from_slice(&txn_bytes.to_be_bytes());
     buf.put_i32(NULL_VECTOR);
 }

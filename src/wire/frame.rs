@@ -2,6 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::limits::SKIPPED_FRAME_HEAD_BYTES;
+
 /// A frame length that is negative or above the limit. The connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("frame length {len} is outside 0..={max} (jute.maxbuffer)")]
@@ -12,12 +14,37 @@ pub struct FrameError {
     pub max: usize,
 }
 
+/// What comes out of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Framed {
+    /// A whole frame without its length.
+    Frame(Bytes),
+    /// A frame over the limit went by.
+    Skipped {
+        /// Its announced length.
+        len: usize,
+        /// Its first bytes.
+        head: Bytes,
+    },
+}
+
 /// Collects chunks and yields whole frames. A frame that lies within one chunk is not copied;
 /// what is held is never more than what was received.
 #[derive(Debug)]
 pub struct Deframer {
     max: usize,
     buffer: ReceiveBuffer,
+    /// Longest frame that is skipped.
+    skip_max: usize,
+    skipping: Option<Skipping>,
+}
+
+/// A frame over the limit is going by.
+#[derive(Debug)]
+struct Skipping {
+    len: usize,
+    left: usize,
+    head: BytesMut,
 }
 
 /// Bytes received and not yet taken.
@@ -33,7 +60,12 @@ impl Deframer {
     /// Accepts frames of up to `max` bytes, the length prefix not counted.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, buffer: ReceiveBuffer::default() }
+        Self { max, buffer: ReceiveBuffer::default(), skip_max: 0, skipping: None }
+    }
+
+    /// From here on [`Deframer::next_framed`] skips frames over the limit, up to this length.
+    pub const fn skip_up_to(&mut self, len: usize) {
+        self.skip_max = len;
     }
 
     /// Takes the next chunk of the stream.
@@ -56,7 +88,16 @@ impl Deframer {
     /// The second integer of the next frame's body, where requests have their opcode.
     #[must_use]
     pub fn peek_opcode(&self) -> Option<i32> {
-        self.buffer.peek(8).map(i32::from_be_bytes)
+        let at_a_frame = self.skipping.is_none();
+        at_a_frame.then(|| self.buffer.peek(8).map(i32::from_be_bytes)).flatten()
+    }
+
+    /// The length of the frame that has begun to arrive.
+    #[must_use]
+    pub fn announced(&self) -> Option<usize> {
+        let at_a_frame = self.skipping.is_none();
+        let word = at_a_frame.then(|| self.buffer.peek(0)).flatten()?;
+        usize::try_from(i32::from_be_bytes(word)).ok()
     }
 
     /// The next whole frame without its length; `None` until it has arrived.
@@ -72,6 +113,37 @@ impl Deframer {
             return Ok(None);
         }
         Ok(Some(self.buffer.split_to(4 + len).split_off(4)))
+    }
+
+    /// The next whole frame, or that one over the limit went by.
+    pub fn next_framed(&mut self) -> Result<Option<Framed>, FrameError> {
+        if self.skipping.is_none() {
+            match self.next_frame() {
+                Ok(frame) => return Ok(frame.map(Framed::Frame)),
+                Err(error) => {
+                    let len = usize::try_from(error.len).map_err(|_| error)?;
+                    if self.skip_max < len {
+                        return Err(error);
+                    }
+                    drop(self.buffer.split_to(4));
+                    self.skipping = Some(Skipping { len, left: len, head: BytesMut::new() });
+                }
+            }
+        }
+        Ok(self.skip())
+    }
+
+    fn skip(&mut self) -> Option<Framed> {
+        let skipping = self.skipping.as_mut()?;
+        let part = self.buffer.split_to(self.buffer.len().min(skipping.left));
+        skipping.left -= part.len();
+        let room = SKIPPED_FRAME_HEAD_BYTES.saturating_sub(skipping.head.len());
+        skipping.head.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
+        if skipping.left != 0 {
+            return None;
+        }
+        let Skipping { len, head, .. } = self.skipping.take()?;
+        Some(Framed::Skipped { len, head: head.freeze() })
     }
 
     /// Everything not yet yielded.

@@ -5,7 +5,6 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::base::Str;
-use crate::limits::RECORD_BYTES_MAX;
 use crate::model::request::RawAcl;
 use crate::model::{Acl, Id, Perms, Stat, Zxid};
 
@@ -108,9 +107,6 @@ impl Reader {
         }
         let bad = self.error(field, DecodeErrorKind::Length(len));
         let len = usize::try_from(len).map_err(|_| bad)?;
-        if RECORD_BYTES_MAX < len {
-            return Err(bad);
-        }
         self.take(field, len).map(Some)
     }
 

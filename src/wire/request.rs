@@ -61,6 +61,21 @@ pub fn decode(frame: &Bytes) -> Result<RequestFrame, DecodeError> {
     Ok(RequestFrame { xid, opcode, request })
 }
 
+/// The path that a request begins with, from the front of its frame.
+#[must_use]
+pub fn leading_path(front: &Bytes) -> Option<crate::base::Str> {
+    let mut reader = Reader::new(front);
+    reader.i32("xid").ok()?;
+    match reader.i32("type").ok()? {
+        opcode::AUTH | opcode::SASL | opcode::SET_WATCHES | opcode::SET_WATCHES2 => return None,
+        opcode::MULTI | opcode::MULTI_READ => {
+            multi_header(&mut reader).ok()??;
+        }
+        _ => {}
+    }
+    reader.str("path").ok()?
+}
+
 fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError> {
     let request = match number {
         opcode::CREATE

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::client::{decode_event, decode_reply_header, encode_request};
 use super::connect::{ConnectRequest, ConnectResponse, session_password};
-use super::frame::Deframer;
+use super::frame::{Deframer, Framed};
 use super::jute::Reader;
 use super::request::{RequestFault, decode};
 use super::{response, txn};
@@ -180,6 +180,7 @@ fn txns_are_golden() {
         txn::encode(&header, &body, digest, &mut buf);
         let encoded = buf.freeze();
         assert_eq!(encoded, hex(bytes));
+        assert_eq!(txn::encoded_bytes(&body, digest), encoded.len());
         let decoded = txn::decode(&encoded).unwrap();
         assert_eq!((decoded.header, decoded.body, decoded.digest), (header, body, digest));
     }
@@ -245,6 +246,71 @@ fn frames_are_cut_at_their_lengths_however_they_arrive() {
         let mut deframer = Deframer::new(3);
         deframer.push(hex(len));
         assert!(deframer.next_frame().is_err(), "{len}");
+    }
+}
+
+#[test]
+fn frames_over_the_limit_go_by() {
+    let long: Vec<u8> = (0..2_000_u32).map(|number| number.to_be_bytes()[3]).collect();
+    let stream = [hex("00000003 616263 000007d0").as_ref(), &long, &hex("00000001 64")].concat();
+    for piece in [1, 3, 7, 500, 1_023, 1_500, stream.len()] {
+        let mut deframer = Deframer::new(3);
+        deframer.skip_up_to(2_000);
+        let mut found = Vec::new();
+        for chunk in stream.chunks(piece) {
+            deframer.push(Bytes::copy_from_slice(chunk));
+            while let Some(framed) = deframer.next_framed().unwrap() {
+                found.push(framed);
+            }
+            assert!(deframer.buffered() <= 7, "what goes by is not kept");
+        }
+        let head = Bytes::copy_from_slice(&long[..1024]);
+        let frame = |text| Framed::Frame(Bytes::from_static(text));
+        assert_eq!(found, [frame(b"abc"), Framed::Skipped { len: 2_000, head }, frame(b"d")]);
+    }
+    let mut deframer = Deframer::new(3);
+    deframer.skip_up_to(1_999);
+    deframer.push(hex("000007d0"));
+    assert!(deframer.next_framed().is_err());
+}
+
+#[test]
+fn the_length_of_every_txn_is_foretold() {
+    let create = |kind| {
+        TxnBody::Create(CreateTxn {
+            kind,
+            path: "/a".into(),
+            data: None,
+            acl: vec![Acl::open(), Acl::open()],
+            parent_cversion: 1,
+        })
+    };
+    let (path, data) = (Str::from("/path"), Some(Bytes::from_static(b"data")));
+    let mut bodies = vec![
+        create(CreateTxnKind::Create { ephemeral: true }),
+        create(CreateTxnKind::Create2 { ephemeral: false }),
+        create(CreateTxnKind::Container),
+        create(CreateTxnKind::Ttl { ttl_ms: 1 }),
+        TxnBody::Delete { path: path.clone() },
+        TxnBody::DeleteContainer { path: path.clone() },
+        TxnBody::SetData { path: path.clone(), data: data.clone(), version: 1 },
+        TxnBody::Reconfig { path: path.clone(), data, version: 1 },
+        TxnBody::SetAcl { path: path.clone(), acl: vec![Acl::open()], version: 1 },
+        TxnBody::Check { path: path.clone(), version: 1 },
+        TxnBody::Error(ErrorCode::NO_NODE),
+    ];
+    bodies.push(TxnBody::Multi(bodies.clone()));
+    bodies.extend([
+        TxnBody::CloseSession { paths: None },
+        TxnBody::CloseSession { paths: Some(vec![path.clone(), path]) },
+        TxnBody::CreateSession { timeout_ms: 1 },
+    ]);
+    for body in bodies {
+        for digest in [None, Some(1)] {
+            let mut buf = BytesMut::new();
+            txn::encode(&TxnHeader::default(), &body, digest, &mut buf);
+            assert_eq!(txn::encoded_bytes(&body, digest), buf.len(), "{body:?}");
+        }
     }
 }
 

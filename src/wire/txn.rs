@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::connect::{finish_frame, jute_frame};
 use super::jute::{self, DecodeError, DecodeErrorKind, Reader};
 use crate::model::{
-    CreateTxn, CreateTxnKind, ErrorCode, SessionId, Txn, TxnBody, TxnHeader, Xid, Zxid,
+    Acl, CreateTxn, CreateTxnKind, ErrorCode, SessionId, Txn, TxnBody, TxnHeader, Xid, Zxid,
 };
 
 /// The only digest version that is written.
@@ -80,6 +80,45 @@ fn create_record(create: &CreateTxn, buf: &mut BytesMut) {
         CreateTxnKind::Ttl { ttl_ms } => {
             buf.put_i32(create.parent_cversion);
             buf.put_i64(ttl_ms);
+        }
+    }
+}
+
+/// Length of what [`encode`] appends.
+#[must_use]
+pub fn encoded_bytes(body: &TxnBody, digest: Option<u64>) -> usize {
+    let header = 8 + 4 + 8 + 8 + 4;
+    header + record_bytes(body) + if digest.is_some() { 4 + 8 } else { 0 }
+}
+
+fn record_bytes(body: &TxnBody) -> usize {
+    let acls = |acl: &[Acl]| {
+        let entries = acl.iter().map(|acl| 4 + 4 + acl.id.scheme.len() + 4 + acl.id.id.len());
+        4 + entries.sum::<usize>()
+    };
+    let buffer = |data: &Option<Bytes>| 4 + data.as_ref().map_or(0, Bytes::len);
+    match body {
+        TxnBody::CloseSession { paths: None } => 0,
+        TxnBody::CloseSession { paths: Some(paths) } => {
+            4 + paths.iter().map(|path| 4 + path.len()).sum::<usize>()
+        }
+        TxnBody::CreateSession { .. } | TxnBody::Error(_) => 4,
+        TxnBody::Create(create) => {
+            let kind = match create.kind {
+                CreateTxnKind::Create { .. } | CreateTxnKind::Create2 { .. } => 1 + 4,
+                CreateTxnKind::Container => 4,
+                CreateTxnKind::Ttl { .. } => 4 + 8,
+            };
+            4 + create.path.len() + buffer(&create.data) + acls(&create.acl) + kind
+        }
+        TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => 4 + path.len(),
+        TxnBody::SetData { path, data, .. } | TxnBody::Reconfig { path, data, .. } => {
+            4 + path.len() + buffer(data) + 4
+        }
+        TxnBody::SetAcl { path, acl, .. } => 4 + path.len() + acls(acl) + 4,
+        TxnBody::Check { path, .. } => 4 + path.len() + 4,
+        TxnBody::Multi(bodies) => {
+            4 + bodies.iter().map(|body| 4 + 4 + record_bytes(body)).sum::<usize>()
         }
     }
 }

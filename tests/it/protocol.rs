@@ -71,7 +71,7 @@ fn handshakes() {
     assert!(client::attach(server.port, held.session, held.password, Zxid(1 << 40)).is_err());
     // A frame over the limit, and one that is shorter than a header.
     let mut client = client::connect(server.port).expect("it serves");
-    client.send_raw(&hex("00100000")).expect("sent");
+    client.send_raw(&hex("01000001")).expect("sent");
     assert!(client.is_closed());
     let mut client = client::connect(server.port).expect("it serves");
     client.send_raw(&hex("00000004 00000001")).expect("sent");

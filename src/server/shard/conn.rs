@@ -11,16 +11,16 @@ use crate::limits;
 use crate::model::{ErrorCode, Generation, ReadRequest, SessionId, Xid, Zxid};
 use crate::wire::frame::Deframer;
 
-use super::ShardOptions;
 use super::outbox::Outbox;
 use crate::server::contract::Clock;
+use crate::server::credit::Credit;
 use crate::server::stats::Latency;
 
 /// The state of one connection. `queue` holds what was received and not answered, in order.
 pub(super) struct Conn {
     pub(super) phase: Phase,
     pub(super) identities: Identities,
-    /// When its last request was taken in.
+    /// When it was last heard of: its last bytes came, or its last request was taken in.
     pub(super) heard: Instant,
     /// When the pipeline was last told so.
     pub(super) touched: Option<Instant>,
@@ -30,8 +30,18 @@ pub(super) struct Conn {
     pub(super) queued_bytes: usize,
     /// Replies and events of this turn.
     pub(super) out: Outbox,
+    /// Those of them whose frames are large.
+    pub(super) large_bytes: usize,
+    /// Room kept for the long frame that has begun to arrive.
+    pub(super) reserved_bytes: usize,
     /// Bytes handed to the driver that the socket has not taken.
     pub(super) unsent_bytes: usize,
+    /// When the socket last took some, or was given the first.
+    pub(super) sent_at: Instant,
+    /// What the shard has counted.
+    pub(super) counted: Load,
+    /// Since when received frames wait because a limit was reached.
+    pub(super) held_since: Option<Instant>,
     pub(super) paused: bool,
     /// In the shard's list of connections to visit at the end of the turn.
     pub(super) dirty: bool,
@@ -39,7 +49,17 @@ pub(super) struct Conn {
     pub(super) in_long: bool,
     /// The driver was told to close.
     pub(super) close_asked: bool,
+    /// Nothing more is sent before that.
+    pub(super) aborted: bool,
     pub(super) stats: ConnStats,
+}
+
+/// What a connection costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) outstanding: Credit,
+    pub(super) large_bytes: usize,
+    pub(super) unsent_bytes: usize,
 }
 
 /// Where a connection stands.
@@ -68,10 +88,18 @@ pub(super) enum Phase {
 pub(super) struct Pending {
     pub(super) xid: Xid,
     pub(super) bytes: usize,
+    /// Counts against `largeRequestMaxBytes`.
+    pub(super) large: bool,
     pub(super) since: Instant,
     /// Name of the op for `cons`.
     pub(super) opcode: i32,
     pub(super) work: Work,
+}
+
+impl Pending {
+    const fn large_bytes(&self) -> usize {
+        if self.large { self.bytes } else { 0 }
+    }
 }
 
 /// How a request comes to its answer.
@@ -160,12 +188,18 @@ impl Conn {
             deframer: Deframer::new(frame_bytes_max),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            large_bytes: 0,
+            reserved_bytes: 0,
             out: Outbox::default(),
             unsent_bytes: 0,
+            sent_at: clock.now,
+            counted: Load::default(),
+            held_since: None,
             paused: false,
             dirty: false,
             in_long: false,
             close_asked: false,
+            aborted: false,
             stats: ConnStats {
                 peer,
                 established_ms: clock.wall.0,
@@ -195,16 +229,39 @@ impl Conn {
         if !self.phase.is_closing() {
             self.phase = Phase::Closing { attachment: self.attachment() };
             self.queue.clear();
-            self.queued_bytes = 0;
+            (self.queued_bytes, self.large_bytes, self.reserved_bytes) = (0, 0, 0);
+            self.held_since = None;
         }
     }
 
-    pub(super) fn is_over_limits(&self, options: &ShardOptions) -> bool {
-        let limit = options.outstanding_requests_max;
-        self.queue.len() >= limit
+    /// Ends without sending what waits.
+    pub(super) fn abort(&mut self) {
+        self.begin_close();
+        self.out = Outbox::default();
+        self.aborted = true;
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load {
+            outstanding: Credit {
+                requests: self.queue.len(),
+                bytes: self.queued_bytes + self.reserved_bytes,
+            },
+            large_bytes: self.large_bytes,
+            // A closing connection is given a few seconds at most.
+            unsent_bytes: if self.phase.is_closing() { 0 } else { self.unsent_bytes },
+        }
+    }
+
+    /// Bytes of replies and events that wait for the client.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.unsent_bytes + self.out.len()
+    }
+
+    pub(super) fn is_over_limits(&self) -> bool {
+        self.queue.len() >= limits::CONN_OUTSTANDING_REQUESTS_MAX
             || self.queued_bytes >= limits::CONN_OUTSTANDING_BYTES_MAX
-            || self.unsent_bytes >= limits::CONN_UNSENT_BYTES_MAX
-            || self.deframer.buffered() > options.frame_bytes_max + 4
+            || self.is_output_full()
     }
 
     /// Whether what stands at the head of the queue waits for nothing but its turn.
@@ -231,11 +288,12 @@ impl Conn {
     }
 
     fn is_output_full(&self) -> bool {
-        limits::CONN_UNSENT_BYTES_MAX <= self.unsent_bytes + self.out.len()
+        limits::CONN_UNSENT_BYTES_MAX <= self.owed_bytes()
     }
 
     pub(super) fn enqueue(&mut self, pending: Pending) {
         self.queued_bytes += pending.bytes;
+        self.large_bytes += pending.large_bytes();
         self.queue.push_back(pending);
         self.stats.queued = self.queue.len();
     }
@@ -243,6 +301,7 @@ impl Conn {
     pub(super) fn dequeue(&mut self) -> Option<Pending> {
         let pending = self.queue.pop_front()?;
         self.queued_bytes -= pending.bytes;
+        self.large_bytes -= pending.large_bytes();
         self.stats.queued = self.queue.len();
         Some(pending)
     }

@@ -6,6 +6,7 @@ use crate::auth::{self, AuthRefusal};
 use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Zxid};
 use crate::tree::Tree;
 use crate::wire::connect::ConnectRequest;
+use crate::wire::frame::Framed;
 use crate::wire::opcode;
 use crate::wire::request::{self, RequestFault, RequestFrame};
 use crate::wire::response;
@@ -13,7 +14,9 @@ use crate::wire::word::Word;
 
 use super::conn::{Answer, Conn, Pending, Phase, Work, WriteKind};
 use super::{Shard, Surroundings, mark_dirty};
+use crate::base::{Duration, Instant};
 use crate::limits;
+use crate::server::options::{LargeRequests, RequestThrottle};
 use crate::server::stream::{Address, Ask, Attach, Origin, Submit};
 
 impl Shard {
@@ -39,20 +42,32 @@ impl Shard {
             if matches!(conn.phase, Phase::Attaching { .. } | Phase::Word | Phase::Closing { .. }) {
                 return;
             }
-            if conn.is_over_limits(&self.options) {
-                self.stalled.push(id);
+            if self.is_held_back(conn, around) {
+                self.hold(id, conn, around.now, asks);
                 return;
             }
-            if around.pipeline_full && next_is_write(conn) {
-                self.stalled.push(id);
-                return;
-            }
-            match conn.deframer.next_frame() {
-                Ok(Some(frame)) if conn.phase == Phase::Fresh => {
-                    self.handshake(id, conn, &frame, around, asks);
+            match conn.deframer.next_framed() {
+                Ok(Some(Framed::Frame(frame))) => {
+                    conn.reserved_bytes = 0;
+                    match conn.phase {
+                        Phase::Fresh => self.handshake(id, conn, &frame, around, asks),
+                        _ => self.request(id, conn, &frame, around, asks),
+                    }
+                    self.recount(conn);
                 }
-                Ok(Some(frame)) => self.request(id, conn, &frame, around, asks),
-                Ok(None) => return,
+                Ok(Some(Framed::Skipped { len, head })) => {
+                    self.refuse_too_long(conn, len, &head, around.now);
+                    self.recount(conn);
+                }
+                Ok(None) if self.reserve(conn) => {
+                    conn.held_since = None;
+                    return;
+                }
+                Ok(None) => {
+                    self.frames_at.get_or_insert(around.now + limits::FRAME_STALLED_AFTER);
+                    self.hold(id, conn, around.now, asks);
+                    return;
+                }
                 Err(error) => {
                     let peer = conn.stats.peer;
                     tracing::warn!(%peer, %error, "closed: frame refused");
@@ -60,6 +75,70 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Whether a limit is reached: then frames stay where they are, and reading is paused.
+    fn is_held_back(&self, conn: &Conn, around: Surroundings<'_>) -> bool {
+        let throttle = self.options.request_throttle.requests_max;
+        conn.is_over_limits()
+            || (!conn.queue.is_empty() && !self.budget.has_room())
+            || (throttle != 0 && throttle <= self.budget.used().requests)
+            || (around.pipeline_full && next_is_write(conn))
+    }
+
+    fn hold(&mut self, id: ConnId, conn: &mut Conn, now: Instant, asks: &mut Vec<Ask>) {
+        self.stalled.push(id);
+        conn.held_since.get_or_insert(now);
+        if !self.budget.has_room() && self.budget.asks() {
+            asks.push(Ask::Borrow);
+        }
+    }
+
+    /// A frame over `jute.maxbuffer` went by. Apache closes the connection without a word, which
+    /// clients take for a lost connection and try again.
+    fn refuse_too_long(&mut self, conn: &mut Conn, len: usize, head: &Bytes, now: Instant) {
+        let Phase::Live { session, .. } = conn.phase else { return };
+        self.received += 1;
+        conn.stats.received += 1;
+        let (peer, limit) = (conn.stats.peer, self.options.frame_bytes_max);
+        let Ok(RequestFrame { xid, opcode, .. }) = request::decode(head) else {
+            conn.begin_close();
+            return;
+        };
+        let path = request::leading_path(head).unwrap_or_default();
+        tracing::warn!(%peer, %session, op = opcode::short_name(opcode), %path, size = len, limit,
+            "a request is longer than jute.maxbuffer allows and was refused");
+        let work = Work::Answer(Answer::error(ErrorCode::BAD_ARGUMENTS));
+        enqueue(conn, Pending { xid, bytes: 0, large: false, since: now, opcode, work });
+    }
+
+    /// Whether the guard against large requests lets a frame pass.
+    fn is_large(&self, conn: &Conn, len: usize) -> Result<bool, ()> {
+        let LargeRequests { threshold, bytes_max } = self.options.large_requests;
+        let large = threshold.is_some_and(|threshold| threshold < len);
+        if large && bytes_max < self.large_bytes + len {
+            tracing::warn!(peer = %conn.stats.peer, size = len, outstanding = self.large_bytes,
+                "closed: too many bytes of large requests (largeRequestMaxBytes)");
+            return Err(());
+        }
+        Ok(large)
+    }
+
+    /// The answer to a request that has waited for too long, if it has.
+    fn throttled(&self, conn: &Conn, opcode: i32, waited: Duration) -> Option<Answer> {
+        let RequestThrottle { op_wait, drops_stale, .. } = self.options.request_throttle;
+        let exempt = [opcode::AUTH, opcode::SASL, opcode::CLOSE_SESSION];
+        if exempt.contains(&opcode) {
+            return None;
+        }
+        let timeout = u64::try_from(conn.stats.timeout_ms).unwrap_or_default();
+        if drops_stale && Duration::from_millis(timeout) < waited {
+            tracing::warn!(peer = %conn.stats.peer, waited_ms = waited.as_millis(),
+                "closed: a request has waited for longer than the session's timeout");
+            return Some(Answer { silent: true, ..Answer::refusal(ErrorCode::OK) });
+        }
+        let throttled = op_wait != Duration::ZERO && op_wait < waited && opcode != opcode::PING;
+        throttled.then(|| Answer::error(ErrorCode::THROTTLED_OP))
     }
 
     /// The first four bytes of a connection may be an operator's word.
@@ -127,6 +206,11 @@ impl Shard {
             conn.begin_close();
             return;
         };
+        let Ok(large) = self.is_large(conn, frame.len()) else {
+            conn.begin_close();
+            return;
+        };
+        let since = conn.held_since.unwrap_or(around.now);
         let proves_identity = matches!(opcode, opcode::AUTH | opcode::SASL);
         if !proves_identity {
             conn.heard = around.now;
@@ -135,10 +219,19 @@ impl Shard {
                 asks.push(Ask::Touch(session));
             }
         }
+        let bytes = frame.len();
+        let is_admitted =
+            proves_identity || auth::is_admitted(&self.options.auth, &conn.identities);
+        let throttled = self.throttled(conn, opcode, around.now.since(since));
+        if let Some(answer) = throttled.filter(|_| is_admitted) {
+            let work = Work::Answer(answer);
+            enqueue(conn, Pending { xid, bytes, large, since, opcode, work });
+            return;
+        }
         let address = Address { shard: self.id, conn: id };
         let origin = Origin { address, generation, xid };
         let work = match request {
-            _ if !proves_identity && !auth::is_admitted(&self.options.auth, &conn.identities) => {
+            _ if !is_admitted => {
                 tracing::warn!(peer = %conn.stats.peer, "closed: the client has none of the \
                     identities that are demanded (enforce.auth.schemes)");
                 Work::Answer(Answer::refusal(ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH))
@@ -185,14 +278,7 @@ impl Shard {
                 ..Answer::error(ErrorCode::UNIMPLEMENTED)
             }),
         };
-        let ends = matches!(work, Work::Write(WriteKind::Close))
-            || matches!(&work, Work::Answer(answer) if answer.close);
-        conn.enqueue(Pending { xid, bytes: frame.len(), since: around.now, opcode, work });
-        if ends {
-            // Nothing behind it is taken in; the close follows its answer.
-            drop(conn.deframer.take_rest());
-            conn.stats.last_opcode = Some(opcode);
-        }
+        enqueue(conn, Pending { xid, bytes, large, since, opcode, work });
     }
 
     fn authenticate(&self, conn: &mut Conn, scheme: Option<&str>, data: Option<&[u8]>) -> Answer {
@@ -212,6 +298,22 @@ impl Shard {
                 Answer { silent: true, ..Answer::refusal(ErrorCode::OK) }
             }
         }
+    }
+}
+
+/// Puts a request into its connection's queue.
+fn enqueue(conn: &mut Conn, pending: Pending) {
+    let ends = match &pending.work {
+        Work::Write(kind) => *kind == WriteKind::Close,
+        Work::Answer(answer) => answer.close,
+        _ => false,
+    };
+    let opcode = pending.opcode;
+    conn.enqueue(pending);
+    if ends {
+        // Nothing behind it is taken in; the close follows its answer.
+        drop(conn.deframer.take_rest());
+        conn.stats.last_opcode = Some(opcode);
     }
 }
 

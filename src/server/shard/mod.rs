@@ -14,6 +14,7 @@
 mod conn;
 mod deltas;
 mod intake;
+mod load;
 mod long;
 mod outbox;
 mod reads;
@@ -34,12 +35,14 @@ use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
 
 use super::contract::{Clock, Output};
-use super::options::{ServerOptions, Slices, WordsAllowed};
+use super::credit::{Budget, Credit};
+use super::options::{LargeRequests, RequestThrottle, ServerOptions, Slices, WordsAllowed};
 use super::stats::Latency;
 use super::stream::{Ask, Notice};
 
 pub(crate) use conn::ConnStats;
 use conn::{Conn, Phase};
+use load::abort_if_too_slow;
 pub(crate) use report::ShardReport;
 
 /// One shard. See the module's documentation.
@@ -57,6 +60,18 @@ pub(crate) struct Shard {
     sweeping: bool,
     /// Connections whose received bytes wait because a limit was reached.
     stalled: Vec<ConnId>,
+    /// Connections whose requests wait until others' replies are sent.
+    muted: Vec<ConnId>,
+    /// Connections that were flushed in this turn.
+    flushed: Vec<ConnId>,
+    budget: Budget,
+    large_bytes: usize,
+    unsent_bytes: usize,
+    /// When to look for slow readers, and for long frames that do not arrive.
+    slow_at: Option<Instant>,
+    frames_at: Option<Instant>,
+    /// Stalled connections can go on at once.
+    again: bool,
     /// Connections without a session, by deadline.
     sessionless: VecDeque<(Instant, ConnId)>,
     accepting: bool,
@@ -68,7 +83,9 @@ pub(crate) struct Shard {
 struct ShardOptions {
     auth: AuthConfig,
     frame_bytes_max: usize,
-    outstanding_requests_max: usize,
+    large_requests: LargeRequests,
+    request_throttle: RequestThrottle,
+    unsent_bytes_max: usize,
     reconfig_enabled: bool,
     sessionless_timeout: Duration,
     words_allowed: WordsAllowed,
@@ -88,15 +105,21 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Shard {
-    pub(crate) fn new(id: ShardId, options: &ServerOptions) -> Self {
+    /// One of so many shards, with its own share of what may be outstanding.
+    pub(crate) fn new(id: ShardId, options: &ServerOptions, share: Credit, shards: usize) -> Self {
+        let LargeRequests { threshold, bytes_max } = options.large_requests;
+        let throttle = options.request_throttle;
         Self {
             id,
             options: ShardOptions {
                 auth: options.auth.clone(),
                 frame_bytes_max: options.frame_bytes_max,
-                outstanding_requests_max: options
-                    .outstanding_requests_max
-                    .clamp(1, limits::CONN_OUTSTANDING_REQUESTS_MAX),
+                large_requests: LargeRequests { threshold, bytes_max: bytes_max / shards },
+                request_throttle: RequestThrottle {
+                    requests_max: throttle.requests_max.div_ceil(shards),
+                    ..throttle
+                },
+                unsent_bytes_max: limits::UNSENT_BYTES_MAX / shards,
                 reconfig_enabled: options.reconfig_enabled,
                 sessionless_timeout: options.sessionless_timeout,
                 words_allowed: options.words_allowed.clone(),
@@ -109,6 +132,14 @@ impl Shard {
             long: VecDeque::new(),
             sweeping: false,
             stalled: Vec::new(),
+            muted: Vec::new(),
+            flushed: Vec::new(),
+            budget: Budget::new(share),
+            large_bytes: 0,
+            unsent_bytes: 0,
+            slow_at: None,
+            frames_at: None,
+            again: false,
             sessionless: VecDeque::new(),
             accepting: true,
             latency: Latency::default(),
@@ -138,19 +169,23 @@ impl Shard {
         if conn.phase.is_closing() {
             return;
         }
+        conn.heard = around.now;
         conn.deframer.push(bytes);
         self.take_in(id, around, asks);
     }
 
-    pub(crate) fn sent(&mut self, id: ConnId, bytes: usize) {
+    pub(crate) fn sent(&mut self, id: ConnId, bytes: usize, now: Instant) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.unsent_bytes = conn.unsent_bytes.saturating_sub(bytes);
+            conn.sent_at = now;
             mark_dirty(&mut self.dirty, id, conn);
         }
     }
 
     pub(crate) fn closed(&mut self, id: ConnId, asks: &mut Vec<Ask>) {
-        let Some(conn) = self.conns.remove(&id) else { return };
+        let Some(mut conn) = self.conns.remove(&id) else { return };
+        conn.begin_close();
+        self.recount(&mut conn);
         self.watches.remove_conn(id);
         self.sweeping = true;
         if let Some((session, generation)) = conn.attachment() {
@@ -168,6 +203,7 @@ impl Shard {
                 let Some(conn) = self.conns.get_mut(&id) else { return };
                 let Phase::Attaching { has_read_only } = conn.phase else { return };
                 conn.phase = Phase::Live { session, generation };
+                conn.deframer.skip_up_to(limits::FRAME_BYTES_SKIPPED_MAX);
                 conn.stats.timeout_ms = timeout_ms;
                 let password = session_password(session);
                 let response = ConnectResponse {
@@ -200,11 +236,12 @@ impl Shard {
         }
     }
 
-    /// When a session was last heard of; now, if input of its connection waits to be taken in.
+    /// When a session was last heard of; now, if its connection is not read because a limit was
+    /// reached.
     pub(crate) fn last_heard(&self, session: SessionId, now: Instant) -> Option<Instant> {
         let conn = self.by_session.get(&session).and_then(|id| self.conns.get(id))?;
-        let has_unread = conn.paused || conn.deframer.buffered() != 0;
-        Some(if has_unread { now } else { conn.heard })
+        let is_unread = conn.paused || conn.held_since.is_some();
+        Some(if is_unread { now } else { conn.heard })
     }
 
     /// Whether any connection watches anything.
@@ -220,6 +257,12 @@ impl Shard {
         asks: &mut Vec<Ask>,
         out: &mut Vec<Output>,
     ) {
+        let before = (self.received, self.sent);
+        for id in std::mem::take(&mut self.muted) {
+            if let Some(conn) = self.conns.get_mut(&id) {
+                mark_dirty(&mut self.dirty, id, conn);
+            }
+        }
         for id in std::mem::take(&mut self.stalled) {
             self.take_in(id, around, asks);
         }
@@ -234,9 +277,14 @@ impl Shard {
             conn.dirty = false;
             let most = requests.min(slices.requests_per_conn);
             requests -= self.run_some(id, &mut conn, around, most);
-            self.flush(id, &mut conn, out);
+            self.flush(id, &mut conn, around.now, out);
+            self.recount(&mut conn);
+            self.flushed.push(id);
             if conn.can_run() && !conn.must_wait() {
-                mark_dirty(&mut self.dirty, id, &mut conn);
+                match self.may_reply(&conn) {
+                    true => mark_dirty(&mut self.dirty, id, &mut conn),
+                    false => self.muted.push(id),
+                }
             }
             if conn.can_go_on() && !std::mem::replace(&mut conn.in_long, true) {
                 self.long.push_back(id);
@@ -247,6 +295,11 @@ impl Shard {
         if self.sweeping {
             self.sweeping = self.watches.sweep(slices.watches);
         }
+        self.close_slow_readers(around.now, out);
+        self.pause_and_resume(out);
+        asks.extend(self.budget.give_back().map(Ask::GiveBack));
+        // What was answered may let stalled connections go on.
+        self.again = !self.stalled.is_empty() && before != (self.received, self.sent);
     }
 
     /// Makes a slice of the long answer whose turn it is.
@@ -264,11 +317,12 @@ impl Shard {
 
     /// Whether [`Shard::turn_end`] left work over.
     pub(crate) fn wants_turn(&self) -> bool {
-        !self.dirty.is_empty() || !self.long.is_empty() || self.sweeping
+        self.again || !self.dirty.is_empty() || !self.long.is_empty() || self.sweeping
     }
 
-    /// Closes connections that never started a session.
+    /// Closes connections that never started a session, or that keep others waiting.
     pub(crate) fn on_timer(&mut self, now: Instant) {
+        self.close_stalled_frames(now);
         while let Some((deadline, id)) = self.sessionless.front().copied() {
             if now < deadline {
                 break;
@@ -283,7 +337,8 @@ impl Shard {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        self.sessionless.front().map(|(deadline, _)| *deadline)
+        let sessionless = self.sessionless.front().map(|(deadline, _)| *deadline);
+        [sessionless, self.slow_at, self.frames_at].into_iter().flatten().min()
     }
 
     /// From here on nothing new is taken in; what waits for the pipeline is still answered.
@@ -312,27 +367,40 @@ impl Shard {
         }
     }
 
-    fn flush(&mut self, id: ConnId, conn: &mut Conn, out: &mut Vec<Output>) {
+    fn flush(&mut self, id: ConnId, conn: &mut Conn, now: Instant, out: &mut Vec<Output>) {
+        abort_if_too_slow(conn);
         while !conn.close_asked
             && let Some(bytes) = conn.out.take(conn.has_window())
         {
+            if conn.unsent_bytes == 0 {
+                conn.sent_at = now;
+            }
             conn.unsent_bytes += bytes.len();
             out.push(Output::Send { conn: id, bytes });
         }
-        if conn.phase.is_closing() {
-            if !conn.close_asked && !conn.out.is_holding() {
-                conn.close_asked = true;
-                out.push(Output::Close { conn: id });
-            }
-            return;
-        }
-        let full = conn.is_over_limits(&self.options);
-        if full != conn.paused {
-            conn.paused = full;
-            out.push(match full {
-                true => Output::PauseReading { conn: id },
-                false => Output::ResumeReading { conn: id },
+        if conn.phase.is_closing() && !conn.close_asked && !conn.out.is_holding() {
+            conn.close_asked = true;
+            out.push(match conn.aborted {
+                true => Output::Abort { conn: id },
+                false => Output::Close { conn: id },
             });
+        }
+    }
+
+    /// Connections that wait for room are not read.
+    fn pause_and_resume(&mut self, out: &mut Vec<Output>) {
+        for id in std::mem::take(&mut self.flushed) {
+            let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.close_asked) else {
+                continue;
+            };
+            let full = conn.held_since.is_some() || conn.is_over_limits();
+            if full != conn.paused {
+                conn.paused = full;
+                out.push(match full {
+                    true => Output::PauseReading { conn: id },
+                    false => Output::ResumeReading { conn: id },
+                });
+            }
         }
     }
 }

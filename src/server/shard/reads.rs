@@ -12,6 +12,7 @@ use crate::watch::{WatchKind, WatchTable};
 use crate::wire::{opcode, response};
 
 use super::conn::{Conn, Pending, Work};
+use super::load::abort_if_too_slow;
 use super::long::{Children, LongRead, Rewatch};
 use super::{Shard, Surroundings};
 
@@ -26,7 +27,7 @@ impl Shard {
         requests_max: usize,
     ) -> usize {
         let mut count = 0;
-        while count < requests_max && conn.can_run() && !conn.must_wait() {
+        while count < requests_max && conn.can_run() && !conn.must_wait() && self.may_reply(conn) {
             self.run_head(id, conn, around);
             count += 1;
         }
@@ -37,6 +38,7 @@ impl Shard {
     pub(super) fn run_all(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
         while conn.can_run() {
             self.run_head(id, conn, around);
+            abort_if_too_slow(conn);
         }
     }
 
