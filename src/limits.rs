@@ -147,6 +147,9 @@ pub const DIFF_BYTES_ALWAYS: u64 = 16 << 20;
 /// Longest text of a configuration that is read: a notification must hold it.
 pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
 
+/// Entries of an ACL after `auth` was replaced: more than the longest packet holds.
+pub const ACL_ENTRIES_MAX: usize = 1 << 16;
+
 /// Identities of a client that may come with its forwarded request.
 pub const AUTHINFO_IDS_MAX: usize = 1024;
 

@@ -1,12 +1,16 @@
 //! Storing and checking ACLs (`client-protocol.md` 8.3 and 8.4).
 
+use std::collections::BTreeSet;
+
 use super::{AuthConfig, Identities, digest, ip};
 use crate::base::Str;
+use crate::limits;
 use crate::model::request::RawAcl;
 use crate::model::{Acl, ErrorCode, Id, Perms};
 
 /// The form in which an ACL is stored: duplicates removed, `auth` replaced by the identities that
-/// count, every other entry accepted by its scheme.
+/// count, every other entry accepted by its scheme. Many `auth` entries of somebody with many
+/// identities are refused: no packet holds what they would become.
 pub fn fix_acl(
     config: &AuthConfig,
     acl: Option<&[RawAcl]>,
@@ -14,8 +18,9 @@ pub fn fix_acl(
 ) -> Result<Vec<Acl>, ErrorCode> {
     let entries = acl.filter(|acl| !acl.is_empty()).ok_or(ErrorCode::INVALID_ACL)?;
     let mut fixed = Vec::new();
-    for (at, entry) in entries.iter().enumerate() {
-        if entries.iter().take(at).any(|earlier| earlier == entry) {
+    let mut seen = BTreeSet::new();
+    for entry in entries {
+        if !seen.insert((entry.perms, &entry.scheme, &entry.id)) {
             continue;
         }
         let scheme = entry.scheme.as_ref().ok_or(ErrorCode::INVALID_ACL)?;
@@ -48,7 +53,8 @@ fn expand_auth(
     let before = fixed.len();
     let counting = identities.iter().filter(|id| id.scheme == "digest");
     fixed.extend(counting.map(|id| Acl { perms, id: id.clone() }));
-    if fixed.len() == before { Err(ErrorCode::INVALID_ACL) } else { Ok(()) }
+    let added = before < fixed.len() && fixed.len() <= limits::ACL_ENTRIES_MAX;
+    if added { Ok(()) } else { Err(ErrorCode::INVALID_ACL) }
 }
 
 /// Whether any entry grants any bit of `wanted` to any of the identities.

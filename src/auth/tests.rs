@@ -68,6 +68,24 @@ fn ids_are_judged_by_their_scheme() {
 }
 
 #[test]
+fn many_identities_times_many_entries_are_refused() {
+    let config = AuthConfig::default();
+    let mut me = Identities::default();
+    for number in 0..300 {
+        let id = Id { scheme: Str::from_static("digest"), id: Str::from(format!("u{number}:x")) };
+        me = me.with(id);
+    }
+    let entries = |count: i32| -> Vec<RawAcl> {
+        let scheme = Some(Str::from_static("auth"));
+        (0..count)
+            .map(|perms| RawAcl { perms: Perms(perms), scheme: scheme.clone(), id: None })
+            .collect()
+    };
+    assert_eq!(fix_acl(&config, Some(&entries(100)), &me).map(|acl| acl.len()), Ok(30_000));
+    assert_eq!(fix_acl(&config, Some(&entries(300)), &me), Err(ErrorCode::INVALID_ACL));
+}
+
+#[test]
 fn empty_and_null_parts_of_an_acl() {
     let who = somebody();
     assert_eq!(fix_acl(&AuthConfig::default(), None, &who), Err(ErrorCode::INVALID_ACL));
