@@ -119,16 +119,20 @@ public class CuratorSurface {
         say("create or set", one.create().orSetData().forPath("/f/a/b", "y".getBytes()));
         say("idempotent", one.create().idempotent().forPath("/f/i", "1".getBytes()));
         say("idempotent again", one.create().idempotent().forPath("/f/i", "1".getBytes()));
-        show("idempotent, differing", () -> one.create().idempotent().forPath("/f/i", "2".getBytes()));
+        show("idempotent, differing", () -> one.create().idempotent().forPath("/f/i",
+            "2".getBytes()));
         String shielded = one.create().withProtection().withMode(CreateMode.EPHEMERAL_SEQUENTIAL)
             .forPath("/f/p-");
         say("protected", shielded.replaceAll("_c_[0-9a-f-]{36}-", "_c_ID-"));
         Stat stat = new Stat();
-        say("get", new String(one.getData().storingStatIn(stat).forPath("/f/a/b")) + " " + stat.getVersion());
+        say("get", new String(one.getData().storingStatIn(stat).forPath("/f/a/b")) + " "
+            + stat.getVersion());
         say("set", one.setData().withVersion(1).forPath("/f/a/b", "z".getBytes()).getVersion());
-        show("set, wrong version", () -> one.setData().withVersion(1).forPath("/f/a/b", "z".getBytes()));
+        show("set, wrong version", () -> one.setData().withVersion(1).forPath("/f/a/b",
+            "z".getBytes()));
         say("idempotent set",
-            one.setData().idempotent().withVersion(1).forPath("/f/a/b", "z".getBytes()).getVersion());
+            one.setData().idempotent().withVersion(1).forPath("/f/a/b", "z".getBytes())
+                .getVersion());
         say("compressed", one.create().compressed().forPath("/f/zip", new byte[100000]));
         say("decompressed", one.getData().decompressed().forPath("/f/zip").length);
         say("acl", one.getACL().forPath("/f"));
@@ -137,13 +141,17 @@ public class CuratorSurface {
         say("exists", one.checkExists().forPath("/f/none"));
         one.sync().forPath("/f");
         say("quiet delete", one.delete().quietly().forPath("/f/none"));
-        say("guaranteed delete", one.delete().guaranteed().deletingChildrenIfNeeded().forPath("/f/boxes"));
-        say("with ttl", one.create().withTtl(100000).withMode(CreateMode.PERSISTENT_WITH_TTL).forPath("/f/t"));
+        say("guaranteed delete", one.delete().guaranteed().deletingChildrenIfNeeded()
+            .forPath("/f/boxes"));
+        say("with ttl", one.create().withTtl(100000).withMode(CreateMode.PERSISTENT_WITH_TTL)
+            .forPath("/f/t"));
         CuratorFramework below = one.usingNamespace("f/space");
-        say("in a namespace", below.create().forPath("/n") + " " + below.getChildren().forPath("/"));
+        say("in a namespace", below.create().forPath("/n") + " " + below.getChildren()
+            .forPath("/"));
         CountDownLatch done = new CountDownLatch(2);
         one.create().inBackground((client, event) -> {
-            say("in background", event.getType() + " " + event.getResultCode() + " " + event.getPath());
+            say("in background", event.getType() + " " + event.getResultCode() + " "
+                + event.getPath());
             done.countDown();
             client.checkExists().inBackground((again, next) -> {
                 say("in background", next.getType() + " " + next.getResultCode());
@@ -166,11 +174,13 @@ public class CuratorSurface {
     static void transactions() throws Exception {
         List<CuratorTransactionResult> results = one.transaction().forOperations(
             one.transactionOp().create().forPath("/tx", "1".getBytes()),
-            one.transactionOp().create().withMode(CreateMode.PERSISTENT_SEQUENTIAL).forPath("/tx/s-"),
+            one.transactionOp().create().withMode(CreateMode.PERSISTENT_SEQUENTIAL)
+                .forPath("/tx/s-"),
             one.transactionOp().setData().withVersion(0).forPath("/tx", "2".getBytes()),
             one.transactionOp().check().withVersion(1).forPath("/tx"),
             one.transactionOp().delete().forPath("/tx/s-0000000000"));
-        say("transaction", results.stream().map(result -> result.getType() + " " + result.getResultPath())
+        say("transaction", results.stream().map(result -> result.getType() + " "
+            + result.getResultPath())
             .collect(Collectors.toList()));
         show("failing", () -> one.transaction().forOperations(
             one.transactionOp().create().forPath("/tx2"),
@@ -245,11 +255,14 @@ public class CuratorSurface {
         semaphore.returnLease(leases.remove(0));
         say("after return", other.acquire(10, TimeUnit.SECONDS) != null);
 
-        InterProcessMultiLock multi = new InterProcessMultiLock(one, List.of("/locks/m1", "/locks/m2"));
+        InterProcessMultiLock multi = new InterProcessMultiLock(one, List.of("/locks/m1",
+            "/locks/m2"));
         say("multi", multi.acquire(5, TimeUnit.SECONDS));
-        say("multi is held", new InterProcessMutex(two, "/locks/m2").acquire(100, TimeUnit.MILLISECONDS));
+        say("multi is held", new InterProcessMutex(two, "/locks/m2").acquire(100,
+            TimeUnit.MILLISECONDS));
         multi.release();
-        eventually("empty containers are reaped", () -> two.checkExists().forPath("/locks/m1") == null);
+        eventually("empty containers are reaped", () -> two.checkExists()
+            .forPath("/locks/m1") == null);
     }
 
     static void leaders() throws Exception {
@@ -324,7 +337,8 @@ public class CuratorSurface {
     static void queues() throws Exception {
         Taken taken = new Taken();
         try (DistributedQueue<String> queue =
-                QueueBuilder.builder(two, taken, TEXT, "/queues/plain").lockPath("/queues/lock").buildQueue();
+                QueueBuilder.builder(two, taken, TEXT, "/queues/plain").lockPath("/queues/lock")
+                    .buildQueue();
             DistributedQueue<String> source =
                 QueueBuilder.builder(one, null, TEXT, "/queues/plain").buildQueue()) {
             queue.start();
@@ -379,16 +393,19 @@ public class CuratorSurface {
     static void barriers() throws Exception {
         DistributedBarrier mine = new DistributedBarrier(one, "/barriers/plain");
         mine.setBarrier();
-        say("barrier stands", new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(100, TimeUnit.MILLISECONDS));
+        say("barrier stands", new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(100,
+            TimeUnit.MILLISECONDS));
         Future<Boolean> waiting = THREADS.submit(
-            () -> new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(20, TimeUnit.SECONDS));
+            () -> new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(20,
+                TimeUnit.SECONDS));
         mine.removeBarrier();
         say("barrier falls", waiting.get());
         List<Future<Boolean>> all = new ArrayList<>();
         for (int at = 0; at < 4; at++) {
             CuratorFramework client = at % 2 == 0 ? one : two;
             all.add(THREADS.submit(() -> {
-                DistributedDoubleBarrier barrier = new DistributedDoubleBarrier(client, "/barriers/double", 4);
+                DistributedDoubleBarrier barrier = new DistributedDoubleBarrier(client,
+                    "/barriers/double", 4);
                 return barrier.enter(20, TimeUnit.SECONDS) && barrier.leave(20, TimeUnit.SECONDS);
             }));
         }
@@ -441,7 +458,8 @@ public class CuratorSurface {
             eventually("curator cache", () -> cache.stream()
                 .map(child -> child.getPath() + " " + child.getStat().getVersion())
                 .collect(Collectors.toCollection(TreeSet::new)).toString().equals(
-                    "[/caches/curator 0, /caches/curator/b 0, /caches/curator/b/deep 1, /caches/curator/e 0]"));
+                    "[/caches/curator 0, /caches/curator/b 0, /caches/curator/b/deep 1, "
+                    + "/caches/curator/e 0]"));
         }
         NodeCache cache = new NodeCache(one, "/caches/node");
         cache.start(true);
@@ -449,14 +467,16 @@ public class CuratorSurface {
         two.create().forPath("/caches/node", "1".getBytes());
         eventually("node cache", () -> cache.getCurrentData() != null);
         two.setData().forPath("/caches/node", "2".getBytes());
-        eventually("node cache changes", () -> new String(cache.getCurrentData().getData()).equals("2"));
+        eventually("node cache changes", () -> new String(cache.getCurrentData().getData())
+            .equals("2"));
         two.delete().forPath("/caches/node");
         eventually("node cache empties", () -> cache.getCurrentData() == null);
         cache.close();
 
         List<String> seen = Collections.synchronizedList(new ArrayList<>());
         try (PersistentWatcher watcher = new PersistentWatcher(one, "/caches/watched", true)) {
-            watcher.getListenable().addListener(event -> seen.add(event.getType() + " " + event.getPath()));
+            watcher.getListenable().addListener(event -> seen.add(event.getType() + " "
+                + event.getPath()));
             CountDownLatch added = new CountDownLatch(1);
             watcher.getResetListenable().addListener(added::countDown);
             watcher.start();
@@ -468,7 +488,8 @@ public class CuratorSurface {
         }
         CountDownLatch watched = new CountDownLatch(2);
         one.watchers().add().withMode(AddWatchMode.PERSISTENT)
-            .usingWatcher((org.apache.zookeeper.Watcher) event -> watched.countDown()).forPath("/caches/watched");
+            .usingWatcher((org.apache.zookeeper.Watcher) event -> watched.countDown())
+                .forPath("/caches/watched");
         two.setData().forPath("/caches/watched", null);
         two.setData().forPath("/caches/watched", null);
         say("watchers().add()", watched.await(15, TimeUnit.SECONDS));
@@ -477,7 +498,8 @@ public class CuratorSurface {
     }
 
     static void nodes() throws Exception {
-        PersistentNode node = new PersistentNode(one, CreateMode.EPHEMERAL, false, "/nodes/kept", "1".getBytes());
+        PersistentNode node = new PersistentNode(one, CreateMode.EPHEMERAL, false, "/nodes/kept",
+            "1".getBytes());
         node.start();
         say("persistent node", node.waitForInitialCreate(15, TimeUnit.SECONDS));
         two.delete().forPath("/nodes/kept");
@@ -527,7 +549,8 @@ public class CuratorSurface {
             CuratorFramework client = at % 2 == 0 ? one : two;
             all.add(THREADS.submit(() -> {
                 PromotedToLock promoted = PromotedToLock.builder().lockPath("/numbers/long-lock")
-                    .retryPolicy(new ExponentialBackoffRetry(5, 20)).timeout(20, TimeUnit.SECONDS).build();
+                    .retryPolicy(new ExponentialBackoffRetry(5, 20)).timeout(20, TimeUnit.SECONDS)
+                        .build();
                 DistributedAtomicLong number = new DistributedAtomicLong(client, "/numbers/long",
                     new RetryNTimes(3, 5), promoted);
                 long added = 0;
@@ -559,18 +582,22 @@ public class CuratorSurface {
 
     static void asynchronous() throws Exception {
         AsyncCuratorFramework async = AsyncCuratorFramework.wrap(one);
-        say("async create", async.create().withMode(CreateMode.PERSISTENT).forPath("/async", "1".getBytes())
+        say("async create", async.create().withMode(CreateMode.PERSISTENT).forPath("/async",
+            "1".getBytes())
             .toCompletableFuture().get());
         say("async chain", async.getData().forPath("/async")
             .thenCompose(data -> async.setData().forPath("/async", "2".getBytes()))
             .thenCompose(stat -> async.getData().forPath("/async"))
             .thenApply(String::new).toCompletableFuture().get());
-        show("async failure", () -> async.delete().forPath("/async/none").toCompletableFuture().get());
+        show("async failure", () -> async.delete().forPath("/async/none").toCompletableFuture()
+            .get());
         say("async handled", async.delete().forPath("/async/none")
-            .handle((nothing, error) -> error.getClass().getSimpleName()).toCompletableFuture().get());
+            .handle((nothing, error) -> error.getClass().getSimpleName()).toCompletableFuture()
+                .get());
         say("async transaction", async.transaction().forOperations(List.of(
             async.transactionOp().create().forPath("/async/t"),
-            async.transactionOp().delete().forPath("/async/t"))).toCompletableFuture().get().size());
+            async.transactionOp().delete().forPath("/async/t"))).toCompletableFuture().get()
+                .size());
         var stage = async.watched().getData().forPath("/async");
         stage.toCompletableFuture().get();
         two.setData().forPath("/async", "3".getBytes());
@@ -627,11 +654,14 @@ public class CuratorSurface {
         say("the same session", session == one.getZookeeperClient().getZooKeeper().getSessionId());
         eventually("cache after", () -> cache.get("/restart/data")
             .map(data -> new String(data.getData()).equals("2")).orElse(false));
-        eventually("node cache after", () -> new String(old.getCurrentData().getData()).equals("2"));
+        eventually("node cache after", () -> new String(old.getCurrentData().getData())
+            .equals("2"));
         say("persistent node", two.checkExists().forPath("/restart/node") != null);
-        say("lock is held", new InterProcessMutex(two, "/restart/lock").acquire(100, TimeUnit.MILLISECONDS));
+        say("lock is held", new InterProcessMutex(two, "/restart/lock").acquire(100,
+            TimeUnit.MILLISECONDS));
         lock.release();
-        say("lock is free", new InterProcessMutex(two, "/restart/lock").acquire(15, TimeUnit.SECONDS));
+        say("lock is free", new InterProcessMutex(two, "/restart/lock").acquire(15,
+            TimeUnit.SECONDS));
         eventually("leads again", latch::hasLeadership);
         eventually("counts again", () -> count.trySetCount(count.getVersionedValue(), 2));
         two.create().forPath("/restart/new");

@@ -1,8 +1,10 @@
-// Drives a ZooKeeper server through every call of the Java client and prints a normalised transcript.
+// Drives a ZooKeeper server through every call of the Java client and prints a normalised
+// transcript.
 //
 // usage: JavaSurface PORT
 //
-// Needs a server with enforceQuota=true, extendedTypesEnabled=true and a container check every 200 ms.
+// Needs a server with enforceQuota=true, extendedTypesEnabled=true and a container check every
+// 200 ms.
 
 import static org.apache.zookeeper.ZooDefs.Ids.CREATOR_ALL_ACL;
 import static org.apache.zookeeper.ZooDefs.Ids.OPEN_ACL_UNSAFE;
@@ -192,7 +194,8 @@ public class JavaSurface {
             Stat stat = new Stat();
             String path = "/" + mode.toString().toLowerCase() + "-";
             if (mode.isTTL()) {
-                show("create " + mode, () -> zk.create(path, data, OPEN_ACL_UNSAFE, mode, stat, 60000));
+                show("create " + mode, () -> zk.create(path, data, OPEN_ACL_UNSAFE, mode, stat,
+                    60000));
             } else {
                 show("create " + mode, () -> zk.create(path, data, OPEN_ACL_UNSAFE, mode, stat));
             }
@@ -236,10 +239,12 @@ public class JavaSurface {
             zk.delete("/zookeeper", -1);
             return "deleted";
         });
-        show("large", () -> zk.create("/large", new byte[1000000], OPEN_ACL_UNSAFE, CreateMode.PERSISTENT));
+        show("large", () -> zk.create("/large", new byte[1000000], OPEN_ACL_UNSAFE,
+            CreateMode.PERSISTENT));
         show("large back", () -> zk.getData("/large", false, null));
         show("config", () -> zk.getConfig(false, stat));
-        show("who am i", () -> zk.whoAmI().stream().map(who -> who.getAuthScheme() + ":" + who.getUser())
+        show("who am i", () -> zk.whoAmI().stream().map(who -> who.getAuthScheme() + ":"
+            + who.getUser())
             .collect(Collectors.toList()));
     }
 
@@ -254,7 +259,8 @@ public class JavaSurface {
         zk.delete("/box/x", -1);
         events.show("container", 1);
         show("zero ttl",
-            () -> zk.create("/bad", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, null, 0));
+            () -> zk.create("/bad", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, null,
+                0));
     }
 
     static void multis(ZooKeeper zk) throws Exception {
@@ -275,7 +281,8 @@ public class JavaSurface {
         show("empty multi", () -> zk.multi(List.of()));
         show("multi read", () -> zk.multi(List.of(
             Op.getData("/m"), Op.getChildren("/m"), Op.getData("/none"), Op.getChildren("/none"))));
-        show("transaction", () -> zk.transaction().create("/tx", data, OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL)
+        show("transaction", () -> zk.transaction().create("/tx", data, OPEN_ACL_UNSAFE,
+            CreateMode.EPHEMERAL)
             .check("/tx", 0).setData("/tx", data, 0).delete("/tx", 1).commit());
     }
 
@@ -354,8 +361,10 @@ public class JavaSurface {
         show("creator without auth",
             () -> zk.create("/mine", null, CREATOR_ALL_ACL, CreateMode.PERSISTENT));
         zk.addAuthInfo("digest", "user:secret".getBytes());
-        show("creator", () -> zk.create("/mine", "s".getBytes(), CREATOR_ALL_ACL, CreateMode.PERSISTENT));
-        show("who am i now", () -> zk.whoAmI().stream().map(who -> who.getAuthScheme() + ":" + who.getUser())
+        show("creator", () -> zk.create("/mine", "s".getBytes(), CREATOR_ALL_ACL,
+            CreateMode.PERSISTENT));
+        show("who am i now", () -> zk.whoAmI().stream().map(who -> who.getAuthScheme() + ":"
+            + who.getUser())
             .sorted().collect(Collectors.toList()));
         Stat stat = new Stat();
         show("its acl", () -> zk.getACL("/mine", stat));
@@ -365,7 +374,8 @@ public class JavaSurface {
             other.delete("/mine", -1);
             return "deleted, as the parent allows";
         });
-        show("created again", () -> zk.create("/mine", null, CREATOR_ALL_ACL, CreateMode.PERSISTENT));
+        show("created again", () -> zk.create("/mine", null, CREATOR_ALL_ACL,
+            CreateMode.PERSISTENT));
         show("set acl by others", () -> other.setACL("/mine", OPEN_ACL_UNSAFE, -1));
         show("set acl, wrong version", () -> zk.setACL("/mine", READ_ACL_UNSAFE, 5));
         show("set acl", () -> zk.setACL("/mine", Arrays.asList(
@@ -373,7 +383,8 @@ public class JavaSurface {
             new ACL(Perms.READ, new Id("ip", "127.0.0.0/8"))), 0));
         show("by address", () -> other.getData("/mine", false, null));
         show("masked", () -> other.getACL("/mine", null));
-        show("invalid acl", () -> zk.setACL("/mine", Arrays.asList(new ACL(1, new Id("nope", "x"))), -1));
+        show("invalid acl", () -> zk.setACL("/mine", Arrays.asList(new ACL(1, new Id("nope",
+            "x"))), -1));
     }
 
     static void quotas(ZooKeeper zk) throws Exception {
@@ -385,7 +396,8 @@ public class JavaSurface {
         show("set quota", () -> SetQuotaCommand.createQuota(zk, "/q", limits));
         show("quota below a quota", () -> SetQuotaCommand.createQuota(zk, "/q/none", limits));
         show("limits", () -> zk.getData("/zookeeper/quota/q/zookeeper_limits", false, null));
-        show("first", () -> zk.create("/q/a", new byte[50], OPEN_ACL_UNSAFE, CreateMode.PERSISTENT));
+        show("first", () -> zk.create("/q/a", new byte[50], OPEN_ACL_UNSAFE,
+            CreateMode.PERSISTENT));
         show("second", () -> zk.create("/q/b", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT));
         show("third", () -> zk.create("/q/c", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT));
         show("too many bytes", () -> zk.setData("/q/b", new byte[51], -1));
@@ -400,7 +412,8 @@ public class JavaSurface {
     static void asynchronous(ZooKeeper zk) throws Exception {
         List<String> lines = Collections.synchronizedList(new ArrayList<>());
         CountDownLatch left = new CountDownLatch(16);
-        zk.create("/a", "1".getBytes(), OPEN_ACL_UNSAFE, CreateMode.PERSISTENT, (code, path, context, name) -> {
+        zk.create("/a", "1".getBytes(), OPEN_ACL_UNSAFE, CreateMode.PERSISTENT, (code, path,
+            context, name) -> {
             lines.add("create " + Code.get(code) + " " + path + " " + name);
             left.countDown();
         }, null);
@@ -454,7 +467,8 @@ public class JavaSurface {
             lines.add("sync " + Code.get(code) + " " + path);
             left.countDown();
         }, null);
-        zk.multi(List.of(Op.check("/a", 1), Op.delete("/none", -1)), (code, path, context, results) -> {
+        zk.multi(List.of(Op.check("/a", 1), Op.delete("/none", -1)), (code, path, context,
+            results) -> {
             lines.add("multi " + Code.get(code) + " " + text(results));
             left.countDown();
         }, null);
@@ -493,7 +507,8 @@ public class JavaSurface {
     static void chroots(ZooKeeper zk) throws Exception {
         zk.create("/root", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
         ZooKeeper below = open("/root", new States());
-        show("in a chroot", () -> below.create("/x-", null, OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL_SEQUENTIAL));
+        show("in a chroot", () -> below.create("/x-", null, OPEN_ACL_UNSAFE,
+            CreateMode.EPHEMERAL_SEQUENTIAL));
         show("its root", () -> below.getChildren("/", false));
         show("its ephemerals", () -> below.getEphemerals());
         Events events = new Events();

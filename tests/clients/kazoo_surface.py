@@ -200,4 +200,5 @@ def main():
     other.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()

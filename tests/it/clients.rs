@@ -272,6 +272,62 @@ fn kazoo_sees_what_apache_shows() {
 }
 
 #[test]
+fn kazoos_recipes_work_as_on_apache() {
+    let Some(python) = python() else {
+        return skip("kazoo's recipes", "no python3 with kazoo");
+    };
+    compare("kazoo's recipes", "", 60, || {
+        let mut command = Command::new(&python);
+        command.arg(script("kazoo_recipes.py"));
+        command
+    });
+}
+
+#[test]
+fn the_node_client_sees_what_apache_shows() {
+    let modules = deps().map(|deps| deps.join("node/node_modules"));
+    let Some(modules) =
+        modules.filter(|modules| modules.is_dir() && runs(Command::new("node").arg("--version")))
+    else {
+        return skip("the node client", "no node or no node-zookeeper-client");
+    };
+    compare("the node client", "", 65, || {
+        let mut command = Command::new("node");
+        command.arg(script("node_surface.js")).env("NODE_PATH", &modules);
+        command
+    });
+}
+
+#[test]
+fn the_rust_client_sees_what_apache_shows() {
+    let built = deps().map(|deps| deps.join("rust"));
+    let built = built.filter(|built| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--offline", "--manifest-path"]);
+        cargo.arg(script("rust_surface/Cargo.toml")).arg("--target-dir").arg(built);
+        runs(&mut cargo)
+    });
+    let Some(built) = built else {
+        return skip("the Rust client", "no crates of zookeeper-client");
+    };
+    compare("the Rust client", EVERYTHING, 60, || Command::new(built.join("debug/rust_surface")));
+}
+
+#[test]
+fn the_go_client_sees_what_apache_shows() {
+    let home = peer::fresh_directory();
+    let program = home.join("go_surface");
+    let mut go = Command::new("go");
+    go.args(["build", "-o"]).arg(&program).current_dir(script("go_surface"));
+    go.env("GOPROXY", "off").env("GOFLAGS", "-mod=mod");
+    if !runs(&mut go) {
+        return skip("the Go client", "no go or no module of the client");
+    }
+    compare("the Go client", EVERYTHING, 45, || Command::new(&program));
+    peer::clean(&home);
+}
+
+#[test]
 fn the_c_client_sees_what_apache_shows() {
     let program = peer::fresh_directory().join("c_surface");
     let compiled = Command::new("cc")

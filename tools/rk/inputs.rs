@@ -1,7 +1,6 @@
 //! What a waiting command waits for: the session, signals, a child process.
 
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,16 +79,8 @@ impl Inputs {
         input
     }
 
-    /// Starts a command, whose end will be an input; its process id. Called on the main thread: the
-    /// system sends SIGTERM to the command when that thread ends, however it ends.
+    /// Starts a command, whose end will be an input; its process id.
     pub(crate) fn start(&self, command: &mut Command) -> io::Result<i32> {
-        // SAFETY: prctl may be called between fork and exec.
-        unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, SIGTERM) {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            });
-        }
         let mut child = command.spawn()?;
         self.has_child.store(true, Ordering::Relaxed);
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;

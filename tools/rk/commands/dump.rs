@@ -203,12 +203,7 @@ impl Load {
                 sequential: false,
             };
             // The root is always there; a create of it is not even a request.
-            let ticket = (item.path != "/").then(|| zk.submit_create(&new));
-            let failed = matches!(ticket, Some(Err(_)));
-            sent.push((item, ticket));
-            if failed {
-                break;
-            }
+            sent.push((item, (item.path != "/").then(|| zk.submit_create(&new))));
         }
         for (item, ticket) in sent {
             let created = match ticket {

@@ -14,8 +14,7 @@ const AFTER_HELP: &str = "\
 The command finds in its environment RK_ZNODE, the znode that stands for it, and RK_TOKEN, a number
 that grows with every holder: give it to what you write to, and let that refuse smaller ones.
 When the session is lost or about to be, the command gets SIGTERM, and SIGKILL when the lock may be
-somebody else's; when rk itself is killed, SIGTERM. Only the command is signalled: a script should exec
-what it runs, or pass the signal on. The lock excludes that of Apache Curator's InterProcessMutex.";
+somebody else's. The lock excludes that of Apache Curator's InterProcessMutex.";
 
 /// Arguments of lock.
 #[derive(Args)]
