@@ -185,6 +185,10 @@ pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 /// Events that wait for a program that uses our client; a slower one is told how many it missed.
 pub const CLIENT_EVENTS_MAX: usize = 1 << 16;
 
+/// Bytes of proposals and commits that wait for a learner while it gets the history. A learner that
+/// needs more comes again: it is then less far behind.
+pub const LEARNER_WAITING_BYTES_MAX: usize = 256 << 20;
+
 const _: () = {
     assert!(FRAME_BYTES_MAX_DEFAULT < RECORD_BYTES_MAX);
     assert!((RECORD_BYTES_MAX as u64) < SEGMENT_BYTES_FIRST);

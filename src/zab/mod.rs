@@ -4,6 +4,14 @@
 #![doc = include_str!("../docs/zab.md")]
 
 pub mod election;
+pub mod leader;
+pub mod learner;
 pub mod links;
 pub mod paxos;
 pub mod synchronization;
+mod timing;
+
+#[cfg(test)]
+mod simulation_tests;
+
+pub use timing::Timing;

@@ -1,0 +1,114 @@
+//! A leader's view of one learner: how far the dialogue has come, and what waits to be sent behind
+//! the history.
+
+use std::collections::VecDeque;
+
+use super::broadcast::Proposal;
+use crate::base::Instant;
+use crate::limits;
+use crate::model::{ServerId, Zxid};
+
+/// A connection that a learner made to this leader. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// What kind of learner it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LearnerKind {
+    /// Hears proposals and acknowledges them; counts if it is a voter.
+    Follower,
+    /// Hears only what is committed.
+    Observer,
+}
+
+/// One learner.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) sid: ServerId,
+    pub(super) kind: LearnerKind,
+    pub(super) stage: Stage,
+    /// When it was last heard of.
+    pub(super) heard: Instant,
+    /// Pings sent and answered since UPTODATE, to match them in order. Earlier ones are not
+    /// answered.
+    pub(super) pings_sent: u64,
+    pub(super) pings_answered: u64,
+    /// When the proposal that it is known to lack was sent, if it lacks one.
+    pub(super) behind_since: Option<Instant>,
+}
+
+/// How far the dialogue has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Nothing was heard.
+    Fresh,
+    /// It has introduced itself; the epoch is not chosen, or not yet promised here.
+    Greeted,
+    /// LEADERINFO was sent.
+    Informed,
+    /// It has promised the epoch; its log ends here.
+    Promised(Zxid),
+    /// The history is on its way, up to `upto`; what was proposed and committed since waits.
+    Synchronizing { upto: Zxid, waiting: Waiting },
+    /// NEWLEADER was sent: from here on it hears everything at once.
+    Told,
+    /// It has acknowledged NEWLEADER.
+    Following,
+    /// UPTODATE was sent.
+    Serving,
+}
+
+/// What a learner will hear once it has the history.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) news: VecDeque<News>,
+    bytes: usize,
+}
+
+impl Waiting {
+    pub(super) fn push(&mut self, news: News) {
+        let (News::Proposal(proposal) | News::Commit(proposal)) = &news;
+        self.bytes += size_of::<News>() + proposal.txn.len();
+        self.news.push_back(news);
+    }
+
+    pub(super) const fn is_overfull(&self) -> bool {
+        limits::LEARNER_WAITING_BYTES_MAX < self.bytes
+    }
+}
+
+/// What a learner hears in the broadcast phase.
+#[derive(Clone, Debug)]
+pub(super) enum News {
+    Proposal(Proposal),
+    Commit(Proposal),
+}
+
+impl Link {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            sid: ServerId::NONE,
+            kind: LearnerKind::Follower,
+            stage: Stage::Fresh,
+            heard: now,
+            pings_sent: 0,
+            pings_answered: 0,
+            behind_since: None,
+        }
+    }
+
+    /// Hears live proposals and commits.
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self.stage, Stage::Told | Stage::Following | Stage::Serving)
+    }
+
+    /// Serves clients.
+    pub(super) const fn is_serving(&self) -> bool {
+        matches!(self.stage, Stage::Serving)
+    }
+
+    /// Has the leader's history and lives in its epoch.
+    pub(super) const fn has_accepted(&self) -> bool {
+        matches!(self.stage, Stage::Following | Stage::Serving)
+    }
+}

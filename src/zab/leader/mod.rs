@@ -1,0 +1,544 @@
+//! A leader, from the election it won to the end of its leadership: discovery, synchronization and
+//! broadcast over the connections of its learners (`quorum-and-disk.md` parts 3 to 5).
+//!
+//! | phase | it waits for | then |
+//! |---|---|---|
+//! | discovery | a quorum of FOLLOWERINFO | its own promise is written, LEADERINFO goes out |
+//! | | a quorum of ACKEPOCH | its own acceptance is written, learners are synchronized |
+//! | synchronization | a quorum of ACK(NEWLEADER), its own among them | UPTODATE, [`Output::Established`] |
+//! | broadcast | for each proposal a quorum of ACKs | COMMIT to followers, INFORM to observers |
+//!
+//! The driver hands in packets, completions and time, and carries out the outputs in order. What
+//! learners ask on behalf of clients is handed on: this machine never looks into a txn or request.
+//!
+//! The order of what a learner hears is the same whatever the way of its synchronization:
+//! DIFF, TRUNC or SNAP; committed history as PROPOSAL and COMMIT; NEWLEADER; everything that was
+//! proposed meanwhile; UPTODATE (`quorum-and-disk.md` 4.7, ZOOKEEPER-3104 and 4394).
+
+mod broadcast;
+mod discovery;
+mod link;
+mod output;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use self::broadcast::{Broadcast, Proposal};
+pub use self::link::{LearnerKind, LinkId};
+use self::link::{Link, News, Stage, Waiting};
+pub use self::output::{Abdication, CloseReason, Output};
+
+use super::Timing;
+use super::paxos::{Acceptor, Epochs, HistoryEnd, Phase, Proposer};
+use super::synchronization::{SyncPlan, SyncWay};
+use crate::base::{Instant, Str};
+use crate::model::{EnsembleConfigs, ServerId, Zxid};
+use crate::wire::quorum::{LeaderPacket, LearnerPacket};
+
+/// What a leader starts with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Its number.
+    pub me: ServerId,
+    /// Who decides.
+    pub configs: EnsembleConfigs,
+    /// The text of its last seen configuration, for NEWLEADER.
+    pub config_text: Option<Str>,
+    /// How long things may take.
+    pub timing: Timing,
+    /// What is on disk about epochs.
+    pub epochs: Epochs,
+    /// The last zxid of its log. All of its log is durable: a server does not campaign with less.
+    pub last_zxid: Zxid,
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Leader {
+    me: ServerId,
+    configs: EnsembleConfigs,
+    config_text: Option<Str>,
+    timing: Timing,
+    acceptor: Acceptor,
+    proposer: Proposer,
+    /// The last zxid of the log when it was elected: the history that establishes it.
+    own_last: Zxid,
+    broadcast: Broadcast,
+    established: bool,
+    links: BTreeMap<LinkId, Link>,
+    started: Instant,
+    ping_at: Instant,
+    /// When the oldest proposal that the own log lacks was made.
+    own_behind_since: Option<Instant>,
+    syncs: VecDeque<PendingSync>,
+    over: bool,
+}
+
+/// A sync that waits for commits and for a quorum to confirm that this server still leads.
+#[derive(Debug)]
+struct PendingSync {
+    number: u64,
+    /// Committed at least up to here.
+    zxid: Zxid,
+    /// Answered pings of each learner that confirm it.
+    pings: BTreeMap<LinkId, u64>,
+}
+
+impl Leader {
+    /// Begins to lead.
+    pub fn new(start: Start, now: Instant, out: &mut Vec<Output>) -> Self {
+        let Start { me, configs, config_text, timing, epochs, last_zxid } = start;
+        let own = HistoryEnd { current_epoch: epochs.current, last_zxid };
+        let mut leader = Self {
+            me,
+            configs,
+            config_text,
+            timing,
+            acceptor: Acceptor::new(epochs),
+            proposer: Proposer::new(me, own, epochs.accepted),
+            own_last: last_zxid,
+            broadcast: Broadcast::new(last_zxid),
+            established: false,
+            links: BTreeMap::new(),
+            started: now,
+            ping_at: now + timing.ping_every,
+            own_behind_since: None,
+            syncs: VecDeque::new(),
+            over: false,
+        };
+        leader.hello(me, epochs.accepted, out);
+        leader
+    }
+
+    /// The epoch it leads or tries to lead, once chosen.
+    #[must_use]
+    pub const fn epoch(&self) -> Option<u32> {
+        match self.proposer.phase() {
+            Phase::Choosing => None,
+            Phase::Discovering { epoch }
+            | Phase::Synchronizing { epoch }
+            | Phase::Established { epoch } => Some(epoch),
+        }
+    }
+
+    /// Requests may be prepared.
+    #[must_use]
+    pub const fn is_established(&self) -> bool {
+        self.established && !self.over
+    }
+
+    /// The last zxid that is committed.
+    #[must_use]
+    pub const fn committed(&self) -> Zxid {
+        self.broadcast.committed()
+    }
+
+    /// A learner's number and kind, once it has introduced itself.
+    #[must_use]
+    pub fn learner(&self, link: LinkId) -> Option<(ServerId, LearnerKind)> {
+        let link = self.links.get(&link)?;
+        (!matches!(link.stage, Stage::Fresh)).then_some((link.sid, link.kind))
+    }
+
+    /// Learners that serve clients, for admin words.
+    pub fn serving(&self) -> impl Iterator<Item = (ServerId, LearnerKind)> + '_ {
+        let serving = self.links.values().filter(|link| link.is_serving());
+        serving.map(|link| (link.sid, link.kind))
+    }
+
+    /// A learner has connected.
+    pub fn opened(&mut self, link: LinkId, now: Instant) {
+        self.links.insert(link, Link::new(now));
+    }
+
+    /// A learner's connection is gone.
+    pub fn closed(&mut self, link: LinkId) {
+        if let Some(gone) = self.links.remove(&link) {
+            self.forget(&gone);
+        }
+    }
+
+    /// A learner's connection has taken some of what was sent: it is alive, however long the
+    /// history that it is getting (ZOOKEEPER-1697).
+    pub fn sent(&mut self, link: LinkId, now: Instant) {
+        if let Some(link) = self.links.get_mut(&link)
+            && matches!(link.stage, Stage::Synchronizing { .. })
+        {
+            link.heard = now;
+        }
+    }
+
+    /// A packet came.
+    pub fn received(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        packet: LearnerPacket,
+        out: &mut Vec<Output>,
+    ) {
+        if self.over {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.heard = now;
+        match packet {
+            LearnerPacket::FollowerInfo { accepted_epoch, info } => {
+                self.on_info(id, LearnerKind::Follower, accepted_epoch, info, out);
+            }
+            LearnerPacket::ObserverInfo { accepted_epoch, info } => {
+                self.on_info(id, LearnerKind::Observer, accepted_epoch, info, out);
+            }
+            LearnerPacket::AckEpoch { last_zxid, current_epoch } => {
+                self.on_ack_epoch(id, last_zxid, current_epoch, out);
+            }
+            LearnerPacket::Ack { zxid } => self.on_ack(id, zxid, out),
+            LearnerPacket::Ping { touches, .. } => {
+                link.pings_answered += 1;
+                if !touches.is_empty() {
+                    out.push(Output::Touched(id, touches));
+                }
+                self.confirm_syncs(out);
+            }
+            LearnerPacket::Request(request) if self.established => {
+                out.push(Output::Request(id, request));
+            }
+            LearnerPacket::Revalidate(touch) if self.established => {
+                out.push(Output::Revalidate(id, touch));
+            }
+            LearnerPacket::Request(_) => self.drop_link(id, CloseReason::Illegal("REQUEST"), out),
+            LearnerPacket::Revalidate(_) => {
+                self.drop_link(id, CloseReason::Illegal("REVALIDATE"), out);
+            }
+        }
+    }
+
+    /// The epochs record asked for with [`Output::Store`] is durable.
+    pub fn stored(&mut self, out: &mut Vec<Output>) {
+        let said = self.acceptor.on_stored();
+        self.own_answer(said, out);
+    }
+
+    /// This server's log is durable up to `zxid`.
+    pub fn flushed(&mut self, zxid: Zxid, out: &mut Vec<Output>) {
+        if self.over || !self.established {
+            return;
+        }
+        self.broadcast.durable(self.me, zxid);
+        if self.broadcast.proposed() <= zxid {
+            self.own_behind_since = None;
+        }
+        self.commit(out);
+    }
+
+    /// Sends a txn that was appended to the log to the learners. It need not be durable here.
+    ///
+    /// # Panics
+    /// Before the leader is established, or with a zxid that does not follow.
+    pub fn propose(&mut self, now: Instant, zxid: Zxid, txn: &Bytes, out: &mut Vec<Output>) {
+        assert!(self.established, "only an established leader proposes");
+        assert!(Some(zxid.epoch()) == self.epoch(), "proposals belong to the leader's epoch");
+        self.broadcast.propose(zxid, txn.clone());
+        self.own_behind_since.get_or_insert(now);
+        for link in self.links.values_mut().filter(|link| link.is_live()) {
+            link.behind_since.get_or_insert(now);
+        }
+        self.spread(&News::Proposal(Proposal { zxid, txn: txn.clone() }), out);
+        if zxid.counter() == LAST_COUNTER {
+            self.abdicate(Abdication::Rollover, out);
+        }
+    }
+
+    /// The driver has chosen how to synchronize a learner.
+    pub fn synchronize(&mut self, id: LinkId, plan: SyncPlan, out: &mut Vec<Output>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if !matches!(link.stage, Stage::Promised(_)) {
+            return;
+        }
+        let upto = self.broadcast.committed();
+        let observes = link.kind == LearnerKind::Observer;
+        let mut waiting = Waiting::default();
+        for proposal in self.broadcast.outstanding().filter(|_| !observes) {
+            waiting.push(News::Proposal(proposal.clone()));
+        }
+        link.stage = Stage::Synchronizing { upto, waiting };
+        match plan.way {
+            SyncWay::Diff | SyncWay::Trunc => {
+                out.push(Output::Send(id, plan.opening(upto)));
+                self.ask_history(id, plan.after, out);
+            }
+            SyncWay::Snap => out.push(Output::SendSnapshot(id)),
+        }
+    }
+
+    /// Part of the history that was asked for.
+    pub fn history(&mut self, id: LinkId, txns: Vec<(Zxid, Bytes)>, out: &mut Vec<Output>) {
+        let Some(Stage::Synchronizing { upto, .. }) = self.links.get(&id).map(|link| &link.stage)
+        else {
+            return;
+        };
+        let upto = *upto;
+        let mut complete = false;
+        for (zxid, txn) in txns {
+            out.push(Output::Send(id, LeaderPacket::Proposal { zxid, txn }));
+            out.push(Output::Send(id, LeaderPacket::Commit { zxid }));
+            complete = zxid == upto;
+        }
+        if complete {
+            self.tell_new_leader(id, out);
+        }
+    }
+
+    /// The snapshot's body was handed to the connection; it contains everything up to `zxid`, which
+    /// was committed when it was taken.
+    pub fn snapshot_sent(&mut self, id: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        self.ask_history(id, zxid, out);
+    }
+
+    /// A sync was asked for on this server, under a number that the caller chooses.
+    pub fn sync(&mut self, now: Instant, number: u64, out: &mut Vec<Output>) {
+        let zxid = self.broadcast.proposed();
+        let mut pings = BTreeMap::new();
+        for (id, link) in self.links.iter().filter(|(_, link)| link.is_serving()) {
+            pings.insert(*id, link.pings_sent + 1);
+        }
+        self.syncs.push_back(PendingSync { number, zxid, pings });
+        self.ping(now, out);
+        self.confirm_syncs(out);
+    }
+
+    /// The time that `next_timer` gave has come; an early call is harmless.
+    pub fn timer(&mut self, now: Instant, out: &mut Vec<Output>) {
+        if self.over {
+            return;
+        }
+        self.close_silent(now, out);
+        let established = self.established;
+        if !established && self.timing.establish_within < now.since(self.started) {
+            let missing = self.proposer.describe(&self.configs);
+            self.abdicate(Abdication::NotEstablished(missing), out);
+            return;
+        }
+        if established && !self.has_quorum() {
+            let left = self.configs.describe(|sid| self.hears(sid));
+            self.abdicate(Abdication::QuorumLost(left), out);
+            return;
+        }
+        let stalled = |since: Instant| self.timing.silence_max < now.since(since);
+        if self.own_behind_since.is_some_and(stalled) {
+            self.abdicate(Abdication::OwnLogStalls, out);
+            return;
+        }
+        if self.ping_at <= now {
+            self.ping(now, out);
+        }
+    }
+
+    /// When `timer` is due.
+    #[must_use]
+    pub fn next_timer(&self) -> Instant {
+        self.ping_at
+    }
+
+    fn choose(&mut self, id: LinkId, out: &mut Vec<Output>) {
+        if let Some(Stage::Promised(last)) = self.links.get(&id).map(|link| &link.stage) {
+            let upto = self.broadcast.committed();
+            out.push(Output::Choose { link: id, last: *last, upto });
+        }
+    }
+
+    fn ask_history(&mut self, id: LinkId, after: Zxid, out: &mut Vec<Output>) {
+        let Some(Stage::Synchronizing { upto, .. }) = self.links.get(&id).map(|link| &link.stage)
+        else {
+            return;
+        };
+        if after < *upto {
+            out.push(Output::ReadHistory { link: id, after, upto: *upto });
+        } else {
+            self.tell_new_leader(id, out);
+        }
+    }
+
+    /// The history was sent: NEWLEADER, and what happened meanwhile.
+    fn tell_new_leader(&mut self, id: LinkId, out: &mut Vec<Output>) {
+        let Some(epoch) = self.epoch() else { return };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Stage::Synchronizing { waiting, .. } = std::mem::replace(&mut link.stage, Stage::Told)
+        else {
+            return;
+        };
+        let epoch = i32::try_from(epoch).expect("epochs are bounded by the proposer");
+        let config = self.config_text.clone();
+        out.push(Output::Send(id, LeaderPacket::NewLeader { epoch, config }));
+        for news in waiting.news {
+            tell(id, link, &news, out);
+        }
+    }
+
+    fn on_ack(&mut self, id: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        let epoch = self.epoch();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let sid = link.sid;
+        let says_epoch = zxid.counter() == 0;
+        match link.stage {
+            Stage::Told if says_epoch && Some(zxid.epoch()) == epoch => {
+                link.stage = Stage::Following;
+                self.accepted(sid, zxid.epoch(), out);
+                if self.established {
+                    self.serve(id, out);
+                }
+            }
+            // ZOOKEEPER-4685: the acknowledgement of a txn may overtake that of NEWLEADER.
+            Stage::Told => {}
+            Stage::Following | Stage::Serving if says_epoch => {}
+            Stage::Following | Stage::Serving => {
+                if self.broadcast.proposed() < zxid {
+                    return self.drop_link(id, CloseReason::Illegal("an ACK of the future"), out);
+                }
+                if link.kind == LearnerKind::Follower {
+                    self.broadcast.durable(sid, zxid);
+                    if self.broadcast.proposed() <= zxid {
+                        link.behind_since = None;
+                    }
+                    self.commit(out);
+                }
+            }
+            _ => self.drop_link(id, CloseReason::Illegal("ACK"), out),
+        }
+    }
+
+    fn commit(&mut self, out: &mut Vec<Output>) {
+        let before = self.broadcast.committed();
+        while let Some(proposal) = self.broadcast.commit_next(&self.configs) {
+            self.spread(&News::Commit(proposal), out);
+        }
+        if before != self.broadcast.committed() {
+            out.push(Output::Committed(self.broadcast.committed()));
+            self.confirm_syncs(out);
+        }
+    }
+
+    /// Tells every learner that hears live news, and keeps it for those that get the history.
+    fn spread(&mut self, news: &News, out: &mut Vec<Output>) {
+        let mut overfull = Vec::new();
+        for (id, link) in &mut self.links {
+            if link.is_live() {
+                tell(*id, link, news, out);
+            } else if let Stage::Synchronizing { waiting, .. } = &mut link.stage
+                && (link.kind == LearnerKind::Follower || matches!(news, News::Commit(_)))
+            {
+                waiting.push(news.clone());
+                if waiting.is_overfull() {
+                    overfull.push(*id);
+                }
+            }
+        }
+        for id in overfull {
+            self.drop_link(id, CloseReason::Backlog, out);
+        }
+    }
+
+    fn ping(&mut self, now: Instant, out: &mut Vec<Output>) {
+        self.ping_at = now + self.timing.ping_every;
+        let zxid = self.broadcast.proposed();
+        for (id, link) in &mut self.links {
+            if link.is_live() {
+                link.pings_sent += u64::from(link.is_serving());
+                out.push(Output::Send(*id, LeaderPacket::Ping { zxid }));
+            }
+        }
+    }
+
+    fn confirm_syncs(&mut self, out: &mut Vec<Output>) {
+        while self.syncs.front().is_some_and(|sync| self.is_confirmed(sync)) {
+            out.extend(self.syncs.pop_front().map(|sync| Output::Synced(sync.number)));
+        }
+    }
+
+    /// What was proposed before the sync is committed, and a quorum has answered a ping that was
+    /// sent after it was asked for.
+    fn is_confirmed(&self, sync: &PendingSync) -> bool {
+        let confirms = |sid: ServerId| {
+            sid == self.me
+                || self.links.iter().any(|(id, link)| {
+                    link.sid == sid
+                        && link.kind == LearnerKind::Follower
+                        && sync.pings.get(id).is_some_and(|at| *at <= link.pings_answered)
+                })
+        };
+        sync.zxid <= self.broadcast.committed() && self.configs.is_quorum(confirms)
+    }
+
+    fn close_silent(&mut self, now: Instant, out: &mut Vec<Output>) {
+        let mut closing = Vec::new();
+        for (id, link) in &self.links {
+            let patience = match link.has_accepted() {
+                true => self.timing.silence_max,
+                false => self.timing.establish_within,
+            };
+            let too_long = |since: Instant| self.timing.silence_max < now.since(since);
+            if patience < now.since(link.heard) {
+                closing.push((*id, CloseReason::Silent));
+            } else if link.has_accepted() && link.behind_since.is_some_and(too_long) {
+                closing.push((*id, CloseReason::Slow));
+            }
+        }
+        for (id, reason) in closing {
+            self.drop_link(id, reason, out);
+        }
+    }
+
+    fn hears(&self, sid: ServerId) -> bool {
+        sid == self.me
+            || self.links.values().any(|link| {
+                link.sid == sid && link.has_accepted() && link.kind == LearnerKind::Follower
+            })
+    }
+
+    /// Followers that are heard of, and this server, are a quorum.
+    fn has_quorum(&self) -> bool {
+        self.configs.is_quorum(|sid| self.hears(sid))
+    }
+
+    fn drop_link(&mut self, id: LinkId, reason: CloseReason, out: &mut Vec<Output>) {
+        if let Some(gone) = self.links.remove(&id) {
+            self.forget(&gone);
+            out.push(Output::Close(id, reason));
+        }
+    }
+
+    /// A learner is gone. Its log has what it has, but it may come back truncated or wiped.
+    fn forget(&mut self, gone: &Link) {
+        let has_other = self.links.values().any(|link| link.sid == gone.sid);
+        if gone.has_accepted() && !has_other && gone.sid != self.me {
+            self.broadcast.forget(gone.sid);
+        }
+    }
+
+    fn abdicate(&mut self, why: Abdication, out: &mut Vec<Output>) {
+        if !self.over {
+            self.over = true;
+            out.push(Output::Abdicate(why));
+        }
+    }
+}
+
+/// The last counter that is proposed: the one behind it is never used (ZOOKEEPER-1277).
+const LAST_COUNTER: u32 = u32::MAX - 1;
+
+/// Tells a live learner what concerns it.
+fn tell(id: LinkId, link: &Link, news: &News, out: &mut Vec<Output>) {
+    let packet = match (link.kind, news) {
+        (LearnerKind::Follower, News::Proposal(Proposal { zxid, txn })) => {
+            LeaderPacket::Proposal { zxid: *zxid, txn: txn.clone() }
+        }
+        (LearnerKind::Follower, News::Commit(Proposal { zxid, .. })) => {
+            LeaderPacket::Commit { zxid: *zxid }
+        }
+        (LearnerKind::Observer, News::Commit(Proposal { zxid, txn })) => {
+            LeaderPacket::Inform { zxid: *zxid, txn: txn.clone() }
+        }
+        (LearnerKind::Observer, News::Proposal(_)) => return,
+    };
+    out.push(Output::Send(id, packet));
+}

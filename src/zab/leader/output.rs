@@ -1,0 +1,113 @@
+//! What a leader asks of its driver, and why it closes a connection or gives up.
+
+use super::link::LinkId;
+use crate::model::Zxid;
+use crate::wire::quorum::{ForwardedRequest, LeaderPacket, Touch};
+use crate::zab::paxos::{Epochs, EpochsExhausted};
+
+/// What the driver owes.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this to the learner.
+    Send(LinkId, LeaderPacket),
+    /// Close the connection; `closed` need not be reported for it.
+    Close(LinkId, CloseReason),
+    /// Write the epochs record, then call [`Leader::stored`](super::Leader::stored).
+    Store(Epochs),
+    /// Choose how to synchronize a learner whose log ends at `last`, within what is committed up to
+    /// `upto`, then call [`Leader::synchronize`](super::Leader::synchronize).
+    Choose {
+        /// Whom.
+        link: LinkId,
+        /// The last zxid of its log.
+        last: Zxid,
+        /// Where its history must end.
+        upto: Zxid,
+    },
+    /// Read the txns in (`after`, `upto`] from the log and hand them to [`Leader::history`](super::Leader::history), in
+    /// order, in as many calls as suits.
+    ReadHistory {
+        /// For whom.
+        link: LinkId,
+        /// Exclusive.
+        after: Zxid,
+        /// Inclusive.
+        upto: Zxid,
+    },
+    /// Send a snapshot's body right behind the SNAP packet that went before, then call
+    /// [`Leader::snapshot_sent`](super::Leader::snapshot_sent) with the zxid that it contains.
+    SendSnapshot(LinkId),
+    /// A quorum has the history: all of the log is committed. Prepare requests from here on, in
+    /// this epoch.
+    Established {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// Everything up to here is committed: apply it.
+    Committed(Zxid),
+    /// A request that a learner forwards for a client.
+    Request(LinkId, ForwardedRequest),
+    /// A client of this session has come to the learner; answer with [`LeaderPacket::Revalidate`].
+    Revalidate(LinkId, Touch),
+    /// Sessions that a learner has heard of.
+    Touched(LinkId, Vec<Touch>),
+    /// Leadership was confirmed by a quorum after the sync of this number was asked for, and
+    /// everything proposed before it is committed.
+    Synced(u64),
+    /// This server leads no more. Nothing else follows.
+    Abdicate(Abdication),
+}
+
+/// Why a learner's connection is closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// Its packet is not legal where the dialogue stands.
+    #[error("{0} is not legal here")]
+    Illegal(&'static str),
+    /// Its configuration is newer than the leader's.
+    #[error("its configuration, version {theirs:x}, is newer than the leader's, {ours:x}")]
+    NewerConfig {
+        /// The learner's.
+        theirs: i64,
+        /// The leader's.
+        ours: i64,
+    },
+    /// It speaks the dialogue of before 3.4.
+    #[error("it speaks protocol version {0:#x}")]
+    Protocol(i32),
+    /// Its history is ahead of the leader's.
+    #[error("its history is ahead of the leader's")]
+    Ahead,
+    /// It was not heard of for too long.
+    #[error("it was silent for too long")]
+    Silent,
+    /// It does not keep up with the proposals.
+    #[error("it does not acknowledge what it is sent")]
+    Slow,
+    /// More waits for it than is kept.
+    #[error("it is too far behind to be kept waiting")]
+    Backlog,
+    /// The same server has a newer connection.
+    #[error("the server has a newer connection")]
+    Replaced,
+}
+
+/// Why a leader stops leading.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abdication {
+    /// No quorum came in time.
+    #[error("no quorum within the init limit: {0}")]
+    NotEstablished(String),
+    /// The quorum was lost.
+    #[error("the quorum is lost: {0}")]
+    QuorumLost(String),
+    /// This server's own log does not keep up.
+    #[error("the own log has not taken a proposal for too long")]
+    OwnLogStalls,
+    /// No zxid is left in the epoch.
+    #[error("the epoch's zxids are used up")]
+    Rollover,
+    /// No epoch is left.
+    #[error("{0}")]
+    NoEpoch(EpochsExhausted),
+}
