@@ -18,22 +18,25 @@ pub fn fix_acl(
 ) -> Result<Vec<Acl>, ErrorCode> {
     let entries = acl.filter(|acl| !acl.is_empty()).ok_or(ErrorCode::INVALID_ACL)?;
     let mut fixed = Vec::new();
-    let mut seen = BTreeSet::new();
-    for entry in entries {
-        if !seen.insert((entry.perms, &entry.scheme, &entry.id)) {
-            continue;
-        }
+    for entry in without_duplicates(entries)? {
         let scheme = entry.scheme.as_ref().ok_or(ErrorCode::INVALID_ACL)?;
         if *scheme == "auth" {
             expand_auth(entry.perms, identities, &mut fixed)?;
             continue;
         }
+        let is_known = match scheme.as_str() {
+            "world" | "ip" => true,
+            "digest" => config.digest_enabled,
+            _ => false,
+        };
+        if !is_known {
+            return Err(ErrorCode::INVALID_ACL);
+        }
         let id = entry.id.as_ref().ok_or(ErrorCode::MARSHALLING_ERROR)?;
         let valid = match scheme.as_str() {
-            "world" => *id == "anyone",
-            "digest" => config.digest_enabled && digest::is_valid_id(id),
+            "digest" => digest::is_valid_id(id),
             "ip" => ip::is_valid_id(id),
-            _ => false,
+            _ => *id == "anyone",
         };
         if !valid {
             return Err(ErrorCode::INVALID_ACL);
@@ -43,6 +46,30 @@ pub fn fix_acl(
         fixed.push(Acl { perms: entry.perms, id });
     }
     Ok(fixed)
+}
+
+/// Every entry once. Apache compares permissions, then schemes, then ids, and fails where the
+/// entry that comes later has a null to compare.
+fn without_duplicates(entries: &[RawAcl]) -> Result<Vec<&RawAcl>, ErrorCode> {
+    let mut seen: BTreeSet<(Perms, &Option<Str>, &Option<Str>)> = BTreeSet::new();
+    let mut kept = Vec::new();
+    for entry in entries {
+        let RawAcl { perms, scheme, id } = entry;
+        // Nulls come first in the order of the set: the next one is the first that is alike.
+        let next = seen.range((*perms, scheme, &None)..).next();
+        let fails = match (scheme, id) {
+            (None, _) => next.is_some_and(|(seen, ..)| seen == perms),
+            (_, None) => next.is_some_and(|(seen, of, _)| seen == perms && *of == scheme),
+            _ => false,
+        };
+        if fails {
+            return Err(ErrorCode::MARSHALLING_ERROR);
+        }
+        if seen.insert((*perms, scheme, id)) {
+            kept.push(entry);
+        }
+    }
+    Ok(kept)
 }
 
 fn expand_auth(

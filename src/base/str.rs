@@ -24,7 +24,7 @@ impl Str {
     pub fn from_utf8_lossy(bytes: Bytes) -> Self {
         match std::str::from_utf8(&bytes) {
             Ok(_) => Self(bytes),
-            Err(_) => Self::from(String::from_utf8_lossy(&bytes).as_ref()),
+            Err(_) => Self::from(lossy(&bytes)),
         }
     }
 
@@ -47,6 +47,25 @@ impl Str {
     pub const fn as_bytes(&self) -> &Bytes {
         &self.0
     }
+}
+
+/// One U+FFFD for each malformed sequence. Java takes the encoding of a surrogate, whole or cut
+/// short, for one sequence; Rust for one sequence per byte.
+fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = bytes;
+    let is_surrogate = |pair: &[u8]| matches!(pair, [0xed, 0xa0..=0xbf]);
+    while let Some(at) = rest.windows(2).position(is_surrogate) {
+        let (before, from) = rest.split_at(at);
+        text.push_str(&String::from_utf8_lossy(before));
+        text.push(char::REPLACEMENT_CHARACTER);
+        rest = match from {
+            [_, _, 0x80..=0xbf, rest @ ..] | [_, _, rest @ ..] => rest,
+            _ => &[],
+        };
+    }
+    text.push_str(&String::from_utf8_lossy(rest));
+    text
 }
 
 impl Deref for Str {
@@ -103,5 +122,30 @@ impl fmt::Debug for Str {
 impl fmt::Display for Str {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_text_is_replaced_as_java_replaces_it() {
+        for (bytes, text) in [
+            (b"/a\xff".as_slice(), "/a\u{fffd}"),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xe2\x82/", "\u{fffd}/"),
+            (b"\xc0\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0\xbd\xed\xb8\x80", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0\x80a", "\u{fffd}a"),
+            (b"\xed\xa0a", "\u{fffd}a"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed\x9f\xbf", "\u{d7ff}"),
+            (b"\xe2\xed\xa0\x80", "\u{fffd}\u{fffd}"),
+            (b"\xf4\x90\x80\x80", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+        ] {
+            let bytes = Bytes::from_static(bytes);
+            assert_eq!(Str::from_utf8_lossy(bytes.clone()).as_str(), text, "{bytes:?}");
+        }
     }
 }

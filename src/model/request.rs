@@ -223,6 +223,9 @@ pub struct SetWatches {
     pub persistent: Vec<Str>,
     /// Persistent recursive watches (op 105).
     pub persistent_recursive: Vec<Str>,
+    /// A null list or path was next: what comes before it is done, then MARSHALLING_ERROR is the
+    /// answer.
+    pub cut_short: bool,
 }
 
 impl SetWatches {

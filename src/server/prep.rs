@@ -105,6 +105,10 @@ impl Prep<'_> {
                     self.overlay.stage(self.tree, header, &body);
                     bodies.push(body);
                 }
+                Err(ErrorCode::MARSHALLING_ERROR) => {
+                    self.overlay.rollback(before);
+                    return TxnBody::Error(ErrorCode::MARSHALLING_ERROR);
+                }
                 Err(code) => {
                     failed = true;
                     bodies.push(TxnBody::Error(code));
@@ -137,9 +141,8 @@ impl Prep<'_> {
             WriteRequest::Delete { path, version } => self.delete(path, *version, identities),
             WriteRequest::SetData { path, data, version } => {
                 let znode = self.look_validated(path, Perms::WRITE, identities)?;
-                let applied = self.tree.get(path).and_then(|znode| znode.data());
                 let new = data.as_ref().map_or(0, |data| data.len() as i64);
-                self.check_quota(path, 0, new - applied.map_or(0, |data| data.len() as i64))?;
+                self.check_quota(path, 0, new - znode.data_len as i64)?;
                 let version = next_version(znode.stat.version, *version)?;
                 Ok(TxnBody::SetData { path: path.clone(), data: data.clone(), version })
             }

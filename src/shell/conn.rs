@@ -23,6 +23,12 @@ const SENT_BYTES_NEWS: usize = 64 * 1024;
 /// How long a closing connection may take to accept its last bytes, and then to close its end.
 const CLOSE_FLUSH: Duration = Duration::from_secs(5);
 const CLOSE_DRAIN: Duration = Duration::from_secs(1);
+const CLOSE_STEP: Duration = Duration::from_millis(5);
+const WORD_BYTES: usize = 4;
+/// Fewer bytes hold no handshake: at most a four-letter word.
+const HANDSHAKE_BYTES_MIN: usize = 48;
+/// How long the answer to a word may take after the client has closed its sending half.
+const WORD_GRACE: Duration = Duration::from_secs(1);
 
 /// The driver's side of a connection.
 pub(super) struct Conn {
@@ -73,11 +79,19 @@ impl Conn {
 pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut stream: TcpStream) {
     let mut size = READ_BYTES_MIN;
     let mut buffer = BytesMut::zeroed(size);
+    let mut received = 0;
     loop {
         let count = match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
+            Ok(0) => {
+                if (WORD_BYTES..HANDSHAKE_BYTES_MIN).contains(&received) {
+                    answer_of_word(&conn).await;
+                }
+                break;
+            }
+            Err(_) => break,
             Ok(count) => count,
         };
+        received += count;
         if conn.closing.get() {
             continue;
         }
@@ -95,6 +109,16 @@ pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut str
     conn.gone.set(true);
     driver.input(Input::Closed { conn: id });
     driver.forget(id);
+}
+
+/// Waits for the answer to a four-letter word whose sender has closed its sending half, as some
+/// versions of `nc` do. A client that ended without a word is given the same short time.
+async fn answer_of_word(conn: &Conn) {
+    let mut waited = Duration::ZERO;
+    while (!conn.closing.get() || conn.has_writer.get()) && waited < WORD_GRACE {
+        glommio::timer::sleep(CLOSE_STEP).await;
+        waited += CLOSE_STEP;
+    }
 }
 
 /// Sends as much as the socket takes now; a task of its own sends the rest.
@@ -155,10 +179,9 @@ pub(super) async fn close(conn: Rc<Conn>) {
     conn.has_chunk.set(true);
     conn.set_paused(false);
     let mut waited = Duration::ZERO;
-    let step = Duration::from_millis(5);
     while conn.has_writer.get() && !conn.gone.get() && waited < CLOSE_FLUSH {
-        glommio::timer::sleep(step).await;
-        waited += step;
+        glommio::timer::sleep(CLOSE_STEP).await;
+        waited += CLOSE_STEP;
     }
     if conn.gone.get() {
         return;
@@ -166,8 +189,8 @@ pub(super) async fn close(conn: Rc<Conn>) {
     shut(conn.fd, Shutdown::Write);
     let mut waited = Duration::ZERO;
     while !conn.gone.get() && waited < CLOSE_DRAIN {
-        glommio::timer::sleep(step).await;
-        waited += step;
+        glommio::timer::sleep(CLOSE_STEP).await;
+        waited += CLOSE_STEP;
     }
     if !conn.gone.get() {
         shut(conn.fd, Shutdown::Both);

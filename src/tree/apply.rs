@@ -167,13 +167,14 @@ impl Tree {
         let data = create.data.as_ref().map(|data| Arc::from(data.as_ref()));
         let bytes = create.data.as_ref().map_or(0, |data| data.len() as i64);
         let id = self.add(&create.path, data, &acl, rules::created(header, create));
+        // Before a statistics node is given its text.
+        let stat = self.get(&create.path).expect("it was added").stat();
         let (parent_acl, parent_stat) =
             self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
         self.quota_node_created(&create.path);
         self.account(&create.path, 1, bytes);
         let value = Arc::clone(self.value(id).expect("it was added"));
         let path = create.path.clone();
-        let stat = self.get(&path).expect("it was added").stat();
         steps.push(Step::Created { path: path.clone(), value, acl, parent_acl, parent_stat });
         Outcome::Created { path, stat }
     }

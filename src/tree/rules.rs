@@ -72,3 +72,26 @@ pub(super) const fn data_set(
 pub(super) const fn acl_set(stat: &StatPersisted, version: i32) -> StatPersisted {
     StatPersisted { aversion: version, ..*stat }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        let at = |cversion| StatPersisted { cversion, ..StatPersisted::default() };
+        for (from, given, to) in [
+            (0, 1, Some(1)),
+            (i32::MAX - 1, i32::MAX, Some(i32::MAX)),
+            (i32::MAX, i32::MIN, Some(i32::MIN)),
+            (i32::MIN, i32::MIN + 1, Some(i32::MIN + 1)),
+            (-2, -1, Some(-1)),
+            // A replay over what already shows it.
+            (5, 5, None),
+            (5, 3, None),
+        ] {
+            let after = parent_after_create(&at(from), given, Zxid(9));
+            assert_eq!(after.map(|stat| stat.cversion), to, "{from} {given}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::jute::{DecodeError, DecodeErrorKind, Reader};
 use super::opcode;
+use crate::base::Str;
 use crate::model::request::{MultiReadKind, PathWatch, SetWatches, WatcherSelection, WatcherType};
 use crate::model::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest, Xid, Zxid};
 
@@ -30,15 +31,21 @@ pub enum RequestFault {
     Undecodable(DecodeError),
 }
 
+/// The field that a multi must not have null, in its own way.
+const ACL: &str = "acl";
+
 impl RequestFault {
     /// Whether Apache finds the fault only while it makes the txn, which then consumes a zxid: a
-    /// null path in a create or delete, and anything in a multi.
+    /// null path in a create or delete, and in a multi everything but a null ACL.
     #[must_use]
-    pub const fn consumes_zxid(&self, opcode: i32) -> bool {
+    pub fn consumes_zxid(&self, opcode: i32) -> bool {
         match self {
             Self::Undecodable(error) => {
-                opcode == opcode::MULTI
-                    || (opcode::is_write(opcode) && matches!(error.kind, DecodeErrorKind::Null))
+                let is_null = matches!(error.kind, DecodeErrorKind::Null);
+                match opcode {
+                    opcode::MULTI => !(is_null && error.field == ACL),
+                    _ => opcode::is_write(opcode) && is_null,
+                }
             }
             Self::Unknown | Self::Refused => false,
         }
@@ -83,7 +90,15 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
         | opcode::CREATE_CONTAINER
         | opcode::CREATE_TTL
         | opcode::DELETE
-        | opcode::SET_DATA => Request::Write(shared_write(number, reader)?),
+        | opcode::SET_DATA => {
+            let mut null_path = None;
+            let write = shared_write(number, reader, &mut null_path)?;
+            // A null path of a setData is an invalid path like others.
+            match null_path {
+                Some(error) if number != opcode::SET_DATA => return Err(error),
+                _ => Request::Write(write),
+            }
+        }
         opcode::SET_ACL => Request::Write(WriteRequest::SetAcl {
             path: reader.str("path")?.unwrap_or_default(),
             acl: reader.raw_acls()?,
@@ -98,7 +113,13 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
         opcode::GET_ACL => Request::Read(ReadRequest::GetAcl { path: reader.some_str("path")? }),
         opcode::SYNC => Request::Sync { path: reader.str("path")?.unwrap_or_default() },
         opcode::PING => Request::Ping,
-        opcode::RECONFIG => Request::Reconfig,
+        opcode::RECONFIG => {
+            for field in ["joiningServers", "leavingServers", "newMembers"] {
+                reader.str(field)?;
+            }
+            reader.i64("curConfigId")?;
+            Request::Reconfig
+        }
         opcode::CHECK_WATCHES => Request::Read(ReadRequest::CheckWatches(selection(reader)?)),
         opcode::REMOVE_WATCHES => Request::Read(ReadRequest::RemoveWatches(selection(reader)?)),
         opcode::MULTI_READ => Request::Read(ReadRequest::MultiRead(multi_read(reader)?)),
@@ -107,12 +128,9 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
             Request::Auth { scheme: reader.str("scheme")?, auth: reader.buffer("auth")? }
         }
         opcode::SASL => Request::Sasl { token: reader.buffer("token")? },
-        opcode::SET_WATCHES => Request::Read(ReadRequest::SetWatches(set_watches(reader)?)),
-        opcode::SET_WATCHES2 => {
-            let mut set = set_watches(reader)?;
-            set.persistent = paths("persistentWatches", reader)?;
-            set.persistent_recursive = paths("persistentRecursiveWatches", reader)?;
-            Request::Read(ReadRequest::SetWatches(set))
+        opcode::SET_WATCHES | opcode::SET_WATCHES2 => {
+            let has_persistent = number == opcode::SET_WATCHES2;
+            Request::Read(ReadRequest::SetWatches(set_watches(reader, has_persistent)?))
         }
         opcode::GET_EPHEMERALS => {
             Request::Read(ReadRequest::GetEphemerals { prefix: reader.str("prefixPath")? })
@@ -127,26 +145,32 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
     Ok(Some(request))
 }
 
-/// The writes that may also stand in a multi.
-fn shared_write(number: i32, reader: &mut Reader) -> Result<WriteRequest, DecodeError> {
+/// The writes that may also stand in a multi. A null path counts only once everything behind it
+/// has decoded: it goes to `null_path`.
+fn shared_write(
+    number: i32,
+    reader: &mut Reader,
+    null_path: &mut Option<DecodeError>,
+) -> Result<WriteRequest, DecodeError> {
+    let null = reader.error("path", DecodeErrorKind::Null);
+    let path = reader.str("path")?;
+    if path.is_none() {
+        null_path.get_or_insert(null);
+    }
+    let path = path.unwrap_or_default();
     Ok(match number {
-        opcode::DELETE => {
-            WriteRequest::Delete { path: reader.some_str("path")?, version: reader.i32("version")? }
-        }
+        opcode::DELETE => WriteRequest::Delete { path, version: reader.i32("version")? },
         opcode::SET_DATA => WriteRequest::SetData {
-            path: reader.str("path")?.unwrap_or_default(),
+            path,
             data: reader.buffer("data")?,
             version: reader.i32("version")?,
         },
-        opcode::CHECK => {
-            WriteRequest::Check { path: reader.some_str("path")?, version: reader.i32("version")? }
-        }
-        _ => WriteRequest::Create(create(number, reader)?),
+        opcode::CHECK => WriteRequest::Check { path, version: reader.i32("version")? },
+        _ => WriteRequest::Create(create(number, path, reader)?),
     })
 }
 
-fn create(number: i32, reader: &mut Reader) -> Result<CreateRequest, DecodeError> {
-    let path = reader.some_str("path")?;
+fn create(number: i32, path: Str, reader: &mut Reader) -> Result<CreateRequest, DecodeError> {
     let data = reader.buffer("data")?;
     let acl = reader.raw_acls()?;
     let flags = reader.i32("flags")?;
@@ -160,12 +184,15 @@ fn create(number: i32, reader: &mut Reader) -> Result<CreateRequest, DecodeError
     Ok(CreateRequest { kind, path, data, acl, flags })
 }
 
-/// Repeated {header, op}, then a header that is done. An op that no multi may hold, and flags that
-/// are no create mode (or a TTL mode without a TTL), make the whole request undecodable.
+/// Repeated {header, op}, then a header that is done. Ops that no multi may hold, flags that are no
+/// create mode, a TTL mode without a TTL, and a null ACL make the whole request undecodable.
 fn multi(reader: &mut Reader) -> Result<Vec<WriteRequest>, DecodeError> {
     let mut requests = Vec::new();
+    let mut null_path = None;
+    let mut read = None;
     while let Some(number) = multi_header(reader)? {
-        if !matches!(
+        let is_read = matches!(number, opcode::GET_DATA | opcode::GET_CHILDREN);
+        let is_write = matches!(
             number,
             opcode::CREATE
                 | opcode::CREATE2
@@ -174,22 +201,44 @@ fn multi(reader: &mut Reader) -> Result<Vec<WriteRequest>, DecodeError> {
                 | opcode::DELETE
                 | opcode::SET_DATA
                 | opcode::CHECK
-        ) {
+        );
+        if is_read {
+            reader.str("path")?;
+            reader.bool("watch")?;
+            read.get_or_insert_with(|| reader.error("type", DecodeErrorKind::Unknown(number)));
+        } else if is_write {
+            let request = shared_write(number, reader, &mut null_path)?;
+            if let WriteRequest::Create(create) = &request {
+                check_create_in_multi(create, reader)?;
+            }
+            requests.push(request);
+        } else {
             return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
         }
-        let request = shared_write(number, reader)?;
-        if let WriteRequest::Create(create) = &request {
-            let with_ttl = matches!(create.kind, CreateKind::Ttl { .. });
-            if !with_ttl && !(0..=4).contains(&create.flags) {
-                return Err(reader.error("flags", DecodeErrorKind::Unknown(create.flags)));
-            }
+        if read.is_some() && !requests.is_empty() {
+            return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
         }
-        requests.push(request);
     }
-    Ok(requests)
+    match read.or(null_path) {
+        Some(error) => Err(error),
+        None => Ok(requests),
+    }
 }
 
-fn multi_read(reader: &mut Reader) -> Result<Vec<(MultiReadKind, crate::base::Str)>, DecodeError> {
+fn check_create_in_multi(create: &CreateRequest, reader: &Reader) -> Result<(), DecodeError> {
+    let flags = create.flags;
+    match create.kind {
+        CreateKind::Ttl { .. } => Ok(()),
+        _ if !(0..=6).contains(&flags) => {
+            Err(reader.error("flags", DecodeErrorKind::Unknown(flags)))
+        }
+        _ if create.acl.is_none() => Err(reader.error(ACL, DecodeErrorKind::Null)),
+        _ if 4 < flags => Err(reader.error("flags", DecodeErrorKind::Unknown(flags))),
+        _ => Ok(()),
+    }
+}
+
+fn multi_read(reader: &mut Reader) -> Result<Vec<(MultiReadKind, Str)>, DecodeError> {
     let mut items = Vec::new();
     while let Some(number) = multi_header(reader)? {
         let kind = match number {
@@ -236,17 +285,31 @@ fn add_watch(reader: &mut Reader) -> Result<ReadRequest, DecodeError> {
     }
 }
 
-fn set_watches(reader: &mut Reader) -> Result<SetWatches, DecodeError> {
-    Ok(SetWatches {
-        relative_zxid: Zxid(reader.i64("relativeZxid")?),
-        data: paths("dataWatches", reader)?,
-        exist: paths("existWatches", reader)?,
-        child: paths("childWatches", reader)?,
-        ..SetWatches::default()
-    })
-}
-
-fn paths(field: &'static str, reader: &mut Reader) -> Result<Vec<crate::base::Str>, DecodeError> {
-    let null = reader.error(field, DecodeErrorKind::Null);
-    reader.vector(field, |reader| reader.some_str(field))?.ok_or(null)
+/// A null list or path is found by Apache only when its turn comes, after the watches before it
+/// were set. A null path in the persistent lists leaves a watch that nothing can fire.
+fn set_watches(reader: &mut Reader, has_persistent: bool) -> Result<SetWatches, DecodeError> {
+    let mut set =
+        SetWatches { relative_zxid: Zxid(reader.i64("relativeZxid")?), ..Default::default() };
+    let mut lists = vec![
+        ("dataWatches", &mut set.data, false),
+        ("existWatches", &mut set.exist, false),
+        ("childWatches", &mut set.child, false),
+    ];
+    if has_persistent {
+        lists.push(("persistentWatches", &mut set.persistent, true));
+        lists.push(("persistentRecursiveWatches", &mut set.persistent_recursive, true));
+    }
+    for (field, to, skips_null) in lists {
+        let paths = reader.vector(field, |reader| reader.str(field))?;
+        let has_list = paths.is_some();
+        let mut paths = paths.unwrap_or_default();
+        if skips_null {
+            paths.retain(Option::is_some);
+        }
+        if !set.cut_short {
+            set.cut_short = !has_list || paths.iter().any(Option::is_none);
+            to.extend(paths.into_iter().map_while(|path| path));
+        }
+    }
+    Ok(set)
 }

@@ -386,6 +386,7 @@ fn any_request() -> impl Strategy<Value = Request> {
             child,
             persistent,
             persistent_recursive,
+            cut_short: false,
         },
     );
     let read = prop_oneof![

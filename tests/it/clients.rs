@@ -27,6 +27,7 @@ pub(crate) struct Apache {
 }
 
 impl Apache {
+    /// Starts it in a fresh directory with additional lines of configuration.
     pub(crate) fn start(jars: &Path, settings: &str) -> Self {
         let home = peer::fresh_directory();
         let port = peer::free_port();
@@ -97,6 +98,7 @@ fn python() -> Option<PathBuf> {
     runs(Command::new(&found).args(["-c", "import kazoo"])).then_some(found)
 }
 
+/// Where Apache's jars are, if they can be run.
 pub(crate) fn jars() -> Option<PathBuf> {
     let jars = deps()?.join("zookeeper");
     (jars.is_dir() && runs(Command::new("java").arg("-version"))).then_some(jars)

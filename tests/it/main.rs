@@ -6,8 +6,12 @@ mod apache;
 mod client;
 /// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.
 mod clients;
+/// Random sequences of requests: the same answers as Apache ZooKeeper's, byte by byte.
+mod differential;
 /// A damaged snapshot gives way to the one before it.
 mod fallback;
+/// What ends or misleads Apache ZooKeeper does neither here.
+mod hazards;
 /// Limits that operators set, and what happens at them.
 mod limits;
 /// From Apache ZooKeeper to this server and back, with real servers.

@@ -166,6 +166,7 @@ mod tests {
             child: vec!["/parent".into()],
             persistent: vec!["/p".into()],
             persistent_recursive: vec!["/r".into()],
+            cut_short: false,
         };
         assert_eq!(sets(&watches), [expected]);
         for (event_type, path) in [

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::auth::{self, AuthRefusal};
-use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Zxid};
+use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Xid, Zxid};
 use crate::tree::Tree;
 use crate::wire::connect::ConnectRequest;
 use crate::wire::frame::Framed;
@@ -252,7 +252,10 @@ impl Shard {
             Ok(Request::Auth { scheme, auth }) => {
                 Work::Answer(self.authenticate(conn, scheme.as_deref(), auth.as_deref()))
             }
-            Ok(Request::Sasl { .. }) => Work::Answer(no_sasl()),
+            Ok(Request::Sasl { token: Some(_) }) => Work::Answer(no_sasl()),
+            Ok(Request::Sasl { token: None }) => {
+                Work::Answer(Answer::refusal(ErrorCode::AUTH_FAILED))
+            }
             Ok(Request::Reconfig) => {
                 let request = Err(match self.options.reconfig_enabled {
                     true => ErrorCode::UNIMPLEMENTED,
@@ -268,6 +271,10 @@ impl Shard {
                 asks.push(Ask::Submit(Submit { origin, session, identities, request }));
                 Work::Write(WriteKind::Delete)
             }
+            Err(RequestFault::Undecodable(error)) if proves_identity => {
+                tracing::info!(peer = %conn.stats.peer, %error, "closed: no authentication packet");
+                Work::Answer(Answer { silent: true, ..Answer::refusal(ErrorCode::OK) })
+            }
             Err(RequestFault::Undecodable(_)) => {
                 Work::Answer(Answer::error(ErrorCode::MARSHALLING_ERROR))
             }
@@ -278,6 +285,7 @@ impl Shard {
                 ..Answer::error(ErrorCode::UNIMPLEMENTED)
             }),
         };
+        let xid = if opcode == opcode::PING { Xid::PING } else { xid };
         enqueue(conn, Pending { xid, bytes, large, since, opcode, work });
     }
 

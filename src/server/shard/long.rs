@@ -105,6 +105,8 @@ pub(super) struct Rewatch {
     xid: Xid,
     zxid: Zxid,
     since: Zxid,
+    /// What the reply says: the request may end with what cannot be set.
+    code: ErrorCode,
     /// What is left, each list from its end.
     left: Vec<(Kind, Vec<Str>)>,
     /// Events that are told at once; they go out before the reply and carry zxid -1.
@@ -132,7 +134,8 @@ impl Rewatch {
         let mut left: Vec<_> = lists.into_iter().filter(|(_, paths)| !paths.is_empty()).collect();
         left.reverse();
         left.iter_mut().for_each(|(_, paths)| paths.reverse());
-        Self { xid, zxid, since: set.relative_zxid, left, events: BytesMut::new() }
+        let code = if set.cut_short { ErrorCode::MARSHALLING_ERROR } else { ErrorCode::OK };
+        Self { xid, zxid, since: set.relative_zxid, code, left, events: BytesMut::new() }
     }
 
     pub(super) fn go_on(
@@ -162,7 +165,7 @@ impl Rewatch {
     /// Events and reply, once everything is set.
     pub(super) fn answer(&mut self) -> Bytes {
         let mut out = std::mem::take(&mut self.events);
-        response::reply(&mut out, self.xid, self.zxid, ErrorCode::OK, |_| {});
+        response::reply(&mut out, self.xid, self.zxid, self.code, |_| {});
         out.freeze()
     }
 

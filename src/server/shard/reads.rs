@@ -266,7 +266,9 @@ impl<'a> Reader<'a> {
 
     fn get_ephemerals(&mut self, prefix: Option<&Str>) {
         let prefix = prefix.map_or("", |prefix| prefix.as_str());
-        let all = prefix.trim().is_empty() || prefix == "/";
+        // Blank is what Java trims.
+        let trimmed = prefix.trim_matches(|c| c <= ' ');
+        let all = trimmed.is_empty() || trimmed == "/";
         let paths = self.view.ephemerals_of(self.session);
         let chosen = paths.filter(|path| all || path.starts_with(prefix));
         response::strings(&mut self.body, chosen.map(Str::as_str));
