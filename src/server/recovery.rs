@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::epochs::{self, Epochs};
-use super::state::{ReplayError, State};
+use super::state::{ReplayError, SnapshotUnfit, State};
 use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
 use crate::model::{SessionId, Zxid};
-use crate::snapshot::{SnapshotDecoder, catalog};
+use crate::snapshot::{SnapshotDamage, SnapshotDecoder, SnapshotItem, SnapshotSummary, catalog};
 use crate::tree::{Tree, TreeOptions};
 use crate::txnlog::{self, LogDamage, LogEnd, LogRecovery};
 
@@ -53,10 +53,43 @@ pub enum Answer {
     Listing(Vec<(String, u64)>),
     /// To `Read`.
     Bytes(Bytes),
+    /// To `Read` of a snapshot, instead of the bytes: the next items, decoded elsewhere in the
+    /// order of the file. Their bytes need not be those that were asked for.
+    Decoded(Result<Decoded, SnapshotDamage>),
     /// To `Run`.
     Ran(Result<(), FileFailure>),
     /// To `Note`.
     Next,
+}
+
+/// Items of a snapshot in the order of its file.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Those that the bytes held.
+    pub items: Vec<SnapshotItem>,
+    /// How many bytes of the file they were made from.
+    pub bytes: u64,
+    /// Set behind the last.
+    pub summary: Option<SnapshotSummary>,
+}
+
+impl Decoded {
+    /// Decodes the next bytes of the file; none at its end.
+    ///
+    /// # Errors
+    /// The snapshot is damaged.
+    pub fn take(decoder: &mut SnapshotDecoder, bytes: &Bytes) -> Result<Self, SnapshotDamage> {
+        if bytes.is_empty() {
+            let summary = Some(decoder.finish()?);
+            return Ok(Self { items: Vec::new(), bytes: 0, summary });
+        }
+        decoder.push(bytes);
+        let mut items = Vec::new();
+        while let Some(item) = decoder.next_item()? {
+            items.push(item);
+        }
+        Ok(Self { items, bytes: bytes.len() as u64, summary: None })
+    }
 }
 
 /// The state on disk.
@@ -179,6 +212,11 @@ impl Recovery {
             },
             (Phase::RemovingLeftovers, Answer::Ran(Ok(()))) => self.remove_leftovers(),
             (Phase::Snapshot { .. }, Answer::Bytes(bytes)) => self.on_snapshot_bytes(&bytes),
+            (Phase::Snapshot { zxid, offset, .. }, Answer::Decoded(decoded)) => {
+                let zxid = *zxid;
+                *offset += decoded.as_ref().map_or(0, |decoded| decoded.bytes);
+                self.on_decoded(zxid, decoded)
+            }
             (Phase::Snapshot { .. }, Answer::Next) => self.next_snapshot(),
             (Phase::Log(_), answer) => self.log_step(answer),
             (phase, answer) => unreachable!("the driver answered {answer:?} in {phase:?}"),
@@ -252,13 +290,30 @@ impl Recovery {
         match taken {
             Ok(()) if is_last => self.begin_log(),
             Ok(()) => self.read_snapshot(),
-            Err(unfit) => {
-                let name = catalog::file_name(zxid);
-                self.damaged.push((zxid, unfit.to_string()));
-                self.state = State::new(self.options);
-                Step::Note(format!("{name} is not used: {unfit}; the one before is tried"))
-            }
+            Err(unfit) => self.give_up(zxid, &unfit),
         }
+    }
+
+    fn on_decoded(&mut self, zxid: Zxid, decoded: Result<Decoded, SnapshotDamage>) -> Step {
+        let taken = decoded.map_err(SnapshotUnfit::from).and_then(|decoded| {
+            for item in decoded.items {
+                self.state.take_snapshot_item(item)?;
+            }
+            let Some(summary) = decoded.summary else { return Ok(false) };
+            self.state.finish_snapshot(zxid, &summary).map(|()| true)
+        });
+        match taken {
+            Ok(true) => self.begin_log(),
+            Ok(false) => self.read_snapshot(),
+            Err(unfit) => self.give_up(zxid, &unfit),
+        }
+    }
+
+    fn give_up(&mut self, zxid: Zxid, unfit: &SnapshotUnfit) -> Step {
+        let name = catalog::file_name(zxid);
+        self.damaged.push((zxid, unfit.to_string()));
+        self.state = State::new(self.options);
+        Step::Note(format!("{name} is not used: {unfit}; the one before is tried"))
     }
 
     fn begin_log(&mut self) -> Step {
@@ -276,6 +331,7 @@ impl Recovery {
             Answer::Bytes(bytes) => txnlog::Answer::Bytes(bytes),
             Answer::Ran(Ok(())) => txnlog::Answer::Done,
             Answer::Ran(Err(failure)) => txnlog::Answer::Failed(failure),
+            Answer::Decoded(_) => unreachable!("the log is read as bytes"),
         };
         let Phase::Log(log) = &mut self.phase else { unreachable!("the log is being read") };
         let step = log.step(answer);

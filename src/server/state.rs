@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::model::{SessionId, Txn, TxnBody, Zxid};
-use crate::snapshot::{SnapshotDamage, SnapshotDecoder, SnapshotItem};
+use crate::snapshot::{SnapshotDamage, SnapshotDecoder, SnapshotItem, SnapshotSummary};
 use crate::tree::{RestoreError, Tree, TreeOptions};
 use crate::wire;
 
@@ -107,17 +107,39 @@ impl State {
     ) -> Result<(), SnapshotUnfit> {
         decoder.push(bytes);
         while let Some(item) = decoder.next_item()? {
-            match item {
-                SnapshotItem::Session { id, timeout_ms } => {
-                    self.sessions.insert(id, timeout_ms);
-                }
-                SnapshotItem::Znode { path, data, acl, stat } => {
-                    self.tree.restore_znode(&path, data.as_ref(), &acl, stat)?;
-                }
+            self.take_snapshot_item(item)?;
+        }
+        match last {
+            Some(zxid) => self.finish_snapshot(zxid, &decoder.finish()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the next item of a snapshot.
+    ///
+    /// # Errors
+    /// A znode that makes no tree; the state is then of no use.
+    pub fn take_snapshot_item(&mut self, item: SnapshotItem) -> Result<(), SnapshotUnfit> {
+        match item {
+            SnapshotItem::Session { id, timeout_ms } => {
+                self.sessions.insert(id, timeout_ms);
+            }
+            SnapshotItem::Znode { path, data, acl, stat } => {
+                self.tree.restore_znode(&path, data.as_ref(), &acl, stat)?;
             }
         }
-        let Some(zxid) = last else { return Ok(()) };
-        let summary = decoder.finish()?;
+        Ok(())
+    }
+
+    /// All items of the snapshot whose name says `zxid` were taken.
+    ///
+    /// # Errors
+    /// [`SnapshotUnfit`]; the state is then of no use.
+    pub fn finish_snapshot(
+        &mut self,
+        zxid: Zxid,
+        summary: &SnapshotSummary,
+    ) -> Result<(), SnapshotUnfit> {
         if summary.zxid != zxid {
             return Err(SnapshotUnfit::OtherZxid(summary.zxid));
         }

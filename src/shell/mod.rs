@@ -12,6 +12,7 @@
 //! 3. The listening socket is ours, with SO_REUSEADDR and without SO_REUSEPORT.
 //! 4. The future of a log write is never dropped.
 
+mod ahead;
 mod clock;
 mod conn;
 mod driver;

@@ -5,11 +5,13 @@ use std::io;
 use std::path::Path;
 
 use super::StartError;
+use super::ahead::Ahead;
 use super::files;
 use super::lock::Paths;
 use super::reading::Reading;
 use crate::base::{FileDir, FileFailure, FileOp};
 use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
+use crate::snapshot::catalog;
 use crate::tree::TreeOptions;
 
 /// Runs recovery to its end.
@@ -29,10 +31,18 @@ fn drive(
     run: &mut dyn FnMut(&FileOp) -> Result<(), FileFailure>,
 ) -> Result<Recovered, StartError> {
     let mut reading = Reading::default();
+    let mut ahead = None;
     let mut answer = Answer::Start;
     loop {
         answer = match recovery.step(answer) {
             Step::List(dir) => Answer::Listing(list(paths, dir).map_err(Refusal::File)?),
+            Step::Read { file, offset, .. } if catalog::zxid_of(&file.name).is_some() => {
+                if offset == 0 {
+                    ahead = Some(Ahead::start(&paths.of(file.dir).join(&file.name)));
+                }
+                let pieces = ahead.as_ref().expect("a snapshot is read from its start");
+                Answer::Decoded(pieces.next().map_err(Refusal::File)?)
+            }
             Step::Read { file, offset, len } => {
                 let path = paths.of(file.dir).join(&file.name);
                 Answer::Bytes(reading.read(&path, offset, len).map_err(Refusal::File)?)

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use ringkeeper::model::ErrorCode;
@@ -78,20 +77,6 @@ fn a_damaged_newest_snapshot_gives_way_to_the_one_before() {
     let mut client = client::connect(port).expect("the server serves");
     assert_eq!(value(&mut client), written);
 
-    let (home, _) = server.kill();
-    snapshots(&home).iter().for_each(|snapshot| damage(snapshot));
-    let mut refused = peer::spawn(&home.join("zoo.cfg"));
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let status = loop {
-        match refused.try_wait().expect("the child is ours") {
-            Some(status) => break Some(status),
-            None if deadline < Instant::now() => break None,
-            None => thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    let _ended = refused.kill();
-    let log = fs::read_to_string(home.join("log")).unwrap_or_default();
-    assert_eq!(status.and_then(|status| status.code()), Some(3), "{log}");
-    assert!(log.contains("no whole snapshot is left"), "{log}");
+    drop(server);
     peer::clean(&home);
 }

@@ -1,0 +1,57 @@
+//! Reads and decodes a snapshot on a thread of its own, a few pieces ahead of the machine that
+//! builds the tree: on two cores the two take as long as the longer one.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use super::reading::Reading;
+use crate::base::FileFailure;
+use crate::server::recovery::Decoded;
+use crate::snapshot::{SnapshotDamage, SnapshotDecoder};
+
+/// Bytes of the file in a piece.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Decoded pieces that may wait.
+const PIECES_AHEAD: usize = 4;
+
+/// A snapshot being read.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    pieces: Receiver<Piece>,
+}
+
+/// What became of a piece: reading failed, or decoding, or neither.
+type Piece = Result<Result<Decoded, SnapshotDamage>, FileFailure>;
+
+impl Ahead {
+    /// Begins with the file at `path`.
+    pub(super) fn start(path: &Path) -> Self {
+        let (sender, pieces) = sync_channel(PIECES_AHEAD);
+        let path = path.to_owned();
+        thread::spawn(move || decode(&path, &sender));
+        Self { pieces }
+    }
+
+    /// The next piece. Not to be called behind the last or a failed one.
+    pub(super) fn next(&self) -> Piece {
+        self.pieces.recv().expect("the thread ends behind the last piece")
+    }
+}
+
+/// Sends piece after piece until the last, or until nobody listens.
+fn decode(path: &Path, pieces: &SyncSender<Piece>) {
+    let mut reading = Reading::default();
+    let mut decoder = SnapshotDecoder::new();
+    let mut offset = 0;
+    loop {
+        let piece = reading.read(path, offset, PIECE_BYTES).map(|bytes| {
+            offset += bytes.len() as u64;
+            Decoded::take(&mut decoder, &bytes)
+        });
+        let is_last = !matches!(&piece, Ok(Ok(decoded)) if decoded.summary.is_none());
+        if pieces.send(piece).is_err() || is_last {
+            return;
+        }
+    }
+}
