@@ -13,9 +13,10 @@ use ringkeeper::model::{
     WriteRequest, Zxid,
 };
 use ringkeeper::snapshot::{SnapshotEncoder, catalog};
+use ringkeeper::wire::connect::ConnectResponse;
 use serde_json::Value;
 
-use super::client::{self, Client, create, delete, set};
+use super::client::{self, Client, Hello, create, delete, set};
 use super::peer::{self, Server};
 
 /// A tree as a client sees it: data, stat and ACL by path.
@@ -31,6 +32,8 @@ struct Moment {
 struct Filled {
     home: PathBuf,
     moments: Vec<Moment>,
+    /// A session that is alive at the end.
+    session: ConnectResponse,
 }
 
 const CONFIG: &str = "extendedTypesEnabled=true\nsnapCount=60\npreAllocSize=4096\n\
@@ -125,6 +128,24 @@ fn ok(client: &mut Client, request: &Request) {
     assert_eq!(client.code(request), ErrorCode::OK, "{request:?}");
 }
 
+/// The fingerprint once the server is idle: the next segment is made, the last batch attested.
+fn settled(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
+    loop {
+        let before = fingerprint(directory);
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let unfinished = before.keys().any(|name| name.ends_with(".new"));
+        if !unfinished && fingerprint(directory) == before {
+            return before;
+        }
+    }
+}
+
+/// A session that outlives a slow test.
+fn connect(port: u16) -> Client {
+    let hello = Hello { timeout_ms: 40_000, ..Hello::default() };
+    Client::attach(("127.0.0.1", port), &hello).expect("the server serves")
+}
+
 fn wait_for_snapshot(home: &Path) {
     let own = home.join("data").join("ringkeeper");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -138,7 +159,7 @@ fn wait_for_snapshot(home: &Path) {
 /// Every kind of txn, over two lives of a server, of which each ends with a kill.
 fn fill() -> Filled {
     let server = Server::start(CONFIG);
-    let mut client = client::connect(server.port).expect("the server serves");
+    let mut client = connect(server.port);
     let mut moments = vec![moment(&mut client)];
     // The first segment stays as long as the oldest snapshot is inside it.
     ok(&mut client, &create("/filler", b"", 0));
@@ -165,7 +186,7 @@ fn fill() -> Filled {
     ok(&mut client, &Request::Write(set_acl));
     moments.push(moment(&mut client));
     // A session that ends with its ephemerals.
-    let mut other = client::connect(server.port).expect("the server serves");
+    let mut other = connect(server.port);
     ok(&mut other, &create("/gone", b"", 1));
     ok(&mut other, &Request::Write(WriteRequest::CloseSession));
     let good = vec![
@@ -184,7 +205,7 @@ fn fill() -> Filled {
     let (home, port) = server.kill();
 
     let server = Server::start_in(home, port);
-    let mut client = client::connect(port).expect("the server serves");
+    let mut client = connect(port);
     ok(&mut client, &create("/ephemeral", b"e", 1));
     // Enough for a snapshot or two.
     for number in 0..100 {
@@ -195,10 +216,11 @@ fn fill() -> Filled {
         ok(&mut client, &set(&format!("/a/n{number}"), &[b'y'; 200]));
     }
     moments.push(moment(&mut client));
+    let session = client.session.clone();
     // The last batch is attested once the log was idle for a while.
     std::thread::sleep(std::time::Duration::from_millis(300));
     let (home, _) = server.kill();
-    Filled { home, moments }
+    Filled { home, moments, session }
 }
 
 impl Filled {
@@ -232,12 +254,13 @@ impl Filled {
 /// Bytes and times of every file.
 fn fingerprint(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
     let entries = fs::read_dir(directory).expect("it is there");
+    // What a running server renames meanwhile is not there.
     let file = |entry: fs::DirEntry| {
-        let modified = entry.metadata().expect("readable").modified().expect("there are times");
-        let bytes = fs::read(entry.path()).expect("readable");
-        (entry.file_name().display().to_string(), (bytes, modified))
+        let modified = entry.metadata().ok()?.modified().expect("there are times");
+        let bytes = fs::read(entry.path()).ok()?;
+        Some((entry.file_name().display().to_string(), (bytes, modified)))
     };
-    entries.map(|entry| file(entry.expect("readable"))).collect()
+    entries.filter_map(|entry| file(entry.expect("readable"))).collect()
 }
 
 #[test]
@@ -451,15 +474,122 @@ fn verify_finds_every_damage_where_it_is() {
     filled.clean();
 }
 
+/// Starts a server on `home`, whose `data` is there, and gives the tree it serves.
+fn serve(home: &Path) -> (Server, Client, Seen) {
+    let port = peer::free_port();
+    peer::write_config(home, port, CONFIG);
+    let server = Server::start_in(home.to_owned(), port);
+    let mut client = client::connect(port).expect("the server serves");
+    let tree = look(&mut client);
+    (server, client, tree)
+}
+
+#[test]
+fn replay_builds_what_the_server_held_at_each_zxid() {
+    let filled = fill();
+    let before = fingerprint(&filled.own());
+    let data = filled.data();
+    for (at, moment) in filled.moments.iter().enumerate() {
+        let home = peer::fresh_directory();
+        let out = home.join("data");
+        let zxid = moment.zxid.to_string();
+        let made = json(0, &["replay", text(&data), "--to", &zxid, text(&out)]).remove(0);
+        assert_eq!(made["zxid"], zxid);
+        assert_eq!(made["znodes"].as_u64(), Some(moment.tree.len() as u64));
+        let (server, client, tree) = serve(&home);
+        assert_eq!(tree, moment.tree, "moment {at}, zxid {zxid}");
+        drop(client);
+        if at + 1 == filled.moments.len() {
+            let ConnectResponse { session, password, .. } = filled.session;
+            let attached = client::attach(server.port, session, password, Zxid::ZERO);
+            assert_eq!(attached.expect("the server serves").session.session, session);
+        }
+        drop(server);
+        peer::clean(&home);
+    }
+    // By time: as far as the txns that are not later.
+    let txns = json(0, &["dump", text(&data)]);
+    let time = txns[txns.len() / 2]["timeMs"].as_i64().expect("a time");
+    let later = |txn: &&Value| time < txn["timeMs"].as_i64().expect("a time");
+    let upto = txns.iter().position(|txn| later(&txn)).expect("some are later") - 1;
+    let home = peer::fresh_directory();
+    let rfc = txns[txns.len() / 2]["time"].as_str().expect("text");
+    let out = home.join("out");
+    let made = json(0, &["replay", text(&data), "--to", rfc, text(&out)]).remove(0);
+    assert_eq!(made["zxid"], txns[upto]["zxid"]);
+
+    let own = filled.own();
+    let beyond = Zxid(filled.last_zxid().0 + 1).to_string();
+    let new = home.join("new");
+    for (code, arguments, said) in [
+        (2, ["replay", text(&data), "--to", "5", text(&out)], "is not empty"),
+        (2, ["replay", text(&data), "--to", "5", text(&own.join("x"))], "inside what is inspected"),
+        (2, ["replay", text(&own.join("epochs")), "--to", "5", text(&new)], ""),
+        (3, ["replay", text(&data), "--to", &beyond, text(&new)], "cannot be reached"),
+        (2, ["replay", text(&data), "--to", "soon", text(&new)], "is no number"),
+    ] {
+        let output = rk_log(&arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let code = if said.is_empty() { 3 } else { code };
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {errors}");
+        assert!(errors.contains(said), "{arguments:?}: {errors}");
+        assert!(!new.exists(), "nothing is made");
+    }
+    // A way that is broken.
+    let (file, offset, zxid) = places(&filled).pop().expect("there are some");
+    let copy = damaged(&filled, &file, |bytes| bytes[offset as usize] ^= 1);
+    let _none_there = fs::remove_file(copy.join(format!("snapshot.{zxid:016x}")));
+    let zxid = format!("0x{zxid:x}");
+    expect(3, &["replay", text(&copy), "--to", &zxid, text(&new)]);
+    peer::clean(&copy);
+    peer::clean(&home);
+    assert_eq!(fingerprint(&filled.own()), before, "nothing was written");
+    filled.clean();
+}
+
+#[test]
+fn compact_leaves_what_a_server_needs() {
+    let filled = fill();
+    let before = fingerprint(&filled.own());
+    let data = filled.data();
+    let middle = filled.moments[filled.moments.len() - 2].zxid.to_string();
+    for to in [None, Some(middle.as_str())] {
+        let home = peer::fresh_directory();
+        let out = home.join("out");
+        let to = to.map(|zxid| vec!["--to", zxid]).unwrap_or_default();
+        let arguments = [&["compact", text(&data)], &to[..], &[text(&out)]].concat();
+        let made = json(0, &arguments).remove(0);
+        assert_eq!(fingerprint(&filled.own()), before, "nothing was removed");
+        let spare = made["noLongerNeeded"].as_array().expect("a list");
+        let names: Vec<_> =
+            spare.iter().filter_map(|path| path.as_str()?.rsplit('/').next()).collect();
+        assert!(names.iter().any(|name| name.starts_with("txnlog.")), "{made}");
+        assert!(names.iter().any(|name| name.starts_with("snapshot.")), "{made}");
+        // As an operator does it.
+        let own = home.join("data").join("ringkeeper");
+        fs::create_dir_all(&own).expect("the directory is writable");
+        for (name, (bytes, _)) in before.iter().filter(|(name, _)| !names.contains(&name.as_str()))
+        {
+            fs::write(own.join(name), bytes).expect("the directory is writable");
+        }
+        let snapshot = Path::new(made["snapshot"].as_str().expect("text"));
+        let name = snapshot.file_name().expect("it has a name");
+        fs::copy(snapshot, own.join(name)).expect("the directory is writable");
+        let (server, client, tree) = serve(&home);
+        assert_eq!(&tree, &filled.moments.last().expect("there are some").tree);
+        drop((client, server));
+        peer::clean(&home);
+    }
+    filled.clean();
+}
+
 #[test]
 fn a_running_servers_files_are_read_and_not_touched() {
     let server = Server::start(CONFIG);
-    let mut client = client::connect(server.port).expect("the server serves");
+    let mut client = connect(server.port);
     ok(&mut client, &create("/a", b"x", 0));
     let own = server.home.join("data").join("ringkeeper");
-    // Idle behind its attestation, it writes nothing by itself.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let before = fingerprint(&own);
+    let before = settled(&own);
     let data = server.home.join("data");
     for command in ["info", "dump", "verify"] {
         let output = rk_log(&[command, text(&data)]);

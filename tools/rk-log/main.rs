@@ -1,6 +1,8 @@
 //! rk-log: looks into the files of a server while it is down or running. It never writes where it
 //! inspects.
 
+/// A log range folded into a snapshot.
+mod compact;
 /// Which txns and znodes a dump shows.
 mod dump;
 /// The files of a place, opened for reading.
@@ -15,6 +17,10 @@ mod map;
 mod place;
 /// A progress bar.
 mod progress;
+/// The state at a moment, rebuilt and written.
+mod rebuild;
+/// A new data directory at a zxid or time.
+mod replay;
 /// Replaying with every digest compared.
 mod replayer;
 /// Txns, znodes and sessions as text and JSON.
@@ -72,6 +78,27 @@ enum Command {
     Verify {
         /// What to inspect.
         path: PathBuf,
+    },
+    /// Makes a new data directory with the state at one zxid or time. A server starts from it.
+    Replay {
+        /// What to inspect.
+        path: PathBuf,
+        /// Behind the txn of this zxid, or before the first txn later than this time.
+        #[arg(long, value_name = "ZXID|TIME", value_parser = rebuild::parse_moment)]
+        to: rebuild::Moment,
+        /// The new dataDir; it must not be there, or be empty.
+        out: PathBuf,
+    },
+    /// Folds the log up to a zxid into a snapshot and lists the files that are then no longer
+    /// needed. Removes nothing.
+    Compact {
+        /// What to inspect.
+        path: PathBuf,
+        /// The last zxid of the snapshot, or a time; otherwise the end of the log.
+        #[arg(long, value_name = "ZXID|TIME", value_parser = rebuild::parse_moment)]
+        to: Option<rebuild::Moment>,
+        /// A directory for the snapshot; it must not be there, or be empty.
+        out: PathBuf,
     },
 }
 
@@ -154,9 +181,21 @@ fn run(cli: &Cli, session: &mut Session<'_>) -> Result<Ending, Trouble> {
         files.warn();
         Ok(files)
     };
+    let open_directory = |path: &PathBuf| -> Result<Files, Trouble> {
+        let files = open(path)?;
+        match files.kind {
+            files::Kind::Directory => Ok(files),
+            _ => Err(Trouble::Usage(format!("{} is no data directory", path.display()))),
+        }
+    };
     match &cli.command {
         Command::Info { path } => info::run(&open(path)?, session),
         Command::Dump { path, filter } => dump::run(&open(path)?, filter, session),
         Command::Verify { path } => verify::run(&open(path)?, session),
+        Command::Replay { path, to, out } => replay::run(&open_directory(path)?, *to, out, session),
+        Command::Compact { path, to, out } => {
+            let to = to.unwrap_or(rebuild::Moment::End);
+            compact::run(&open_directory(path)?, to, out, session)
+        }
     }
 }

@@ -1,0 +1,245 @@
+//! The state at a zxid or time, rebuilt from snapshot and log, and written as a snapshot.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use ringkeeper::base::WallMs;
+use ringkeeper::model::Zxid;
+use ringkeeper::server::state::State;
+use ringkeeper::snapshot::inspect::{What as SnapshotWhat, items_of};
+use ringkeeper::snapshot::{SnapshotEncoder, SnapshotItem, catalog};
+use ringkeeper::txnlog::read::{What, records_of};
+use ringkeeper::txnlog::scan::Item;
+use ringkeeper::wire;
+
+use super::files::Files;
+use super::map;
+use super::place::{Trouble, unreadable};
+use super::progress::Progress;
+use super::replayer::load;
+use super::start::OPTIONS;
+use super::time::{parse_id, parse_time, rfc3339};
+
+/// The moment that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Behind the txn of this zxid.
+    Zxid(Zxid),
+    /// Before the first txn later than this, ms since 1970.
+    Time(i64),
+    /// Behind everything there is.
+    End,
+}
+
+/// Bytes of a tree encoded at once.
+const SLICE_BYTES: usize = 1 << 20;
+
+/// A zxid, or a time in RFC 3339: what has a `-` behind its first character is a time.
+pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
+    if text.get(1..).is_some_and(|rest| rest.contains('-')) {
+        return parse_time(text).map(Moment::Time);
+    }
+    parse_id(text).map(|zxid| Moment::Zxid(Zxid(zxid)))
+}
+
+/// The state at the moment, every record checked on the way.
+pub(crate) fn state_at(files: &Files, moment: Moment) -> Result<State, Trouble> {
+    let wanted = match moment {
+        Moment::Zxid(zxid) => zxid,
+        Moment::Time(time_ms) => zxid_at(files, time_ms)?,
+        Moment::End => Zxid(i64::MAX),
+    };
+    let mut state = base(files, wanted);
+    let mut damage = None;
+    let mut beyond = moment == Moment::End || state.tree.last_zxid() == wanted;
+    let mut progress = Progress::new("replay", files.log_bytes());
+    for seen in records_of(files.log()) {
+        match &seen.what {
+            What::Item(Item::Batch { header, .. }) => progress.add(header.padded_bytes()),
+            What::Item(Item::Record { zxid, txn, .. }) => {
+                let last = state.tree.last_zxid();
+                if *zxid <= last {
+                    continue;
+                }
+                if wanted < *zxid {
+                    // Whatever is absent between here and there was never wanted.
+                    beyond |= zxid.follows(last);
+                    break;
+                }
+                state.replay(*zxid, txn).map_err(|error| {
+                    let damage = damage.take().map(|damage| format!(" ({damage})"));
+                    let damage = damage.unwrap_or_default();
+                    Trouble::Unreadable(format!("the way there is broken: {error}{damage}"))
+                })?;
+                beyond |= *zxid == wanted;
+                damage = None;
+            }
+            _ if seen.is_damage() => damage = Some(seen.to_string()),
+            _ => {}
+        }
+    }
+    if !beyond || (moment == Moment::End && damage.is_some()) {
+        let last = state.tree.last_zxid();
+        let damage = damage.map(|damage| format!("; {damage}")).unwrap_or_default();
+        let wanted = match moment {
+            Moment::End => "the end of the log".to_owned(),
+            _ => format!("zxid {wanted}"),
+        };
+        return Err(Trouble::Unreadable(format!(
+            "{wanted} cannot be reached: what is whole ends at zxid {last}{damage}"
+        )));
+    }
+    Ok(state)
+}
+
+/// The newest whole snapshot that is not later; before the first, nothing.
+fn base(files: &Files, wanted: Zxid) -> State {
+    let earlier = files.snapshots.range(..=wanted).rev();
+    let mut whole = earlier.filter_map(|(zxid, bytes)| match load(*zxid, bytes) {
+        Ok(state) => Some(state),
+        Err(unfit) => {
+            eprintln!("{} is not used: {unfit}", catalog::file_name(*zxid));
+            None
+        }
+    });
+    whole.next().unwrap_or_else(|| State::new(OPTIONS))
+}
+
+/// The last zxid in front of the first txn that is later than the time.
+fn zxid_at(files: &Files, time_ms: i64) -> Result<Zxid, Trouble> {
+    let mut before = None;
+    for seen in records_of(files.log()) {
+        let What::Item(Item::Record { zxid, txn, .. }) = &seen.what else { continue };
+        let Ok(txn) = wire::txn::decode(txn) else { continue };
+        if time_ms < txn.header.time_ms {
+            return match before {
+                Some(zxid) => Ok(zxid),
+                None if zxid.follows(Zxid::ZERO) => Ok(Zxid::ZERO),
+                None => Err(Trouble::Unreadable(format!(
+                    "the log begins at {}, zxid {zxid}; what was before is not known",
+                    rfc3339(txn.header.time_ms)
+                ))),
+            };
+        }
+        before = Some(*zxid);
+    }
+    let newest = files.snapshots.keys().next_back().copied();
+    Ok(before.max(newest).unwrap_or(Zxid::ZERO))
+}
+
+/// Makes a directory that must not be there, or be empty, and not among what is inspected.
+pub(crate) fn make_empty(out: &Path, files: &Files) -> Result<(), Trouble> {
+    let failed = |error: io::Error| unreadable(out, &error);
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = fs::canonicalize(parent.unwrap_or_else(|| Path::new("."))).map_err(failed)?;
+    let place = fs::canonicalize(out).unwrap_or(parent);
+    for inspected in [&files.data_dir, &files.log_dir] {
+        let inspected = fs::canonicalize(inspected);
+        if inspected.is_ok_and(|inspected| place.starts_with(inspected)) {
+            let out = out.display();
+            return Err(Trouble::Usage(format!("{out} is inside what is inspected")));
+        }
+    }
+    match fs::read_dir(out) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(Trouble::Usage(format!("{} is not empty", out.display()))),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_directory(out),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Makes a directory, durably.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Trouble> {
+    let made = DirBuilder::new().mode(0o700).create(path);
+    made.and_then(|()| sync_directory(path.parent().unwrap_or(path)))
+        .map_err(|error| unreadable(path, &error))
+}
+
+/// Writes the state as a snapshot into the directory, reads it back and compares every item.
+pub(crate) fn write_snapshot(directory: &Path, state: &mut State) -> Result<PathBuf, Trouble> {
+    let zxid = state.tree.last_zxid();
+    let path = directory.join(catalog::file_name(zxid));
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let wall = WallMs(i64::try_from(wall).unwrap_or(i64::MAX));
+    write_file(&path, |file| {
+        let mut encoder = SnapshotEncoder::new(zxid, wall);
+        for (id, timeout_ms) in &state.sessions {
+            encoder.session(*id, *timeout_ms);
+        }
+        state.tree.begin_cut();
+        loop {
+            let more = state.tree.cut_items(SLICE_BYTES, &mut |item| {
+                encoder.znode(item.path, item.data, item.acl, item.stat);
+            });
+            if let Some(chunk) = encoder.take_chunk(1) {
+                file.write_all(&chunk)?;
+            }
+            if !more {
+                break;
+            }
+        }
+        state.tree.end_cut();
+        file.write_all(&encoder.finish(state.tree.digest()))
+    })
+    .map_err(|error| unreadable(&path, &error))?;
+    let written = map::map(&path).map_err(|error| unreadable(&path, &error))?;
+    compare(&path, &written, state)?;
+    Ok(path)
+}
+
+/// Writes a file under a temporary name, flushes it, gives it its name, flushes the directory.
+pub(crate) fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(catalog::UNFINISHED_SUFFIX);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    fill(&mut file)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    sync_directory(path.parent().unwrap_or(path))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)?.sync_all()
+}
+
+fn compare(path: &Path, written: &Bytes, state: &State) -> Result<(), Trouble> {
+    let wrong = |what: &str| {
+        Trouble::Unreadable(format!("{}: read back, it {what}; do not use it", path.display()))
+    };
+    let (mut sessions, mut znodes) = (0, 0);
+    for seen in items_of(written.clone()) {
+        match seen.what {
+            SnapshotWhat::Item(SnapshotItem::Session { id, timeout_ms }) => {
+                sessions += 1;
+                if state.sessions.get(&id) != Some(&timeout_ms) {
+                    return Err(wrong("has another session"));
+                }
+            }
+            SnapshotWhat::Item(SnapshotItem::Znode { path, data, acl, stat }) => {
+                znodes += 1;
+                let same = state.tree.get(&path).is_some_and(|znode| {
+                    znode.data() == data.as_deref()
+                        && znode.acl() == &*acl
+                        && *znode.persisted() == stat
+                });
+                if !same {
+                    return Err(wrong("has another znode"));
+                }
+            }
+            SnapshotWhat::Damage(what) => return Err(wrong(what)),
+            SnapshotWhat::Header(..) | SnapshotWhat::End(_) => {}
+        }
+    }
+    let whole = sessions == state.sessions.len() && znodes == state.tree.znode_count();
+    if whole { Ok(()) } else { Err(wrong("lacks items")) }
+}
