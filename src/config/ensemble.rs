@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::Ipv6Addr;
 
 use super::ConfigError;
 use super::properties::{self, Property};
@@ -194,7 +195,7 @@ fn server_address(text: &str) -> Result<(ServerAddress, Option<LearnerType>), St
     if quorum_port == election_port {
         return Err(format!("quorum and election port are both {quorum_port}; they must differ"));
     }
-    Ok((ServerAddress { host: host.to_owned(), quorum_port, election_port }, learner_type))
+    Ok((ServerAddress { host: normal_host(host), quorum_port, election_port }, learner_type))
 }
 
 /// `None` for an empty part, which leaves room for the one behind it.
@@ -204,7 +205,7 @@ fn client_address(text: &str) -> Result<Option<ClientAddress>, String> {
     }
     if text.starts_with('[') || text.contains(':') {
         let (host, number) = host_and_rest(text)?;
-        return Ok(Some(ClientAddress { host: host.to_owned(), port: port(number)? }));
+        return Ok(Some(ClientAddress { host: normal_host(host), port: port(number)? }));
     }
     Ok(Some(ClientAddress { host: "0.0.0.0".to_owned(), port: port(text)? }))
 }
@@ -216,6 +217,16 @@ fn host_and_rest(text: &str) -> Result<(&str, &str), String> {
         None => text.split_once(':'),
     };
     split.ok_or_else(|| FORM.to_owned())
+}
+
+/// An IPv6 address as Java prints it, eight groups in full and IPv4 in its own form; anything else
+/// as it stands.
+fn normal_host(host: &str) -> String {
+    let Ok(address) = host.parse::<Ipv6Addr>() else { return host.to_owned() };
+    if let Some(address) = address.to_ipv4_mapped() {
+        return address.to_string();
+    }
+    address.segments().map(|group| format!("{group:x}")).join(":")
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -280,7 +291,8 @@ mod tests {
          server.2=zoo2:2888:3888:observer;10.0.0.2:2181\nversion=10000002a",
         "server.16=a:1:2:participant\nserver.3=b:1:2:participant\n\
          server.5=c:1:2:observer\nversion=7",
-        "server.1=[::1]:2888:3888:participant;[::]:2181\nversion=100000000",
+        "server.1=[0:0:0:0:0:0:0:1]:2888:3888:participant;[0:0:0:0:0:0:0:0]:2181\n\
+         version=100000000",
         "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nserver.3=c:1:2:participant\n\
          group.1=1\ngroup.2=2:3\nweight.1=1\nweight.2=4\nweight.3=0\nversion=0",
     ];
@@ -300,6 +312,11 @@ mod tests {
         );
         assert_eq!(config.version, 0x1f);
         assert_eq!(config.voters().collect::<Vec<_>>(), [ServerId(1)]);
+        let ipv6 = parsed("server.1=[fe80::AB]:1:2;[::ffff:10.0.0.1]:3\nversion=0");
+        assert_eq!(
+            text(&ipv6),
+            "server.1=[fe80:0:0:0:0:0:0:ab]:1:2:participant;10.0.0.1:3\nversion=0"
+        );
         let [first, second] = [1, 2].map(|sid| config.members[&ServerId(sid)].clone());
         assert_eq!(first.addresses[0].host, "h0");
         assert_eq!(first.client, None);
@@ -381,7 +398,7 @@ mod tests {
                     addresses,
                     learner_type: [LearnerType::Participant, LearnerType::Observer]
                         [usize::from(observes)],
-                    client: (sid % 5 == 0).then(|| ClientAddress { host: "::1".into(), port: 1 }),
+                    client: (sid % 5 == 0).then(|| ClientAddress { host: "a".into(), port: 1 }),
                     secure_client: None,
                 };
                 config.members.insert(ServerId(*sid), member);

@@ -40,3 +40,5 @@ mod shell;
 mod tidy;
 /// The programs beside the server, on real servers.
 mod tools;
+/// Elections and synchronization among real Apache ZooKeeper servers.
+mod zab_wire;
