@@ -130,7 +130,7 @@ fn ok(client: &mut Client, request: &Request) {
 
 /// The fingerprint once the server is idle: the next segment is made, the last batch attested.
 fn settled(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
-    loop {
+    for _ in 0..60 {
         let before = fingerprint(directory);
         std::thread::sleep(std::time::Duration::from_millis(500));
         let unfinished = before.keys().any(|name| name.ends_with(".new"));
@@ -138,6 +138,7 @@ fn settled(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime
             return before;
         }
     }
+    panic!("the server does not come to rest");
 }
 
 /// A session that outlives a slow test.
