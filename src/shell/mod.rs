@@ -2,7 +2,8 @@
 //! It decides nothing: inputs are handed to a machine, outputs are carried out.
 //!
 //! Start-up, in this order: what the machine offers (`startup`), the directories and their lock
-//! (`lock`), the port, the import of Apache's data (`import`) and recovery (`recover`), then an executor for each shard.
+//! (`lock`), the port, the import of Apache's data (`import`) and recovery (`recover`), then an
+//! executor for each shard.
 //!
 //! Rules that glommio 0.9 forces on everything here:
 //!

@@ -189,8 +189,8 @@ fn decode_record(number: i32, reader: &mut Reader) -> Result<TxnBody, DecodeErro
     })
 }
 
-/// Whether a closeSession has no record: nothing follows, or only a digest, as Apache writes it with
-/// `closeSessionTxn.enabled=false`. As a record these bytes would be two empty paths.
+/// Whether a closeSession has no record: nothing follows, or only a digest, as Apache writes it
+/// with `closeSessionTxn.enabled=false`. As a record these bytes would be two empty paths.
 fn is_bare(reader: &Reader) -> bool {
     match reader.remaining() {
         0 => true,

@@ -1,5 +1,5 @@
 //! From Apache ZooKeeper to this server and back, with real servers: what was written under load,
-//! with fuzzy snapshots, killed, imported, written to, exported, read by Apache, and imported again.
+//! with fuzzy snapshots, killed, imported, written to, exported, read by Apache, imported again.
 //! Tree, stats, ACLs and sessions must be the same at every stop; digests are compared by the
 //! importing server after each txn that carries one, and by Apache when it loads the export.
 
@@ -114,7 +114,7 @@ fn fill(port: u16, with_ttl: bool) -> Vec<Client> {
     owners
 }
 
-/// Znodes come, change and go in a few places, sessions too, until all clients have done their part.
+/// Znodes come, change and go in a few places, sessions too, until all clients are through.
 fn load(port: u16) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {

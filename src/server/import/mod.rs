@@ -9,7 +9,7 @@
 //!              -> recover -> seal -> remove the marker
 //! ```
 //!
-//! 1. While the file [`MARKER`] is there, what this server has written does not count. It is durable
+//! 1. While the file [`MARKER`] is there, what this server has written does not count. It is there
 //!    before the first of our files has its name, and goes when Apache's directories are sealed.
 //! 2. Apache's directories are sealed only after recovery has read back what was written.
 //! 3. Nothing in Apache's directories is ever written: sealing moves them aside as a whole.

@@ -28,8 +28,8 @@ pub enum ImportRefusal {
     },
     /// Apache's directory was sealed by an import whose result is gone.
     #[error(
-        "{imported} was imported before, and what became of it is no longer in {own}; rename it back \
-         to version-2 (the file of that name says how) to import it again, or move both away to \
+        "{imported} was imported before, and what became of it is no longer in {own}; rename it \
+         back to version-2 (the file of that name says how) to import it again, or move both away to \
          start with nothing"
     )]
     ResultGone {
@@ -46,8 +46,8 @@ pub enum ImportRefusal {
     },
     /// The marker of an unfinished import without anything to import.
     #[error(
-        "an import did not finish, and {apache} is no longer there; put it back, or remove {own} to \
-         start with nothing"
+        "an import did not finish, and {apache} is no longer there; put it back, or remove {own} \
+         to start with nothing"
     )]
     SourcesGone {
         /// Apache's directory.
@@ -66,8 +66,8 @@ pub enum ImportRefusal {
     },
     /// Logs without any snapshot.
     #[error(
-        "{apache} has txn logs but no snapshot, so what was before them is lost; restore a snapshot \
-         from a backup, or let a server of the ensemble synchronize this one with Apache first"
+        "{apache} has txn logs but no snapshot, so what was before them is lost; restore a \
+         snapshot from a backup, or let a server of the ensemble synchronize this one with Apache first"
     )]
     LogsAlone {
         /// The log directory.
@@ -81,9 +81,9 @@ pub enum ImportRefusal {
     },
     /// A log file is damaged before its end.
     #[error(
-        "{file}: {damage}; the last good txn before is {last}. If the machine lost power while this \
-         was the newest record, `truncate -s {at} {file}` drops it; otherwise restore the file from \
-         a backup", at = .damage.offset
+        "{file}: {damage}; the last good txn before is {last}. If the machine lost power while \
+         this was the newest record, `truncate -s {at} {file}` drops it; otherwise restore the file \
+         from a backup", at = .damage.offset
     )]
     Log {
         /// The file.
@@ -110,8 +110,8 @@ pub enum ImportRefusal {
     },
     /// A zxid comes a second time with another txn.
     #[error(
-        "{file}, offset {offset}: txn {found} comes after {last} and is not what had that zxid; two \
-         histories are mixed in this log, restore it from a backup"
+        "{file}, offset {offset}: txn {found} comes after {last} and is not what had that zxid; \
+         two histories are mixed in this log, restore it from a backup"
     )]
     Repeated {
         /// The file.
