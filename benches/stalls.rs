@@ -264,6 +264,7 @@ fn options() -> ServerOptions {
         segment_bytes: 64 << 20,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
+        environment: Vec::new(),
         conf_text: String::new(),
         slices: Slices::default(),
         fsync_warning_threshold: Duration::from_millis(1_000),

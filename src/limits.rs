@@ -88,13 +88,22 @@ pub const ATTEST_AFTER_IDLE: Duration = Duration::from_millis(50);
 /// How long the log waits before it tries again to prepare a segment that did not fit on the disk.
 pub const PREPARE_RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A driver that was not heard of for longer than this was stalled or stopped; clients are credited
+/// A machine asks to be run at least this often.
+pub const PULSE_EVERY: Duration = Duration::from_millis(50);
+
+/// A machine that was not run for longer than this was stalled or stopped; clients are credited
 /// with the time.
-pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(500);
+pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(150);
 
 /// A session's shard tells the pipeline of its life at most this often; before a session expires,
 /// its shard is asked when it really was last heard of.
 pub const TOUCH_EVERY: Duration = Duration::from_millis(100);
+
+/// The tree's digest is kept at every so many zxids, for the word `hash`, as Apache does.
+pub const DIGEST_LOG_EVERY: i64 = 128;
+
+/// So many of them are kept.
+pub const DIGEST_LOG_MAX: usize = 1024;
 
 /// Shards of one server: each has a replica, and every delta goes to every one.
 pub const SHARDS_MAX: u16 = 64;

@@ -59,6 +59,9 @@ enum ApacheArgument {
     V3_8,
 }
 
+/// Connections that may wait to be accepted, unless the configuration says how many.
+const LISTEN_BACKLOG: i32 = 1024;
+
 /// Lines of diagnostics that may wait for the terminal; more are dropped and counted.
 const LOG_LINES_MAX: usize = 16_384;
 
@@ -185,7 +188,10 @@ fn settings(config: &Config) -> Result<Settings, String> {
     let all = words.iter().any(|word| word == "*");
     Ok(Settings {
         listen: listen_address(config)?,
-        listen_backlog: config.client_port_listen_backlog,
+        listen_backlog: match config.client_port_listen_backlog {
+            -1 => LISTEN_BACKLOG,
+            backlog => backlog,
+        },
         tcp_keep_alive: config.client_tcp_keep_alive,
         conns_per_address_max: config.max_client_cnxns,
         conns_max: config.max_cnxns,
@@ -239,6 +245,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
             segment_bytes: config.pre_alloc_size_kb * 1024,
             sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
             server_id: 1,
+            environment: environment(),
             conf_text: conf_text(config),
             slices: Slices::default(),
         },
@@ -266,6 +273,26 @@ fn listen_address(config: &Config) -> Result<SocketAddr, String> {
     let found = (host, config.client_port).to_socket_addrs();
     let found = found.map_err(|error| format!("clientPortAddress: {host}: {error}"))?;
     found.into_iter().next().ok_or_else(|| format!("clientPortAddress: {host} has no address"))
+}
+
+/// What the word `envi` tells of this machine.
+fn environment() -> Vec<(&'static str, String)> {
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let variable = |name: &str| std::env::var(name).ok();
+    let directory = std::env::current_dir().ok().map(|path| path.display().to_string());
+    [
+        ("host.name", read("/proc/sys/kernel/hostname")),
+        ("java.io.tmpdir", Some(std::env::temp_dir().display().to_string())),
+        ("os.name", Some("Linux".to_owned())),
+        ("os.arch", Some(std::env::consts::ARCH.replace("x86_64", "amd64"))),
+        ("os.version", read("/proc/sys/kernel/osrelease")),
+        ("user.name", variable("USER").or_else(|| variable("LOGNAME"))),
+        ("user.home", variable("HOME")),
+        ("user.dir", directory),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| value.map(|value| (key, value)))
+    .collect()
 }
 
 /// What the word `conf` prints; the directory sizes are not part of the configuration.

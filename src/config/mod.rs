@@ -32,6 +32,7 @@ pub struct Config {
     pub client_port: u16,
     /// `None`: every address.
     pub client_port_address: Option<String>,
+    /// -1: as long as usual.
     pub client_port_listen_backlog: i32,
     pub tick_time_ms: u32,
     pub min_session_timeout_ms: i32,
@@ -161,7 +162,7 @@ impl Default for Config {
             data_log_dir: PathBuf::from("data"),
             client_port: 2181,
             client_port_address: Some("127.0.0.1".to_owned()),
-            client_port_listen_backlog: 1024,
+            client_port_listen_backlog: -1,
             tick_time_ms: 3000,
             min_session_timeout_ms: 6000,
             max_session_timeout_ms: 60_000,

@@ -52,10 +52,8 @@ impl<'a> Values<'a> {
             data_dir,
             client_port: self.number("clientPort", defaults.client_port)?,
             client_port_address: self.text("clientPortAddress").map(str::to_owned),
-            client_port_listen_backlog: match self.number("clientPortListenBacklog", -1)? {
-                -1 => defaults.client_port_listen_backlog,
-                backlog => backlog,
-            },
+            client_port_listen_backlog: self
+                .number("clientPortListenBacklog", defaults.client_port_listen_backlog)?,
             tick_time_ms,
             min_session_timeout_ms: min,
             max_session_timeout_ms: max,

@@ -118,6 +118,13 @@ pub enum Input {
         /// How.
         result: Result<(), FileFailure>,
     },
+    /// What the process has open, now and then; only the words tell it.
+    OpenFiles {
+        /// Descriptors in use.
+        count: u64,
+        /// How many there may be.
+        max: u64,
+    },
     /// The time given by `Server::next_timer` has come (or any other: an early call is harmless).
     Timer,
     /// SIGTERM: take no new connections or requests, finish what is in flight, flush, and answer

@@ -17,6 +17,7 @@ use super::contract::{Clock, Halt, Input, Machine, Mesh, MeshBody, Output, Publi
 use super::credit::{self, Credit, Lender};
 use super::options::ServerOptions;
 use super::pipeline::Pipeline;
+use super::pulse::Pulse;
 use super::recovery::Recovered;
 use super::satellite::Satellite;
 use super::shard::{Shard, ShardReport, Surroundings};
@@ -43,6 +44,9 @@ pub struct Server {
     /// Overdue sessions whose satellites were asked.
     life_asked: BTreeSet<SessionId>,
     stopping: Option<Stopping>,
+    pulse: Pulse,
+    /// Descriptors in use, and how many there may be.
+    pub(super) open_files: (u64, u64),
     pub(super) started: Instant,
     pub(super) options: ServerOptions,
 }
@@ -105,7 +109,8 @@ impl Server {
         let requests = options.outstanding_requests_max.max(1);
         let share = credit::share(requests, options.frame_bytes_max, shards);
         let replica = |id: &ShardId| {
-            Satellite::new(*id, &options, share, shards, recovered.tree.replica(), published)
+            let tree = recovered.tree.replica();
+            Satellite::new(*id, &options, (share, shards), tree, published, clock.now)
         };
         let others = ids.iter().map(replica).collect();
         let shard = Shard::new(HOME, &options, share, shards);
@@ -122,6 +127,8 @@ impl Server {
             next_ticket: 0,
             life_asked: BTreeSet::new(),
             stopping: None,
+            pulse: Pulse::new(clock.now),
+            open_files: (0, 0),
             started: clock.now,
             options,
         };
@@ -167,6 +174,7 @@ impl Server {
                 self.pipeline.on_timer(clock, &mut self.ops);
                 self.shard.on_timer(clock.now);
             }
+            Input::OpenFiles { count, max } => self.open_files = (count, max),
             Input::Stop => {
                 self.shard.stop_accepting();
                 self.tell_all(&ToShard::StopAccepting);
@@ -326,7 +334,9 @@ impl Server {
             _ => {}
         }
         let missing = if words::tells_of_shards(word) { self.satellites.len() } else { 0 };
-        let question = Question { from, word, report: self.shard.report(), missing };
+        let with_watches = words::tells_of_watches(word);
+        let report = self.shard.report(with_watches);
+        let question = Question { from, word, report, missing };
         if missing == 0 {
             self.answer(clock, question);
             return;
@@ -334,7 +344,7 @@ impl Server {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.questions.insert(ticket, question);
-        self.tell_all(&ToShard::Report(ticket));
+        self.tell_all(&ToShard::Report(ticket, with_watches));
     }
 
     fn take_report(&mut self, clock: Clock, ticket: Ticket, report: ShardReport) {
@@ -397,13 +407,9 @@ impl Server {
 
 impl Machine for Server {
     fn step(&mut self, clock: Clock, input: Input, out: &mut Vec<Output>) {
-        // A timer that comes late means that the process was stalled or stopped, and clients could
-        // not be heard meanwhile.
-        if let Some(due) = self.pipeline.next_timer() {
-            let late = clock.now.since(due);
-            if limits::STALL_NOTICED_AFTER < late {
-                self.pipeline.credit(late);
-            }
+        if let Some(stalled) = self.pulse.beat(clock.now) {
+            self.pipeline.credit(stalled);
+            self.shard.credit_time(stalled);
         }
         self.dispatch(clock, input, out);
         self.hear_home(clock);
@@ -437,7 +443,11 @@ impl Machine for Server {
             Some(Stopping::Closing { deadline }) => Some(deadline),
             _ => None,
         };
-        [self.pipeline.next_timer(), self.shard.next_timer(), stop].into_iter().flatten().min()
+        let pulse = Some(self.pulse.next());
+        [self.pipeline.next_timer(), self.shard.next_timer(), stop, pulse]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -10,6 +10,7 @@ mod machine;
 pub mod options;
 mod pipeline;
 mod prep;
+mod pulse;
 pub mod recovery;
 mod satellite;
 mod shard;

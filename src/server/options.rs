@@ -58,6 +58,8 @@ pub struct ServerOptions {
     pub sessionless_timeout: Duration,
     /// The server's id, 1 when standalone; the top byte of session ids.
     pub server_id: u8,
+    /// What `envi` prints of this machine, by Apache's keys.
+    pub environment: Vec<(&'static str, String)>,
     /// What `conf` prints.
     pub conf_text: String,
     /// How much one turn does.

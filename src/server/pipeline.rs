@@ -49,6 +49,8 @@ pub(crate) struct Pipeline {
     /// The flush under way, and since when.
     flushing: Option<(FileOpId, Instant)>,
     slow_flush_count: u64,
+    /// The tree's digest at every 128th zxid.
+    digest_log: VecDeque<(Zxid, u64)>,
     /// Containers and TTL znodes found overdue, and when the next is deleted or looked for.
     overdue: VecDeque<Str>,
     reap_at: Instant,
@@ -118,6 +120,7 @@ impl Pipeline {
             low_on_disk: false,
             flushing: None,
             slow_flush_count: 0,
+            digest_log: VecDeque::new(),
             overdue: VecDeque::new(),
             reap_at: clock.now,
             look_at: clock.now + options.reaping.every,
@@ -145,6 +148,20 @@ impl Pipeline {
     /// The chance of a handshake to be refused by the connection throttle.
     pub(crate) const fn drop_probability(&self) -> f64 {
         self.connection_throttle.drop_probability()
+    }
+
+    /// What the word `hash` prints, oldest first.
+    pub(crate) fn digest_log(&self) -> impl Iterator<Item = (Zxid, u64)> {
+        self.digest_log.iter().copied()
+    }
+
+    fn note_digest(&mut self, zxid: Zxid) {
+        if self.options.digests && zxid.0 % limits::DIGEST_LOG_EVERY == 0 {
+            if limits::DIGEST_LOG_MAX <= self.digest_log.len() {
+                self.digest_log.pop_front();
+            }
+            self.digest_log.push_back((zxid, self.tree.digest()));
+        }
     }
 
     /// Flushes that took longer than `fsync.warningthresholdms`.
@@ -293,6 +310,7 @@ impl Pipeline {
         let InFlight { header, body, origin, attach, bytes } = next;
         let applied = self.tree.apply(&header, &body);
         self.overlay.retire(header.zxid);
+        self.note_digest(header.zxid);
         self.snapshot_due.txns_left = self.snapshot_due.txns_left.saturating_sub(1);
         let mut notice = None;
         match &body {

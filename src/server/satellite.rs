@@ -16,6 +16,7 @@ use super::contract::{Clock, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::credit::Credit;
 use super::machine::HOME;
 use super::options::ServerOptions;
+use super::pulse::Pulse;
 use super::shard::{Shard, Surroundings};
 use super::stream::{Ask, Delta, ToShard};
 
@@ -34,16 +35,17 @@ pub struct Satellite {
     /// What the pipeline knows.
     watching: bool,
     closing: bool,
+    pulse: Pulse,
 }
 
 impl Satellite {
     pub(super) fn new(
         id: ShardId,
         options: &ServerOptions,
-        share: Credit,
-        shards: usize,
+        (share, shards): (Credit, usize),
         replica: Tree,
         published: Published,
+        now: Instant,
     ) -> Self {
         Self {
             id,
@@ -55,6 +57,7 @@ impl Satellite {
             passed_bytes: 0,
             watching: false,
             closing: false,
+            pulse: Pulse::new(now),
         }
     }
 
@@ -90,8 +93,9 @@ impl Satellite {
                     let heard = self.shard.last_heard(session, clock.now);
                     self.asks.push(Ask::Life(session, heard));
                 }
-                ToShard::Report(ticket) => {
-                    self.asks.push(Ask::Report(ticket, Box::new(self.shard.report())));
+                ToShard::Report(ticket, with_watches) => {
+                    let report = Box::new(self.shard.report(with_watches));
+                    self.asks.push(Ask::Report(ticket, report));
                 }
                 ToShard::Lend(credit) => self.shard.lend(credit),
                 ToShard::ResetStats => self.shard.reset_stats(),
@@ -133,6 +137,9 @@ impl Satellite {
 
 impl Machine for Satellite {
     fn step(&mut self, clock: Clock, input: Input, _out: &mut Vec<Output>) {
+        if let Some(stalled) = self.pulse.beat(clock.now) {
+            self.shard.credit_time(stalled);
+        }
         match input {
             Input::Opened { conn, peer } => self.shard.opened(conn, peer, clock),
             Input::Received { conn, bytes } => {
@@ -152,7 +159,7 @@ impl Machine for Satellite {
             }
             Input::Timer => self.shard.on_timer(clock.now),
             // A stop reaches this shard through the pipeline; it asks nothing of the disk.
-            Input::Stop | Input::FileDone { .. } | Input::Mesh(_) => {}
+            Input::Stop | Input::FileDone { .. } | Input::OpenFiles { .. } | Input::Mesh(_) => {}
         }
     }
 
@@ -172,7 +179,7 @@ impl Machine for Satellite {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        self.shard.next_timer()
+        [self.shard.next_timer(), Some(self.pulse.next())].into_iter().flatten().min()
     }
 }
 

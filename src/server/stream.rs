@@ -63,8 +63,8 @@ pub(crate) enum ToShard {
     WordText(ConnId, String),
     /// The session seems overdue: was it heard of?
     AskLife(SessionId),
-    /// Say what the words tell.
-    Report(Ticket),
+    /// Say what the words tell; who watches what only if asked for.
+    Report(Ticket, bool),
     /// Room for more outstanding requests.
     Lend(Credit),
     /// Count from zero again.

@@ -5,14 +5,16 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
+use super::contract::MeshBody;
 use super::recovery::{Answer, Recovery, Step};
+use super::stream::{Ask, Notice, ToShard};
 use super::*;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, FileOpId, Instant, Str, WallMs};
 use crate::limits;
 use crate::model::request::{PathWatch, RawAcl};
 use crate::model::{
-    ConnId, CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, SessionId,
+    ConnId, CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, SessionId, ShardId,
     WriteRequest, Xid,
 };
 use crate::tree::TreeOptions;
@@ -50,6 +52,7 @@ pub(super) fn options() -> ServerOptions {
         segment_bytes: 4 << 20,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
+        environment: Vec::new(),
         conf_text: String::new(),
         slices: Slices::default(),
     }
@@ -307,6 +310,83 @@ fn unread_input_counts_as_life() {
     world.settle();
     assert_eq!(world.codes(conn), [ErrorCode::OK, ErrorCode::OK]);
     assert!(!world.client(conn).closed);
+}
+
+#[test]
+fn the_time_of_a_stall_is_nobodys_fault() {
+    let mut world = World::new(options());
+    let conn = world.connect(1, 300);
+    let session = world.client(conn).session;
+    let is_live = |world: &World| world.server.pipeline.sessions().is_live(session);
+    for stall_ms in [200, 1_000, 60_000] {
+        world.send(conn, &[Request::Ping]);
+        world.pass(250);
+        // Nothing runs, then the timers that were due run before the input that has come.
+        world.now = world.now + Duration::from_millis(stall_ms);
+        world.turn(vec![Input::Timer]);
+        world.turn(vec![Input::Timer]);
+        assert!(is_live(&world), "{stall_ms} ms");
+        world.send(conn, &[Request::Ping]);
+        world.pass(250);
+        assert!(is_live(&world), "{stall_ms} ms");
+    }
+    world.pass(1_000);
+    assert!(!is_live(&world), "silence is its own fault");
+}
+
+#[test]
+fn a_stalled_satellite_keeps_its_sessions() {
+    let mut world = World::new(options());
+    let tree = world.server.tree().replica();
+    let share = credit::share(1000, 1 << 20, 2);
+    let published = Published { zxid: tree.last_zxid(), ..Published::default() };
+    let id = crate::model::ShardId(1);
+    let mut satellite = Satellite::new(id, &options(), (share, 2), tree, published, world.now);
+    let (session, conn) = (SessionId(77), ConnId(5));
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut out = Vec::new();
+    let items = |items| Input::Mesh(Mesh { from: ShardId(0), body: MeshBody::ToShard(items) });
+    let mut hello = BytesMut::new();
+    ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: crate::model::Zxid::ZERO,
+        timeout_ms: 300,
+        session,
+        password: None,
+        read_only: false,
+        has_read_only: true,
+    }
+    .encode(&mut hello);
+    satellite.step(world.clock(), Input::Opened { conn, peer }, &mut out);
+    satellite.step(world.clock(), Input::Received { conn, bytes: hello.freeze() }, &mut out);
+    let generation = crate::model::Generation(1);
+    let attached = Notice::Attached { conn, session, generation, timeout_ms: 300 };
+    satellite.step(world.clock(), items(vec![ToShard::Notice(attached)]), &mut out);
+    let heard_at = |satellite: &mut Satellite, clock: Clock| {
+        let mut out = Vec::new();
+        satellite.step(clock, items(vec![ToShard::AskLife(session)]), &mut out);
+        satellite.turn_end(clock, &mut out);
+        let asks = out.into_iter().find_map(|output| match output {
+            Output::Mesh { message: Mesh { body: MeshBody::ToPipeline(asks), .. }, .. } => {
+                Some(asks)
+            }
+            _ => None,
+        });
+        asks.expect("it answers").into_iter().find_map(|ask| match ask {
+            Ask::Life(asked, heard) if asked == session => heard,
+            _ => None,
+        })
+    };
+    let start = world.now;
+    // A satellite that runs says when it really heard of the session.
+    for _ in 0..20 {
+        world.now = world.now + Duration::from_millis(50);
+        assert_eq!(heard_at(&mut satellite, world.clock()), Some(start));
+    }
+    // One that was stalled does not count that time.
+    world.now = world.now + Duration::from_millis(5_000);
+    let heard = heard_at(&mut satellite, world.clock());
+    assert_eq!(heard, Some(start + Duration::from_millis(5_000)));
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Text of the four-letter words, in Apache's formats (`operations.md` part 2): agents read lines
 //! by position and keys by name.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::contract::Clock;
 use super::machine::Server;
 use super::shard::{ConnStats, ShardReport};
-use crate::base::Instant;
+use crate::base::{Duration, Instant};
 use crate::model::SessionId;
 use crate::wire::opcode;
 use crate::wire::word::Word;
@@ -26,18 +27,18 @@ pub(super) fn answer(server: &Server, word: Word, report: &ShardReport, clock: C
         Word::Srvr => srvr(server, report, false),
         Word::Stat => srvr(server, report, true),
         Word::Mntr => mntr(server, report, clock.now),
-        Word::Conf => server.options.conf_text.clone(),
+        Word::Conf => conf(server),
         Word::Cons => cons(report),
         Word::Crst => "Connection stats reset.\n".to_owned(),
         Word::Srst => "Server stats reset.\n".to_owned(),
         Word::Dirs => dirs(server),
         Word::Dump => dump(server, report, clock),
-        Word::Envi => envi(),
+        Word::Envi => envi(server),
         Word::Wchs => wchs(report),
         Word::Wchc => wchc(report),
         Word::Wchp => wchp(report),
         Word::Gtmk | Word::Stmk => TRACE_MASK.to_owned(),
-        Word::Hash => String::new(),
+        Word::Hash => hash(server),
     }
 }
 
@@ -54,6 +55,11 @@ pub(super) const fn tells_of_shards(word: Word) -> bool {
             | Word::Wchc
             | Word::Wchp
     )
+}
+
+/// Whether the word's text tells who watches what, which is much.
+pub(super) const fn tells_of_watches(word: Word) -> bool {
+    matches!(word, Word::Wchs | Word::Wchc | Word::Wchp)
 }
 
 /// `stat` is `srvr` with the clients in it.
@@ -94,6 +100,8 @@ fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
         ("watch_count", report.watch_count as u64),
         ("ephemerals_count", tree.ephemerals_count() as u64),
         ("approximate_data_size", tree.data_bytes()),
+        ("open_file_descriptor_count", server.open_files.0),
+        ("max_file_descriptor_count", server.open_files.1),
         ("uptime", now.since(server.started).as_millis()),
         ("global_sessions", server.pipeline.sessions().len() as u64),
         ("local_sessions", 0),
@@ -152,6 +160,24 @@ fn dirs(server: &Server) -> String {
     format!("datadir_size: {}\nlogdir_size: {log_bytes}\n", server.pipeline.snapshot_bytes())
 }
 
+/// The configuration was printed at start; the sizes are of now.
+fn conf(server: &Server) -> String {
+    let (data, log) = (server.pipeline.snapshot_bytes(), server.pipeline.log_bytes());
+    let sizes = [("dataDirSize=0\n", data), ("dataLogSize=0\n", log)];
+    sizes.into_iter().fold(server.options.conf_text.clone(), |text, (line, bytes)| {
+        text.replace(line, &line.replace('0', &bytes.to_string()))
+    })
+}
+
+/// Digests of the tree at every 128th zxid.
+fn hash(server: &Server) -> String {
+    let mut text = String::new();
+    for (zxid, digest) in server.pipeline.digest_log() {
+        line(&mut text, format_args!("{:x}: {digest}", zxid.0));
+    }
+    text
+}
+
 fn dump(server: &Server, report: &ShardReport, clock: Clock) -> String {
     let sessions = server.pipeline.sessions();
     let buckets: Vec<_> = sessions.buckets().collect();
@@ -159,8 +185,7 @@ fn dump(server: &Server, report: &ShardReport, clock: Clock) -> String {
     let counts = (buckets.len(), sessions.len());
     line(&mut text, format_args!("Session Sets ({})/({}):", counts.0, counts.1));
     for (expires, ids) in buckets {
-        let in_ms = expires.since(clock.now).as_millis();
-        line(&mut text, format_args!("{} expire in {in_ms} ms:", ids.len()));
+        line(&mut text, format_args!("{} expire at {}:", ids.len(), date(expires, clock)));
         for id in ids {
             line(&mut text, format_args!("\t{id}"));
         }
@@ -175,18 +200,84 @@ fn dump(server: &Server, report: &ShardReport, clock: Clock) -> String {
         }
     }
     text.push_str("Connections dump:\n");
+    let mut sets: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     for (stats, session) in &report.conns {
+        let timeout = u64::try_from(stats.timeout_ms).unwrap_or_default();
+        let expires = stats.last_response + Duration::from_millis(timeout);
         let session = session.unwrap_or_default();
-        line(&mut text, format_args!("\tip: /{} sessionId: {session}", stats.peer));
+        let conn = format!("\tip: /{} sessionId: {session}", stats.peer);
+        sets.entry(expires.as_millis() / 1_000 + 1).or_default().push(conn);
+    }
+    let counts = (sets.len(), report.conns.len());
+    line(&mut text, format_args!("Connections Sets ({})/({}):", counts.0, counts.1));
+    for (second, conns) in sets {
+        let expires = Instant(second * 1_000_000_000);
+        line(&mut text, format_args!("{} expire at {}:", conns.len(), date(expires, clock)));
+        for conn in conns {
+            line(&mut text, format_args!("{conn}"));
+        }
     }
     text
 }
 
-fn envi() -> String {
-    format!(
-        "Environment:\nzookeeper.version={VERSION}\nos.name=Linux\nos.arch={}\n",
-        std::env::consts::ARCH
-    )
+/// As Java prints dates, in UTC.
+fn date(at: Instant, clock: Clock) -> String {
+    let ahead = i64::try_from(at.since(clock.now).as_millis()).unwrap_or_default();
+    let behind = i64::try_from(clock.now.since(at).as_millis()).unwrap_or_default();
+    let seconds = (clock.wall.0 + ahead - behind).div_euclid(1_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let weekdays = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let weekday = usize::try_from(days.rem_euclid(7)).ok().and_then(|at| weekdays.get(at));
+    let (year, month, day) = civil(days);
+    let months = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let month = months.get(3 * month - 3..3 * month).unwrap_or_default();
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    let weekday = weekday.copied().unwrap_or_default();
+    format!("{weekday} {month} {day:02} {hour:02}:{minute:02}:{second:02} UTC {year}")
+}
+
+/// Year, month from 1, and day of a day counted from 1970-01-01, in the Gregorian calendar.
+fn civil(days: i64) -> (i64, usize, i64) {
+    // Years begin in March here, so that the leap day comes last; eras have 400 of them.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    (year, usize::try_from(month).unwrap_or(1), day)
+}
+
+/// Apache's lines; those that tell of a JVM have nothing to tell.
+fn envi(server: &Server) -> String {
+    let mut text = format!("Environment:\nzookeeper.version={VERSION}\n");
+    let known = &server.options.environment;
+    for key in [
+        "host.name",
+        "java.version",
+        "java.vendor",
+        "java.home",
+        "java.class.path",
+        "java.library.path",
+        "java.io.tmpdir",
+        "java.compiler",
+        "os.name",
+        "os.arch",
+        "os.version",
+        "user.name",
+        "user.home",
+        "user.dir",
+        "os.memory.free",
+        "os.memory.max",
+        "os.memory.total",
+    ] {
+        let value = known.iter().find(|(name, _)| *name == key);
+        let value = value.map_or("<NA>", |(_, value)| value.as_str());
+        line(&mut text, format_args!("{key}={value}"));
+    }
+    text
 }
 
 fn wchs(report: &ShardReport) -> String {
@@ -237,7 +328,23 @@ fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::decimal;
+    use super::{Clock, Instant, date, decimal};
+    use crate::base::WallMs;
+
+    #[test]
+    fn dates_are_printed_as_java_prints_them() {
+        for (seconds, text) in [
+            (0, "Thu Jan 01 00:00:00 UTC 1970"),
+            (951_827_696, "Tue Feb 29 12:34:56 UTC 2000"),
+            (1_794_906_190, "Tue Nov 17 09:03:10 UTC 2026"),
+            (4_107_542_399, "Sun Feb 28 23:59:59 UTC 2100"),
+            (4_107_542_400, "Mon Mar 01 00:00:00 UTC 2100"),
+        ] {
+            let now = Instant(5_000_000_000);
+            let clock = Clock { now, wall: WallMs(seconds * 1_000) };
+            assert_eq!(date(now, clock), text);
+        }
+    }
 
     #[test]
     fn means_are_printed_as_apache_prints_them() {

@@ -27,6 +27,8 @@ use crate::server::{Halt, Input, Machine, Output};
 
 /// glommio needs a timer that always runs; it also looks at the clock and at signals for us.
 const HEARTBEAT: Duration = Duration::from_millis(5);
+/// Heartbeats from one look at the open files to the next.
+const OPEN_FILES_BEATS: u64 = 2_000;
 /// The wait that ends each turn in the reactor.
 const TURN_END: Duration = Duration::from_micros(1);
 /// After a failed accept (no descriptors left) the next is tried this much later.
@@ -304,10 +306,23 @@ async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: ConnLimits) {
     }
 }
 
+/// Descriptors in use, and how many there may be; zeros where the system does not tell.
+fn open_files() -> (u64, u64) {
+    let count = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a whole rlimit.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    (count as u64, if known { limit.rlim_cur } else { 0 })
+}
+
 async fn heartbeat(driver: Rc<Driver>, stop: Arc<AtomicBool>) {
     let mut stopping = false;
-    loop {
+    for beat in 0_u64.. {
         glommio::timer::sleep(HEARTBEAT).await;
+        if driver.files.is_some() && beat % OPEN_FILES_BEATS == 0 {
+            let (count, max) = open_files();
+            driver.input(Input::OpenFiles { count, max });
+        }
         let due = driver.machine.borrow().next_timer();
         if due.is_some_and(|due| due <= driver.clock.now().now) {
             driver.input(Input::Timer);

@@ -92,6 +92,12 @@ impl Deframer {
         at_a_frame.then(|| self.buffer.peek(8).map(i32::from_be_bytes)).flatten()
     }
 
+    /// The 8-byte integer from offset `at` on, if it has arrived.
+    #[must_use]
+    pub fn peek_long(&self, at: usize) -> Option<i64> {
+        self.buffer.peek(at).map(i64::from_be_bytes)
+    }
+
     /// The length of the frame that has begun to arrive.
     #[must_use]
     pub fn announced(&self) -> Option<usize> {

@@ -537,7 +537,7 @@ def odd():
         client.call(f"opcode {opcode}", opcode)
         client.closed()
     for name, data in (("short frame", i32(4) + i32(1)), ("empty frame", i32(0)),
-                       ("negative frame", i32(-5)), ("too long", i32(1048576))):
+                       ("negative frame", i32(-5)), ("too long", i32(1 << 25))):
         client = Client(name)
         client.raw(data)
         client.closed()

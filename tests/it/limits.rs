@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{self, Client, create};
 use super::peer::{self, Server};
-use ringkeeper::model::ErrorCode;
+use ringkeeper::model::{ErrorCode, Request, WriteRequest};
 
 fn end(server: Server) {
     let home = server.home.clone();
@@ -71,4 +71,63 @@ fn slow_flushes_are_warned_about_and_counted() {
     assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
     assert_eq!(mntr(&server, "zk_fsync_threshold_exceed_count"), "0");
     end(server);
+}
+
+#[test]
+fn a_request_that_is_too_long_is_answered_and_the_connection_stays() {
+    let server = Server::start("ringkeeper.shards=2");
+    let mut clients = [connect(&server), connect(&server)];
+    for (number, client) in clients.iter_mut().enumerate() {
+        let path = format!("/big{number}");
+        assert_eq!(
+            client.code(&create(&path, &vec![b'x'; 2_000_000], 0)),
+            ErrorCode::BAD_ARGUMENTS
+        );
+        assert_eq!(client.code(&create(&path, b"small", 0)), ErrorCode::OK);
+        let words = format!("path={path} size=2000");
+        wait_for_log(&server, &words);
+        wait_for_log(&server, "limit=1048575");
+    }
+    let [mut client, _] = clients;
+    client.send_raw(&(17_u32 << 20).to_be_bytes()).expect("it is sent");
+    assert!(client.is_closed(), "there is an end to it");
+    end(server);
+}
+
+/// Creates so many ephemerals, ends their session, and starts the server again.
+fn close_with_ephemerals(server: Server, count: usize, name_bytes: usize) -> Server {
+    let mut client = connect(&server);
+    let mut answered = 0;
+    for number in 0..count {
+        let path = format!("/e{number:0>name_bytes$}");
+        client.send(&create(&path, b"", 1)).expect("it is sent");
+        while answered + 500 < number {
+            assert_eq!(client.receive().expect("answered").header.code, ErrorCode::OK);
+            answered += 1;
+        }
+    }
+    while answered < count {
+        assert_eq!(client.receive().expect("answered").header.code, ErrorCode::OK);
+        answered += 1;
+    }
+    assert_eq!(mntr(&server, "zk_ephemerals_count"), count.to_string());
+    let close = Request::Write(WriteRequest::CloseSession);
+    assert_eq!(client.code(&close), ErrorCode::OK);
+    let counts =
+        |server: &Server| (mntr(server, "zk_ephemerals_count"), mntr(server, "zk_znode_count"));
+    let before = counts(&server);
+    assert_eq!(before.0, "0");
+    let (home, port) = server.kill();
+    let server = Server::start_in(home, port);
+    assert_eq!(counts(&server), before);
+    let mut client = connect(&server);
+    assert_eq!(client.code(&create("/after", b"", 1)), ErrorCode::OK);
+    server
+}
+
+#[test]
+fn a_session_with_very_many_ephemerals_ends_and_the_server_starts_again() {
+    // Paths of a million bytes are listed in the txn, those of 2.6 million are not.
+    let server = close_with_ephemerals(Server::start(""), 20_000, 50);
+    end(close_with_ephemerals(server, 100_000, 21));
 }

@@ -11,7 +11,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringkeeper::model::ErrorCode;
+use ringkeeper::model::request::RawAcl;
+use ringkeeper::model::{ErrorCode, Perms, Request, WriteRequest};
 
 use super::client::{self, create, delete, get, set};
 use super::peer::{self, Server};
@@ -213,6 +214,23 @@ fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
     assert_eq!(client.code(&delete("/n1")), ErrorCode::OK);
     assert_eq!(client.code(&set("/n0", &value)), ErrorCode::SYSTEM_ERROR);
     client::connect(port).expect("a session can be made");
+    // Whatever grows by another name is refused as well.
+    let open = |id: String| RawAcl {
+        perms: Perms::ALL,
+        scheme: Some("digest".into()),
+        id: Some(id.into()),
+    };
+    let acl = (0..200).map(|number| open(format!("u{number}:h"))).collect();
+    let set_acl = WriteRequest::SetAcl { path: "/n0".into(), acl: Some(acl), version: -1 };
+    assert_eq!(client.code(&Request::Write(set_acl)), ErrorCode::SYSTEM_ERROR);
+    assert_eq!(client.code(&create("/s-", b"", 2)), ErrorCode::SYSTEM_ERROR);
+    let writes =
+        [delete("/n2"), create("/m", b"", 0)].into_iter().filter_map(|request| match request {
+            Request::Write(write) => Some(write),
+            _ => None,
+        });
+    let multi = Request::Write(WriteRequest::Multi(writes.collect()));
+    assert_eq!(client.code(&multi), ErrorCode::SYSTEM_ERROR);
     // The operator makes room, and it goes on by itself.
     let more = Command::new("mount")
         .args(["-o", &format!("remount,size={}", 256 * MIB)])

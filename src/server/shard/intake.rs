@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::auth::{self, AuthRefusal};
-use crate::model::{ConnId, CreateKind, ErrorCode, Request, WriteRequest, Xid, Zxid};
+use crate::model::{Acl, ConnId, CreateKind, ErrorCode, Request, WriteRequest, Xid, Zxid};
 use crate::tree::Tree;
 use crate::wire::connect::ConnectRequest;
 use crate::wire::frame::Framed;
@@ -14,7 +14,7 @@ use crate::wire::word::Word;
 
 use super::conn::{Answer, Conn, Pending, Phase, Work, WriteKind};
 use super::{Shard, Surroundings, mark_dirty};
-use crate::base::{Duration, Instant};
+use crate::base::{Duration, Instant, Str};
 use crate::limits;
 use crate::server::options::{LargeRequests, RequestThrottle};
 use crate::server::stream::{Address, Ask, Attach, Origin, Submit};
@@ -145,7 +145,12 @@ impl Shard {
     fn is_word(&mut self, id: ConnId, conn: &mut Conn, asks: &mut Vec<Ask>) -> bool {
         let Some(word) = conn.deframer.peek_word().and_then(Word::parse) else { return false };
         conn.phase = Phase::Word;
-        if self.options.words_allowed.allows(word.name()) {
+        if word == Word::Stmk && self.options.words_allowed.allows(word.name()) {
+            // The mask that follows is answered with itself; without a whole one nothing is said.
+            let mask = conn.deframer.peek_long(4).map(|mask| mask.to_string());
+            conn.out.tail().extend_from_slice(mask.unwrap_or_default().as_bytes());
+            conn.begin_close();
+        } else if self.options.words_allowed.allows(word.name()) {
             asks.push(Ask::Word(id, word));
         } else {
             let refusal =
@@ -365,6 +370,13 @@ fn grows(write: &WriteRequest, view: &Tree) -> bool {
         WriteRequest::SetData { path, data, .. } => {
             let len = data.as_ref().map_or(0, Bytes::len);
             view.get(path).is_some_and(|znode| znode.data().map_or(0, <[u8]>::len) < len)
+        }
+        WriteRequest::SetAcl { path, acl, .. } => {
+            let text = |text: &Option<Str>| text.as_ref().map_or(0, |text| text.len());
+            let entries = acl.iter().flatten();
+            let new: usize = entries.map(|entry| text(&entry.scheme) + text(&entry.id)).sum();
+            let bytes = |acl: &Acl| acl.id.scheme.len() + acl.id.id.len();
+            view.get(path).is_some_and(|znode| znode.acl().iter().map(bytes).sum::<usize>() < new)
         }
         WriteRequest::Multi(writes) => writes.iter().any(|write| grows(write, view)),
         _ => false,

@@ -244,6 +244,13 @@ impl Shard {
         Some(if is_unread { now } else { conn.heard })
     }
 
+    /// No client could be heard for this long.
+    pub(crate) fn credit_time(&mut self, stalled: Duration) {
+        for conn in self.conns.values_mut() {
+            conn.heard = conn.heard + stalled;
+        }
+    }
+
     /// Whether any connection watches anything.
     pub(crate) fn is_watching(&self) -> bool {
         !self.watches.is_empty()

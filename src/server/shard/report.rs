@@ -20,7 +20,7 @@ pub(crate) struct ShardReport {
     pub(crate) sent: u64,
     /// Data watches, which are those that the words count.
     pub(crate) watch_count: usize,
-    /// Sessions by the path they watch.
+    /// Sessions by the path they watch, if that was asked for.
     pub(crate) watches_by_path: BTreeMap<Str, BTreeSet<SessionId>>,
 }
 
@@ -51,12 +51,12 @@ impl ShardReport {
 
 impl Shard {
     /// What the words tell of this shard.
-    pub(crate) fn report(&self) -> ShardReport {
+    pub(crate) fn report(&self, with_watches: bool) -> ShardReport {
         let session_of = |conn| {
             let conn = self.conns.get(&conn)?;
             conn.attachment().map(|(session, _)| session)
         };
-        let by_path = self.watches.data_by_path().into_iter();
+        let by_path = if with_watches { self.watches.data_by_path() } else { BTreeMap::default() };
         ShardReport {
             conns: self
                 .conns
@@ -68,6 +68,7 @@ impl Shard {
             sent: self.sent,
             watch_count: self.watches.data_count(),
             watches_by_path: by_path
+                .into_iter()
                 .map(|(path, conns)| (path, conns.into_iter().filter_map(session_of).collect()))
                 .collect(),
         }
