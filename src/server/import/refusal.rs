@@ -29,8 +29,8 @@ pub enum ImportRefusal {
     /// Apache's directory was sealed by an import whose result is gone.
     #[error(
         "{imported} was imported before, and what became of it is no longer in {own}; rename it \
-         back to version-2 (the file of that name says how) to import it again, or move both away to \
-         start with nothing"
+         back to version-2 (the file of that name says how) to import it again, or move both \
+         away to start with nothing"
     )]
     ResultGone {
         /// The sealed directory.
@@ -67,7 +67,7 @@ pub enum ImportRefusal {
     /// Logs without any snapshot.
     #[error(
         "{apache} has txn logs but no snapshot, so what was before them is lost; restore a \
-         snapshot from a backup, or let a server of the ensemble synchronize this one with Apache first"
+         snapshot from a backup, or let the ensemble synchronize this server with Apache first"
     )]
     LogsAlone {
         /// The log directory.
@@ -82,8 +82,8 @@ pub enum ImportRefusal {
     /// A log file is damaged before its end.
     #[error(
         "{file}: {damage}; the last good txn before is {last}. If the machine lost power while \
-         this was the newest record, `truncate -s {at} {file}` drops it; otherwise restore the file \
-         from a backup", at = .damage.offset
+         this was the newest record, `truncate -s {at} {file}` drops it; otherwise restore the \
+         file from a backup", at = .damage.offset
     )]
     Log {
         /// The file.
