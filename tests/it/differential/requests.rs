@@ -243,6 +243,11 @@ impl Body {
                     // Until it is applied, Apache takes it for ephemeral and refuses children.
                     flags -= 1;
                 }
+                let is_quota = |path: &Vec<u8>| path.starts_with(b"/zookeeper/quota");
+                if matches!(flags, 1 | 3) && self.path.as_ref().is_some_and(is_quota) {
+                    // The end of a session deletes in no order, which counts for a quota.
+                    flags -= 1;
+                }
                 self.int(flags);
                 if of_ttl {
                     let ttl = values::ttl(prng);
