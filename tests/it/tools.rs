@@ -1,8 +1,12 @@
 //! The programs beside the server: what they print, and how they end.
 
-use std::process::{Command, Output};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::peer::{self, Server};
+use ringkeeper::model::ErrorCode;
 
 fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output();
@@ -63,8 +67,8 @@ fn rk_bench_measures_every_operation() {
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("at 500/s"), "{}", text(&output));
     for scenario in [
-        &["fanout", "--sessions", "5", "--changes", "3"][..],
-        &["churn", "--sessions", "5"],
+        &["fanout", "--sessions", "5", "--changes", "3", "--pid", &pid][..],
+        &["churn", "--sessions", "5", "--pid", &pid],
         &["fill", "--znodes", "50", "--children", "7", "--pid", &pid],
     ] {
         let mut arguments = scenario.to_vec();
@@ -88,6 +92,62 @@ fn rk_bench_measures_every_operation() {
     );
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("ratio"), "{}", text(&output));
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+}
+
+/// The generator's own cost: a server that answers at once leaves nothing else.
+#[test]
+fn rk_bench_measures_itself_against_a_server_that_keeps_nothing() {
+    let bench = env!("CARGO_BIN_EXE_rk-bench");
+    let address = format!("127.0.0.1:{}", peer::free_port());
+    let mut null = Command::new(bench)
+        .args(["null", "--listen", &address])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program was built");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(&address).is_err() {
+        assert!(Instant::now() < deadline, "it listens");
+        thread::sleep(Duration::from_millis(10));
+    }
+    for op in ["set", "get"] {
+        let mut arguments = vec!["run", "--json", "--server", &address, "--op", op];
+        arguments.extend(["--sessions", "8", "--pipeline", "8", "--seconds", "0.3"]);
+        arguments.extend(["--warmup", "0.1"]);
+        let output = run(bench, &arguments);
+        assert!(output.status.success(), "{op}: {}", text(&output));
+        let report: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("a line of JSON");
+        assert_eq!(report["errors"], 0, "{report}");
+        assert!(0.0 < report["generator_cpu_us"].as_f64().expect("a time"), "{report}");
+    }
+    null.kill().expect("the child is ours");
+    null.wait().expect("the child is ours");
+}
+
+#[test]
+fn rk_bench_restarts_a_server_that_it_killed() {
+    let bench = env!("CARGO_BIN_EXE_rk-bench");
+    let server = Server::start("");
+    let mut client = super::client::connect(server.port).expect("the server serves");
+    assert_eq!(client.code(&super::client::create("/a", b"", 0)), ErrorCode::OK);
+    let (address, pid) = (format!("127.0.0.1:{}", server.port), server.pid().to_string());
+    let config = server.home.join("zoo.cfg").display().to_string();
+    let program = env!("CARGO_BIN_EXE_ringkeeper");
+    let arguments = ["restart", "--json", "--server", &address, "--pid", &pid, "--"];
+    let output = Command::new(bench).args(arguments).args([program, &config]).output();
+    let output = output.expect("the program was built");
+    assert!(output.status.success(), "{}", text(&output));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a line of JSON");
+    // The built-in ones and `/a`.
+    assert_eq!(report["znodes"], 5, "{report}");
+    assert!(0.0 < report["seconds"].as_f64().expect("a time"), "{report}");
+    let pid = report["pid"].as_u64().expect("a number").to_string();
+    assert_ne!(pid, server.pid().to_string());
+    let killed = Command::new("kill").args(["-9", &pid]).status().expect("there is a kill");
+    assert!(killed.success());
     let home = server.home.clone();
     drop(server);
     peer::clean(&home);

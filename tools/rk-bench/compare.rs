@@ -85,9 +85,19 @@ pub(crate) fn run(compare: &Compare, json: bool) -> Result<(), String> {
     for cell in cells {
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
-        for _ in 0..compare.pairs {
-            ours.push(generator::measure(compare.ours, &cell, compare.ours_pid)?);
+        for pair in 0..compare.pairs {
+            let mut measure_ours = || -> Result<(), String> {
+                ours.push(generator::measure(compare.ours, &cell, compare.ours_pid)?);
+                Ok(())
+            };
+            // Each goes first by turns.
+            if pair % 2 == 0 {
+                measure_ours()?;
+            }
             theirs.push(generator::measure(compare.theirs, &cell, compare.theirs_pid)?);
+            if pair % 2 == 1 {
+                measure_ours()?;
+            }
         }
         print(&row(cell, &ours, &theirs), json);
     }

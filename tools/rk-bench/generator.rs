@@ -152,6 +152,7 @@ struct Tally {
     histogram: Histogram<u64>,
     answered: u64,
     errors: u64,
+    unanswered: u64,
 }
 
 impl<'a> Generator<'a> {
@@ -219,6 +220,9 @@ impl<'a> Generator<'a> {
         let began = self.started.elapsed();
         let mut tally = Tally::new();
         self.turns(Until::Elapsed(end), &mut tally)?;
+        if self.cell.rate.is_some() {
+            self.count_unanswered(&mut tally);
+        }
         let seconds = (self.started.elapsed() - began).as_secs_f64();
         let after = usage(pid).map_err(io::Error::other)?;
         let own_after = process::usage(std::process::id()).map_err(io::Error::other)?;
@@ -232,6 +236,7 @@ impl<'a> Generator<'a> {
             cell: self.cell.clone(),
             requests: tally.answered,
             errors: tally.errors,
+            unanswered: tally.unanswered,
             seconds,
             rate: requests / seconds,
             latency_us: Percentiles::of(&tally.histogram),
@@ -241,6 +246,16 @@ impl<'a> Generator<'a> {
             server_resident: after.map(|after| after.resident),
             generator_cpu_us: per_request(own_after.cpu.saturating_sub(own_before.cpu)),
         })
+    }
+
+    /// What an open loop has not had answered at its end has waited for as long as it has: without it
+    /// a server that stopped answering would look fast.
+    fn count_unanswered(&self, tally: &mut Tally) {
+        let now = nanos(self.started.elapsed());
+        for start in self.sessions.iter().flat_map(|session| &session.in_flight) {
+            tally.histogram.saturating_record(now.saturating_sub(*start));
+            tally.unanswered += 1;
+        }
     }
 
     /// Lets what is in flight end, and ends the sessions.
@@ -443,7 +458,8 @@ impl Session {
 impl Tally {
     fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, 60_000_000_000, 3);
-        Self { histogram: histogram.expect("the bounds are in order"), answered: 0, errors: 0 }
+        let histogram = histogram.expect("the bounds are in order");
+        Self { histogram, answered: 0, errors: 0, unanswered: 0 }
     }
 
     fn record(&mut self, nanos: u64, code: i32) {

@@ -56,6 +56,9 @@ enum Command {
         /// Where the server listens.
         #[arg(long, default_value = "127.0.0.1:2181", value_parser = address)]
         server: SocketAddr,
+        /// The server's process, for its processor time and memory.
+        #[arg(long)]
+        pid: Option<u32>,
         /// Sessions that watch.
         #[arg(long, default_value_t = 100)]
         sessions: usize,
@@ -68,6 +71,9 @@ enum Command {
         /// Where the server listens.
         #[arg(long, default_value = "127.0.0.1:2181", value_parser = address)]
         server: SocketAddr,
+        /// The server's process, for its processor time and memory.
+        #[arg(long)]
+        pid: Option<u32>,
         /// How many sessions.
         #[arg(long, default_value_t = 1000)]
         sessions: usize,
@@ -90,7 +96,7 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         children: u64,
     },
-    /// Kills a server with SIGKILL, runs the command, and measures until it answers `ruok`.
+    /// Kills a server with SIGKILL, runs the command, and measures until it gives a session.
     Restart {
         /// Where the server listens.
         #[arg(long, default_value = "127.0.0.1:2181", value_parser = address)]
@@ -144,10 +150,12 @@ fn run(cli: &Cli) -> Result<(), String> {
             Ok(())
         }
         Command::Compare(compare) => compare::run(compare, cli.json),
-        Command::Fanout { server, sessions, changes } => {
-            scenarios::fanout(*server, *sessions, *changes, cli.json)
+        Command::Fanout { server, pid, sessions, changes } => {
+            scenarios::fanout(*server, *sessions, *changes, *pid, cli.json)
         }
-        Command::Churn { server, sessions } => scenarios::churn(*server, *sessions, cli.json),
+        Command::Churn { server, pid, sessions } => {
+            scenarios::churn(*server, *sessions, *pid, cli.json)
+        }
         Command::Fill { server, pid, znodes, size, children } => {
             let fill = scenarios::Fill { znodes: *znodes, size: *size, children: *children };
             scenarios::fill(*server, &fill, *pid, cli.json)

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     pub(crate) requests: u64,
     /// Of these, answered with an error.
     pub(crate) errors: u64,
+    /// Of an open loop, requests without an answer at its end; their waits are among the latencies.
+    pub(crate) unanswered: u64,
     /// Seconds in which they were answered.
     pub(crate) seconds: f64,
     /// Requests a second.
@@ -72,12 +74,13 @@ pub(crate) fn print(report: &Report, json: bool) {
     }
     let Percentiles { min, p50, p90, p99, p999, max, mean } = &report.latency_us;
     println!(
-        "{}: {:.0}/s ({} in {:.1} s, {} errors)",
+        "{}: {:.0}/s ({} in {:.1} s, {} errors, {} unanswered)",
         report.cell.name(),
         report.rate,
         report.requests,
         report.seconds,
-        report.errors
+        report.errors,
+        report.unanswered
     );
     println!(
         "  latency us: min {min:.0} p50 {p50:.0} p90 {p90:.0} p99 {p99:.0} p99.9 {p999:.0} \

@@ -33,15 +33,43 @@ fn record(histogram: &mut Histogram<u64>, since: Instant) {
     histogram.saturating_record(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
 }
 
-fn print(name: &str, histogram: &Histogram<u64>, json: bool) {
-    let latency = Percentiles::of(histogram);
-    if json {
-        println!("{}", json!({ "scenario": name, "latency_us": latency }));
-    } else {
+/// What a server's process spent on a scenario.
+struct Meter {
+    pid: Option<u32>,
+    before: Option<process::Usage>,
+}
+
+impl Meter {
+    fn start(pid: Option<u32>) -> Result<Self, String> {
+        Ok(Self { pid, before: pid.map(process::usage).transpose()? })
+    }
+
+    /// Prints the latencies, and the server's processor time for each and its memory.
+    fn print(&self, name: &str, histogram: &Histogram<u64>, json: bool) -> Result<(), String> {
+        let latency = Percentiles::of(histogram);
+        let after = self.pid.map(process::usage).transpose()?;
+        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        let cpu_us = self.before.zip(after).map(|(before, after)| {
+            let spent = after.cpu.saturating_sub(before.cpu);
+            spent.as_secs_f64() * 1e6 / histogram.len().max(1) as f64
+        });
+        let resident = after.map(|after| after.resident);
+        if json {
+            println!(
+                "{}",
+                json!({ "scenario": name, "count": histogram.len(), "latency_us": latency,
+                        "server_cpu_us": cpu_us, "server_resident": resident })
+            );
+            return Ok(());
+        }
         println!(
             "{name}: p50 {:.0} us, p99 {:.0} us, max {:.0} us",
             latency.p50, latency.p99, latency.max
         );
+        if let (Some(cpu), Some(resident)) = (cpu_us, resident) {
+            println!("  server: {cpu:.0} us of processor each, {} KiB", resident / 1024);
+        }
+        Ok(())
     }
 }
 
@@ -50,6 +78,7 @@ pub(crate) fn fanout(
     server: SocketAddr,
     sessions: usize,
     changes: usize,
+    pid: Option<u32>,
     json: bool,
 ) -> Result<(), String> {
     let failed = failed(server);
@@ -62,6 +91,7 @@ pub(crate) fn fanout(
         watchers.push(Client::connect(server).map_err(&failed)?);
     }
     let mut all = histogram();
+    let meter = Meter::start(pid)?;
     for _ in 0..changes {
         for watcher in &mut watchers {
             watcher.call(&requests::get(ROOT, true)).map_err(&failed)?;
@@ -74,16 +104,22 @@ pub(crate) fn fanout(
         }
         record(&mut all, began);
     }
+    meter.print(&format!("fan-out to {sessions} sessions"), &all, json)?;
     for client in watchers.iter_mut().chain([&mut writer]) {
         client.call(&Request::Write(WriteRequest::CloseSession)).map_err(&failed)?;
     }
-    print(&format!("fan-out to {sessions} sessions"), &all, json);
     Ok(())
 }
 
 /// Connects, creates an ephemeral, closes.
-pub(crate) fn churn(server: SocketAddr, sessions: usize, json: bool) -> Result<(), String> {
+pub(crate) fn churn(
+    server: SocketAddr,
+    sessions: usize,
+    pid: Option<u32>,
+    json: bool,
+) -> Result<(), String> {
     let failed = failed(server);
+    let meter = Meter::start(pid)?;
     let mut all = histogram();
     for number in 0..sessions {
         let began = Instant::now();
@@ -96,8 +132,7 @@ pub(crate) fn churn(server: SocketAddr, sessions: usize, json: bool) -> Result<(
         client.call(&Request::Write(WriteRequest::CloseSession)).map_err(&failed)?;
         record(&mut all, began);
     }
-    print("connect, create an ephemeral, close", &all, json);
-    Ok(())
+    meter.print("connect, create an ephemeral, close", &all, json)
 }
 
 /// What to fill a server with.
@@ -187,10 +222,15 @@ pub(crate) fn restart(
     let seconds = began.elapsed().as_secs_f64();
     let znodes = client::word(server, "srvr").unwrap_or_default();
     let znodes = znodes.lines().find_map(|line| line.strip_prefix("Node count: "));
-    let znodes = znodes.unwrap_or("?");
     if json {
-        println!("{}", json!({ "scenario": "restart", "seconds": seconds, "pid": child.id() }));
+        let znodes: Option<u64> = znodes.and_then(|text| text.parse().ok());
+        println!(
+            "{}",
+            json!({ "scenario": "restart", "seconds": seconds, "pid": child.id(),
+                    "znodes": znodes })
+        );
     } else {
+        let znodes = znodes.unwrap_or("?");
         println!("serves {znodes} znodes after {seconds:.2} s as process {}", child.id());
     }
     Ok(())
