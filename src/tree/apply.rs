@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::rules;
 use super::store::{SlotId, Tree};
-use super::value::Value;
+use super::value::{Shared, Value};
 use crate::base::Str;
 use crate::model::{
     Acl, CreateTxn, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader, Zxid, path,
@@ -47,7 +47,7 @@ pub enum Step {
         /// Where.
         path: Str,
         /// What it is.
-        value: Arc<Value>,
+        value: Shared<Value>,
         /// Its ACL.
         acl: Arc<[Acl]>,
         /// The parent's ACL.
@@ -60,7 +60,7 @@ pub enum Step {
         /// Whose.
         path: Str,
         /// What it is now.
-        value: Arc<Value>,
+        value: Shared<Value>,
         /// Its ACL.
         acl: Arc<[Acl]>,
     },
@@ -69,7 +69,7 @@ pub enum Step {
         /// Whose.
         path: Str,
         /// What it is now.
-        value: Arc<Value>,
+        value: Shared<Value>,
     },
     /// A znode was deleted.
     Deleted {
@@ -147,7 +147,7 @@ impl Tree {
             }
             TxnBody::SetData { path, data, version }
             | TxnBody::Reconfig { path, data, version } => {
-                let data = data.as_ref().map(|data| Arc::from(data.as_ref()));
+                let data = data.as_ref().map(|data| Shared::from(data.as_ref()));
                 self.set_data(header, path, data, *version, steps)
             }
             TxnBody::SetAcl { path, acl, version } => self.set_acl(path, acl, *version, steps),
@@ -164,7 +164,7 @@ impl Tree {
             return self.create_again(id, parent, parent_path, header, create);
         }
         let acl = self.intern(&create.acl);
-        let data = create.data.as_ref().map(|data| Arc::from(data.as_ref()));
+        let data = create.data.as_ref().map(|data| Shared::from(data.as_ref()));
         let bytes = create.data.as_ref().map_or(0, |data| data.len() as i64);
         let id = self.add(&create.path, data, &acl, rules::created(header, create));
         // Before a statistics node is given its text.
@@ -173,7 +173,7 @@ impl Tree {
             self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
         self.quota_node_created(&create.path);
         self.account(&create.path, 1, bytes);
-        let value = Arc::clone(self.value(id).expect("it was added"));
+        let value = Shared::clone(self.value(id).expect("it was added"));
         let path = create.path.clone();
         steps.push(Step::Created { path: path.clone(), value, acl, parent_acl, parent_stat });
         Outcome::Created { path, stat }
@@ -221,7 +221,7 @@ impl Tree {
         &mut self,
         header: &TxnHeader,
         path: &Str,
-        data: Option<Arc<[u8]>>,
+        data: Option<Shared<[u8]>>,
         version: i32,
         steps: &mut Vec<Step>,
     ) -> Outcome {
@@ -276,7 +276,7 @@ impl Tree {
         zxid: Zxid,
         created: Option<i32>,
     ) -> (Arc<[Acl]>, StatPersisted) {
-        let value = Arc::clone(self.value(parent).expect("parents are checked before"));
+        let value = Shared::clone(self.value(parent).expect("parents are checked before"));
         let stat = match created {
             Some(cversion) => rules::parent_after_create(&value.stat, cversion, zxid),
             None => rules::parent_after_delete(&value.stat, zxid),
@@ -295,8 +295,8 @@ impl Tree {
         self.value(parent).map(|_| (parent, parent_path))
     }
 
-    fn find_value(&self, path: &str) -> Option<(SlotId, Arc<Value>)> {
+    fn find_value(&self, path: &str) -> Option<(SlotId, Shared<Value>)> {
         let id = self.find(path)?;
-        self.value(id).map(|value| (id, Arc::clone(value)))
+        self.value(id).map(|value| (id, Shared::clone(value)))
     }
 }

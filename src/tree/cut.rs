@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::store::{SlotId, Tree};
-use super::value::Value;
+use super::value::{Shared, Value};
 use crate::model::{Acl, StatPersisted};
 
 /// The state of a cut under way.
@@ -19,7 +19,7 @@ pub(super) struct Cut {
     /// Slots from here on did not exist when the cut began.
     end: SlotId,
     /// Slots in `[cursor, end)` that changed: what they were; `None` if they were free.
-    saved: BTreeMap<SlotId, Option<(String, Arc<Value>)>>,
+    saved: BTreeMap<SlotId, Option<(String, Shared<Value>)>>,
 }
 
 /// One znode of the cut.
@@ -58,7 +58,7 @@ impl Tree {
             cut.cursor += 1;
             let item = match cut.saved.remove(&id) {
                 Some(saved) => saved,
-                None => self.value(id).map(|value| (self.path_of(id), Arc::clone(value))),
+                None => self.value(id).map(|value| (self.path_of(id), Shared::clone(value))),
             };
             // Even a free slot costs a little, so that a sparse arena is walked in slices too.
             handed_bytes += 16;
@@ -88,7 +88,7 @@ impl Tree {
         if id < cut.cursor || cut.end <= id || cut.saved.contains_key(&id) {
             return;
         }
-        let was = self.value(id).map(|value| (self.path_of(id), Arc::clone(value)));
+        let was = self.value(id).map(|value| (self.path_of(id), Shared::clone(value)));
         if let Some(cut) = &mut self.cut {
             cut.saved.insert(id, was);
         }

@@ -2,7 +2,7 @@
 //! done. Knows nothing of sessions' expiry, of who may do what, or of bytes on a wire.
 //!
 //! ```text
-//! pages of slots:   id -> { parent, siblings, first child, name, Arc<Value> }
+//! pages of slots:   id -> { parent, siblings, first child, name, shared Value }
 //! index:            (parent id, name) -> id
 //! Value:            stat, ACL, data; immutable, replaced as a whole, shared with readers
 //! ```
@@ -30,4 +30,4 @@ pub use listing::Listing;
 pub use overlay::{Overlay, PendingZnode, Savepoint};
 pub use quota::{Excess, Quota, Track};
 pub use store::{RestoreError, Tree, TreeOptions, ZnodeRef};
-pub use value::Value;
+pub use value::{Shared, Value};

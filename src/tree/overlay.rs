@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::rules;
 use super::store::Tree;
-use super::{rules, value};
+use super::value::{self, Shared};
 use crate::base::Str;
 use crate::model::{
     Acl, CreateTxn, EphemeralOwner, SessionId, StatPersisted, TxnBody, TxnHeader, Zxid, path,
@@ -38,7 +39,7 @@ struct Foreseen {
     stat: StatPersisted,
     child_count: usize,
     acl: Arc<[Acl]>,
-    data: Option<Arc<[u8]>>,
+    data: Option<Shared<[u8]>>,
     digest: u32,
 }
 
@@ -124,7 +125,7 @@ impl Overlay {
             | TxnBody::Reconfig { path, data, version } => {
                 let Some(mut znode) = self.foresee(tree, path) else { return };
                 znode.stat = rules::data_set(&znode.stat, header, *version);
-                znode.data = data.as_ref().map(|data| Arc::from(data.as_ref()));
+                znode.data = data.as_ref().map(|data| Shared::from(data.as_ref()));
                 self.put(tree, header.zxid, path, Some(znode));
             }
             TxnBody::SetAcl { path, acl, version } => {
@@ -199,7 +200,8 @@ impl Overlay {
 
     fn stage_create(&mut self, tree: &Tree, header: &TxnHeader, create: &CreateTxn) {
         let stat = rules::created(header, create);
-        let data: Option<Arc<[u8]>> = create.data.as_ref().map(|data| Arc::from(data.as_ref()));
+        let data: Option<Shared<[u8]>> =
+            create.data.as_ref().map(|data| Shared::from(data.as_ref()));
         let acl = Arc::from(create.acl.as_slice());
         let znode = Foreseen { stat, child_count: 0, acl, data, digest: 0 };
         self.put(tree, header.zxid, &create.path, Some(znode));

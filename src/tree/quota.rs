@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::store::Tree;
+use super::value::Shared;
 use crate::base::Str;
 use crate::model::path;
 
@@ -222,7 +223,7 @@ impl Tree {
     fn rewrite(&mut self, stats: &str, track: &Track) {
         let Some(id) = self.find(stats) else { return };
         let Some(value) = self.value(id).cloned() else { return };
-        let data = Some(std::sync::Arc::from(track.to_string().into_bytes()));
+        let data = Some(Shared::from(track.to_string().as_bytes()));
         self.replace(id, stats, value.stat, std::sync::Arc::clone(&value.acl), data);
     }
 

@@ -5,10 +5,11 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ecow::EcoString;
 
 use super::cut::Cut;
 use super::listing::Listings;
-use super::value::{self, Value};
+use super::value::{self, Shared, Value};
 use crate::base::{Index, Pages, Str};
 use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
 
@@ -62,11 +63,14 @@ struct Slot {
     first_child: SlotId,
     child_count: u32,
     descendant_count: u32,
-    name: Box<str>,
+    /// Up to 15 bytes stand in the slot itself.
+    name: EcoString,
     /// `None` while free, while it is kept for a listing, and for a parent that a restore has not met
     /// yet.
-    value: Option<Arc<Value>>,
+    value: Option<Shared<Value>>,
 }
+
+const _: () = assert!(size_of::<Slot>() == 48);
 
 /// A snapshot that does not make a tree.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +91,7 @@ pub enum RestoreError {
 pub struct ZnodeRef<'a> {
     tree: &'a Tree,
     pub(super) id: SlotId,
-    value: &'a Arc<Value>,
+    value: &'a Shared<Value>,
 }
 
 impl Tree {
@@ -99,10 +103,10 @@ impl Tree {
         let read: Arc<[Acl]> = Arc::new([Acl::world(Perms::READ)]);
         let zero = StatPersisted::default();
         for path in ["/", "/zookeeper", "/zookeeper/quota"] {
-            tree.add(path, Some(Arc::new([])), &open, zero);
+            tree.add(path, Some(Shared::from(&[][..])), &open, zero);
         }
         let config = StatPersisted { aversion: -1, ..zero };
-        tree.add("/zookeeper/config", Some(Arc::new([])), &read, config);
+        tree.add("/zookeeper/config", Some(Shared::from(&[][..])), &read, config);
         tree
     }
 
@@ -244,7 +248,7 @@ impl Tree {
             return Err(RestoreError::Twice(path.to_owned()));
         }
         let acl = self.intern(acl);
-        let data = data.map(|data| Arc::from(data.as_ref()));
+        let data = data.map(|data| Shared::from(data.as_ref()));
         self.fill(id, path, data, acl, stat);
         Ok(())
     }
@@ -266,7 +270,7 @@ impl Tree {
         self.slots.len()
     }
 
-    pub(super) fn value(&self, id: SlotId) -> Option<&Arc<Value>> {
+    pub(super) fn value(&self, id: SlotId) -> Option<&Shared<Value>> {
         self.slot(id).value.as_ref()
     }
 
@@ -329,7 +333,7 @@ impl Tree {
     pub(super) fn add(
         &mut self,
         path: &str,
-        data: Option<Arc<[u8]>>,
+        data: Option<Shared<[u8]>>,
         acl: &Arc<[Acl]>,
         stat: StatPersisted,
     ) -> SlotId {
@@ -350,12 +354,12 @@ impl Tree {
         path: &str,
         stat: StatPersisted,
         acl: Arc<[Acl]>,
-        data: Option<Arc<[u8]>>,
-    ) -> Arc<Value> {
+        data: Option<Shared<[u8]>>,
+    ) -> Shared<Value> {
         self.save_for_cut(id);
         let digest = self.digest_of(path, data.as_deref(), &stat);
-        let new = Arc::new(Value { stat, digest, acl, data });
-        let old = self.slot_mut(id).value.replace(Arc::clone(&new));
+        let new = Shared::new(Value { stat, digest, acl, data });
+        let old = self.slot_mut(id).value.replace(Shared::clone(&new));
         if let Some(old) = old {
             self.digest = self.digest.wrapping_sub(u64::from(old.digest));
             self.data_bytes -= old.data.as_ref().map_or(0, |data| data.len() as u64);
@@ -401,7 +405,7 @@ impl Tree {
         if among_siblings {
             self.leave_siblings(id);
         }
-        self.slot_mut(id).name = Box::default();
+        self.slot_mut(id).name = EcoString::new();
         self.free.push(id);
     }
 
@@ -457,7 +461,7 @@ impl Tree {
             first_child: NONE,
             child_count: 0,
             descendant_count: 0,
-            name: Box::from(name),
+            name: EcoString::from(name),
             value: None,
         };
         if let Some(id) = self.free.pop() {
@@ -493,7 +497,7 @@ impl Tree {
         &mut self,
         id: SlotId,
         path: &str,
-        data: Option<Arc<[u8]>>,
+        data: Option<Shared<[u8]>>,
         acl: Arc<[Acl]>,
         stat: StatPersisted,
     ) {
@@ -512,7 +516,7 @@ impl Tree {
             }
             EphemeralOwner::Persistent => {}
         }
-        self.slot_mut(id).value = Some(Arc::new(Value { stat, digest, acl, data }));
+        self.slot_mut(id).value = Some(Shared::new(Value { stat, digest, acl, data }));
     }
 
     fn forget_owner(&mut self, path: &str, stat: &StatPersisted) {
@@ -538,7 +542,7 @@ impl Tree {
     }
 
     /// Drops a value; its ACL leaves the table with its last user.
-    fn release(&mut self, value: Arc<Value>) {
+    fn release(&mut self, value: Shared<Value>) {
         let acl = Arc::clone(&value.acl);
         drop(value);
         if Arc::strong_count(&acl) == 2 {
@@ -581,7 +585,7 @@ impl<'a> ZnodeRef<'a> {
 
     /// The shared value.
     #[must_use]
-    pub const fn value(&self) -> &'a Arc<Value> {
+    pub const fn value(&self) -> &'a Shared<Value> {
         self.value
     }
 

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+/// Shares values and their data. Without a count of weak owners, which nothing here needs, it is 8
+/// bytes smaller than the standard library's, each.
+pub use triomphe::Arc as Shared;
+
 use crate::model::{Acl, StatPersisted};
 
 /// Data, ACL and stat of a znode. A change makes a new value.
@@ -14,7 +18,7 @@ pub struct Value {
     /// The ACL, shared by all znodes with the same one.
     pub acl: Arc<[Acl]>,
     /// The data; `None` is null, which is not empty.
-    pub data: Option<Arc<[u8]>>,
+    pub data: Option<Shared<[u8]>>,
 }
 
 impl Value {
