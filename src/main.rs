@@ -199,6 +199,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
         log_dir: config.data_log_dir.clone(),
         shards: config.shards,
         pin: config.pin.clone(),
+        spin: config.spin_micros.map(std::time::Duration::from_micros),
         io_memory_bytes: config.io_memory_kb as usize * 1024,
         direct_io: config.direct_io,
         server: ServerOptions {

@@ -120,6 +120,7 @@ pub static KEYS: &[Key] = &[
     ),
     used(&["ringkeeper.shards"]),
     used(&["ringkeeper.pin"]),
+    used(&["ringkeeper.spinMicros"]),
     used(&["ringkeeper.ioMemoryKb"]),
     used(&["ringkeeper.directIo"]),
     without(&["autopurge.purgeInterval"], "old snapshots and logs go after each new snapshot"),

@@ -76,6 +76,8 @@ pub struct Config {
     pub shards: u16,
     /// `ringkeeper.pin`.
     pub pin: Pin,
+    /// `ringkeeper.spinMicros`: how long a shard with a core of its own looks before it sleeps.
+    pub spin_micros: Option<u64>,
     /// `ringkeeper.ioMemoryKb`.
     pub io_memory_kb: u32,
     /// `ringkeeper.directIo`: whether log writes go past the page cache where the file system can.
@@ -198,6 +200,7 @@ impl Default for Config {
             sessionless_timeout_ms: 10_000,
             shards: 0,
             pin: Pin::Auto,
+            spin_micros: None,
             io_memory_kb: 1024,
             direct_io: true,
         }

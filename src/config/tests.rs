@@ -55,6 +55,7 @@ fn wrong_values_name_file_line_and_key() {
         ("minSessionTimeout=70000", "minSessionTimeout"),
         ("clientPort=99999", "clientPort"),
         ("ringkeeper.shards=65", "ringkeeper.shards"),
+        ("ringkeeper.spinMicros=1001", "ringkeeper.spinMicros"),
         ("ringkeeper.ioMemoryKb=1", "ringkeeper.ioMemoryKb"),
         ("secureClientPort=2281", "secureClientPort"),
         ("server.1=a:2888:3888", "server.1"),

@@ -107,6 +107,7 @@ impl<'a> Values<'a> {
                 .number("nio.sessionlessCnxnTimeout", defaults.sessionless_timeout_ms)?,
             shards: self.shards(&defaults)?,
             pin: self.pin()?,
+            spin_micros: self.spin_micros()?,
             io_memory_kb: self.io_memory_kb(&defaults)?,
             direct_io: self.lenient_true("ringkeeper.directIo", true),
         })
@@ -162,6 +163,18 @@ impl<'a> Values<'a> {
                 })?;
                 Ok(Pin::Cores(cores))
             }
+        }
+    }
+
+    fn spin_micros(&self) -> Result<Option<u64>, ConfigError> {
+        if self.text("ringkeeper.spinMicros").is_none() {
+            return Ok(None);
+        }
+        let micros = self.number("ringkeeper.spinMicros", 0)?;
+        if micros <= 1_000 {
+            Ok(Some(micros))
+        } else {
+            Err(self.wrong("ringkeeper.spinMicros", "must be in 0..=1000"))
         }
     }
 

@@ -2,13 +2,15 @@
 //! would not take at once.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncWriteExt};
 use glommio::net::TcpStream;
 
 use super::driver::Driver;
@@ -81,7 +83,13 @@ pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut str
     let mut buffer = BytesMut::zeroed(size);
     let mut received = 0;
     loop {
-        let count = match stream.read(&mut buffer).await {
+        let mut waited = false;
+        let read = poll_fn(|context| {
+            let read = Pin::new(&mut stream).poll_read(context, &mut buffer);
+            waited |= read.is_pending();
+            read
+        });
+        let count = match read.await {
             Ok(0) => {
                 if (WORD_BYTES..HANDSHAKE_BYTES_MIN).contains(&received) {
                     answer_of_word(&conn).await;
@@ -91,6 +99,9 @@ pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut str
             Err(_) => break,
             Ok(count) => count,
         };
+        if waited {
+            driver.was_polled();
+        }
         received += count;
         if conn.closing.get() {
             continue;
