@@ -34,6 +34,8 @@ mod rk_recipes;
 mod rk_terminal;
 /// What the shell needs of glommio.
 mod runtime;
+/// A server on several shards: order, storms of handshakes, a busy shard.
+mod shards;
 /// The server where the machine is hostile: slow, full, without rights, without features.
 mod shell;
 /// The shape of the source tree: layers, documentation, words.
