@@ -1,8 +1,8 @@
 //! The longest single operation of the server's machines while they grow, and while they answer
 //! what is long: `cargo bench --bench stalls -- --znodes 10000000 --children 1000000`.
 //!
-//! Every call of a machine is timed on the thread's own CPU clock, so that other load on the computer
-//! does not count. The disk answers at once; one satellite follows.
+//! Every call of a machine is timed on the thread's own CPU clock, so that other load on the
+//! computer does not count. The disk answers at once; one satellite follows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

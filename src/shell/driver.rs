@@ -169,8 +169,8 @@ impl Driver {
                     conn.open_gate();
                 }
             }
-            // Tasks that feed each other could go on for ever without the reactor, which carries out
-            // log writes. What it has brought itself needs no such wait, which costs more than the
+            // Tasks that feed each other could go on for ever without the reactor, which carries
+            // out log writes. What it has brought itself needs no such wait, which costs more than the
             // turn.
             if wants_turn || !self.polled.replace(false) {
                 glommio::timer::sleep(TURN_END).await;

@@ -47,8 +47,8 @@ use crate::server::recovery::Refusal;
 use crate::server::{Satellite, Server};
 use crate::tree::TreeOptions;
 
-/// How long the executor of a server with one shard looks for news before it sleeps: about as long as
-/// a log write takes.
+/// How long the executor of a server with one shard looks for news before it sleeps: about as long
+/// as a log write takes.
 const SPIN_ALONE: Duration = Duration::from_micros(150);
 
 /// Why the server did not start.

@@ -27,8 +27,8 @@ pub struct Settings {
     pub shards: u16,
     /// Where the shards' executors run.
     pub pin: Pin,
-    /// How long an executor with a core of its own looks for news before it sleeps; `None` leaves it
-    /// to the number of shards.
+    /// How long an executor with a core of its own looks for news before it sleeps; `None` leaves
+    /// it to the number of shards.
     pub spin: Option<std::time::Duration>,
     /// Registered memory per executor, bytes.
     pub io_memory_bytes: usize,

@@ -65,8 +65,8 @@ struct Slot {
     descendant_count: u32,
     /// Up to 15 bytes stand in the slot itself.
     name: EcoString,
-    /// `None` while free, while it is kept for a listing, and for a parent that a restore has not met
-    /// yet.
+    /// `None` while free, while it is kept for a listing, and for a parent that a restore has not
+    /// met yet.
     value: Option<Shared<Value>>,
 }
 

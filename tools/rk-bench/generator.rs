@@ -248,8 +248,8 @@ impl<'a> Generator<'a> {
         })
     }
 
-    /// What an open loop has not had answered at its end has waited for as long as it has: without it
-    /// a server that stopped answering would look fast.
+    /// What an open loop has not had answered at its end has waited for as long as it has: without
+    /// it a server that stopped answering would look fast.
     fn count_unanswered(&self, tally: &mut Tally) {
         let now = nanos(self.started.elapsed());
         for start in self.sessions.iter().flat_map(|session| &session.in_flight) {

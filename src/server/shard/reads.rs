@@ -17,8 +17,8 @@ use super::long::{Children, LongRead, Rewatch};
 use super::{Shard, Surroundings};
 
 impl Shard {
-    /// Runs the queue from its head until a write that waits for its delta, a long answer, or a full
-    /// output, at most so many requests; how many it were.
+    /// Runs the queue from its head until a write that waits for its delta, a long answer, or a
+    /// full output, at most so many requests; how many it were.
     pub(super) fn run_some(
         &mut self,
         id: ConnId,
