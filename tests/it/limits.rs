@@ -121,7 +121,7 @@ fn close_with_ephemerals(server: Server, count: usize, name_bytes: usize) -> Ser
     let server = Server::start_in(home, port);
     assert_eq!(counts(&server), before);
     let mut client = connect(&server);
-    assert_eq!(client.code(&create("/after", b"", 1)), ErrorCode::OK);
+    assert_eq!(client.code(&create(&format!("/after-{count}"), b"", 0)), ErrorCode::OK);
     server
 }
 
