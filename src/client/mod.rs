@@ -1,8 +1,8 @@
 //! Layer 4: blocking clients for programs and tests.
 //!
-//! [`Client`] is one connection, frames in and out, pipelining up to the caller; it never reconnects
-//! and hides nothing. [`session::Session`] is a session that is renewed from server to server, with
-//! its identities and watches, for programs that people use.
+//! [`Client`] is one connection, frames in and out, pipelining up to the caller; it never
+//! reconnects and hides nothing. [`session::Session`] is a session that is renewed from server to
+//! server, with its identities and watches, for programs that people use.
 
 pub mod replies;
 pub mod requests;

@@ -33,7 +33,8 @@ pub struct ServerOptions {
     pub auth: AuthConfig,
     /// Words that are executed; `srvr` always is.
     pub words_allowed: WordsAllowed,
-    /// `reconfigEnabled`: a standalone server then says that it cannot, instead of that it must not.
+    /// `reconfigEnabled`: a standalone server then says that it cannot, instead of that it must
+    /// not.
     pub reconfig_enabled: bool,
     /// `fsync.warningthresholdms`: a flush that takes longer is warned about.
     pub fsync_warning_threshold: Duration,
@@ -110,8 +111,8 @@ pub struct LargeRequests {
 /// What becomes of requests that wait to be taken in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestThrottle {
-    /// `request_throttle_max_requests`: with so many outstanding nothing is taken in at all; 0 is no
-    /// limit. Each shard has an equal part.
+    /// `request_throttle_max_requests`: with so many outstanding nothing is taken in at all; 0 is
+    /// no limit. Each shard has an equal part.
     pub requests_max: usize,
     /// A connection whose request has waited for longer than the session's timeout is closed
     /// (`request_stale_latency_check` with `request_throttle_drop_stale`).

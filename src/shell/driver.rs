@@ -170,8 +170,8 @@ impl Driver {
                 }
             }
             // Tasks that feed each other could go on for ever without the reactor, which carries
-            // out log writes. What it has brought itself needs no such wait, which costs more than the
-            // turn.
+            // out log writes. What it has brought itself needs no such wait, which costs more
+            // than the turn.
             if wants_turn || !self.polled.replace(false) {
                 glommio::timer::sleep(TURN_END).await;
             }

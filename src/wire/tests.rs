@@ -201,7 +201,6 @@ fn what_is_no_request() {
         "00000001 00000005 00000002 2f61 7fffffff 00000000",
         "00000001 0000006a 00000002 2f61 00000002",
         "00000001 00000011 00000002 2f61 00000006",
-        "00000001 00000065 0000000000000000 ffffffff 00000000 00000000",
         "00000001 0000000e 00000004 00 ffffffff 00000002 2f61 00 ffffffff 01 ffffffff",
         "00000001 0000000e 00000002 00 ffffffff 00000002 2f61 ffffffff",
         "00000001 0000000e 00000001 00 ffffffff 00000002 2f61 ffffffff 00000000 00000005
@@ -209,6 +208,13 @@ fn what_is_no_request() {
     ] {
         assert!(matches!(fault(undecodable), RequestFault::Undecodable(_)), "{undecodable}");
     }
+    // Watches in front of a null are set, as Apache's server does, then the request is refused.
+    let cut_short = hex("00000001 00000065 0000000000000000 ffffffff 00000000 00000000");
+    let decoded = decode(&cut_short).unwrap().request;
+    let Ok(Request::Read(ReadRequest::SetWatches(set))) = decoded else {
+        panic!("a null list of setWatches decodes");
+    };
+    assert!(set.cut_short);
     // Bytes behind a whole record are ignored.
     assert_eq!(decode(&hex("00000001 0000000b 00")).unwrap().request, Ok(Request::Ping));
     assert!(decode(&hex("00000001 000000")).is_err());
@@ -356,7 +362,15 @@ fn any_single_write(flags: std::ops::Range<i32>) -> impl Strategy<Value = WriteR
 fn any_request() -> impl Strategy<Value = Request> {
     let check =
         (any_str(), any::<i32>()).prop_map(|(path, version)| WriteRequest::Check { path, version });
-    let multi = prop::collection::vec(prop_oneof![any_single_write(0..5), check], 0..5);
+    // A null list of ACLs inside a multi refuses it whole.
+    let in_multi = any_single_write(0..5).prop_map(|write| match write {
+        WriteRequest::Create(create) => {
+            let acl = Some(create.acl.unwrap_or_default());
+            WriteRequest::Create(CreateRequest { acl, ..create })
+        }
+        other => other,
+    });
+    let multi = prop::collection::vec(prop_oneof![in_multi, check], 0..5);
     let set_acl = (any_str(), any_raw_acl(), any::<i32>())
         .prop_map(|(path, acl, version)| WriteRequest::SetAcl { path, acl, version });
     let write = prop_oneof![

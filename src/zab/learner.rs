@@ -7,7 +7,7 @@
 //! | promised | DIFF, TRUNC or SNAP | the log is kept, cut, or replaced |
 //! | receiving | history, NEWLEADER | history is flushed, then the epoch written, then ACK |
 //! | accepted | UPTODATE | what was committed is applied, clients are served, ACK |
-//! | serving | proposals, commits | each txn is logged, flushed, acknowledged; applied when committed |
+//! | serving | proposals, commits | each txn is logged, flushed, acknowledged; applied last |
 //!
 //! What is acknowledged is durable: the acknowledgement of NEWLEADER needs the flush of the whole
 //! history and then of the epochs record (ZOOKEEPER-3911, 4643, 4646), that of a proposal its own

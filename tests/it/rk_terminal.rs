@@ -42,8 +42,8 @@ impl Terminal {
             .stdin(another())
             .stdout(another())
             .stderr(another());
-        // SAFETY: only calls that are allowed between fork and exec. Its own terminal is what ctrl-c
-        // works by.
+        // SAFETY: only calls that are allowed between fork and exec. Ctrl-c works by its own
+        // terminal.
         unsafe {
             command.pre_exec(|| {
                 libc::setsid();

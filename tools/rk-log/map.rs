@@ -4,7 +4,7 @@
 //! A page of a map that lies behind the end of its file raises SIGBUS when it is touched. Checking
 //! lengths before is never enough: the file can shrink between check and touch. So the signal is
 //! caught: the rest of the map becomes zeros, the file is remembered, and the program says at its
-//! end which files shrank ([`shrunk`]).
+//! end which files shrank (`shrunk`).
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -46,7 +46,8 @@ pub(super) struct Keeper {
     servers: Servers,
     patient: bool,
     events: SyncSender<SessionEvent>,
-    /// When the pings were sent that are not answered; as many as fit into the patience of a connection.
+    /// When the pings were sent that are not answered; as many as fit into the patience of a
+    /// connection.
     pings: VecDeque<Instant>,
     /// Events that the receiver was too slow for.
     missed: u64,

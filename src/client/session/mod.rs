@@ -1,9 +1,9 @@
 //! A session that outlives its connections.
 //!
-//! A thread connects to one of several servers, sends pings, takes replies and events, and when the
-//! connection breaks renews the session on the next one: identities first, then the watches, so that
-//! no event is missed that the protocol can still deliver. Callers on any thread send requests and
-//! wait for their replies.
+//! A thread connects to one of several servers, sends pings, takes replies and events, and when
+//! the connection breaks renews the session on the next one: identities first, then the watches,
+//! so that no event is missed that the protocol can still deliver. Callers on any thread send
+//! requests and wait for their replies.
 //!
 //! What is never done in secret: a request that was sent when the connection broke is not sent
 //! again. Its caller gets [`CallError::Lost`] and decides; [`Session::read`] decides for those

@@ -5,8 +5,8 @@
 //! |---|---|---|
 //! | discovery | a quorum of FOLLOWERINFO | its own promise is written, LEADERINFO goes out |
 //! | | a quorum of ACKEPOCH | its own acceptance is written, learners are synchronized |
-//! | synchronization | a quorum of ACK(NEWLEADER), its own among them | UPTODATE, [`Output::Established`] |
-//! | broadcast | for each proposal a quorum of ACKs | COMMIT to followers, INFORM to observers |
+//! | synchronization | a quorum of ACK(NEWLEADER) | UPTODATE, [`Output::Established`] |
+//! | broadcast | a quorum of ACKs for each proposal | COMMIT to followers, INFORM to observers |
 //!
 //! The driver hands in packets, completions and time, and carries out the outputs in order. What
 //! learners ask on behalf of clients is handed on: this machine never looks into a txn or request.

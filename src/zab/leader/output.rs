@@ -24,8 +24,8 @@ pub enum Output {
         /// Where its history must end.
         upto: Zxid,
     },
-    /// Read the txns in (`after`, `upto`] from the log and hand them to [`Leader::history`](super::Leader::history), in
-    /// order, in as many calls as suits.
+    /// Read the txns in (`after`, `upto`] from the log and hand them to
+    /// [`Leader::history`](super::Leader::history), in order, in as many calls as suits.
     ReadHistory {
         /// For whom.
         link: LinkId,

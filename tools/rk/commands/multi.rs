@@ -15,7 +15,8 @@ use crate::output::{decode_base64, decode_hex};
 use crate::stat;
 use crate::zk::{Kind, NewZnode, Zk};
 
-const AFTER_HELP: &str = r#"A script has one op per line; words are quoted as in a shell, # begins a comment:
+const AFTER_HELP: &str = r#"A script has one op per line; words are quoted as in a shell, and #
+begins a comment:
   check /a --version 3
   create /b 'some data' [-s] [-e] [-c] [--acl world:anyone:r]
   set /a data [--version 3]

@@ -1,7 +1,7 @@
 //! queue: entries that are put once and taken once, by priority and then in order.
 //!
-//! An entry is a znode `entry-PRIORITY-UUID-NUMBER`. Each txn that puts or takes creates an ephemeral
-//! marker with it: after a broken connection the marker tells whether it was executed.
+//! An entry is a znode `entry-PRIORITY-UUID-NUMBER`. Each txn that puts or takes creates an
+//! ephemeral marker with it: after a broken connection the marker tells whether it was executed.
 
 use clap::{Args, Subcommand};
 use ringkeeper::model::{Acl, ErrorCode, WriteRequest};
