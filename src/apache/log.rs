@@ -151,6 +151,19 @@ impl LogDecoder {
         }
     }
 
+    /// After damage: goes on at the next whole record of what was pushed, if there is one. For
+    /// inspection only: records may be missing between.
+    pub fn skip_damage(&mut self) -> bool {
+        match self.search(true) {
+            Search::Found(at) => {
+                self.consume(at);
+                self.stage = Stage::Records;
+                true
+            }
+            Search::None(_) => false,
+        }
+    }
+
     /// How the file ends, once all of it was pushed and all records were taken.
     pub fn finish(mut self) -> Result<LogEnd, LogDamage> {
         let left = self.received.len();

@@ -23,7 +23,7 @@ const RESTART: &str = "RESTART";
 pub(crate) struct Apache {
     child: Child,
     pub(crate) port: u16,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 impl Apache {

@@ -17,6 +17,7 @@ use ringkeeper::wire::connect::ConnectResponse;
 use serde_json::Value;
 
 use super::client::{self, Client, Hello, create, delete, set};
+use super::clients;
 use super::peer::{self, Server};
 
 /// A tree as a client sees it: data, stat and ACL by path.
@@ -626,6 +627,75 @@ fn a_running_servers_files_are_read_and_not_touched() {
 }
 
 #[test]
+fn apaches_directories_are_shown_checked_and_replayed() {
+    let Some(jars) = clients::jars() else {
+        return clients::skip("rk-log on Apache's files", "no java or no Apache ZooKeeper");
+    };
+    let apache = clients::Apache::start(&jars, "");
+    let mut client = client::connect(apache.port).expect("it serves");
+    let mut moments = Vec::new();
+    ok(&mut client, &create("/a", b"one", 0));
+    ok(&mut client, &create("/a/b", b"two", 0));
+    moments.push(moment(&mut client));
+    for number in 0..30 {
+        ok(&mut client, &create(&format!("/a/n{number}"), &[b'x'; 300], 0));
+    }
+    assert_eq!(client.code(&delete("/a")), ErrorCode::NOT_EMPTY);
+    moments.push(moment(&mut client));
+    ok(&mut client, &delete("/a/b"));
+    ok(&mut client, &set("/a", b"three"));
+    moments.push(moment(&mut client));
+    let home = apache.home.clone();
+    let data = home.join("data");
+    let own = data.join("version-2");
+    // While it runs, too.
+    let before = fingerprint(&own);
+    let info = json(0, &["info", text(&data)]).remove(0);
+    assert_eq!(info["kind"], "apache");
+    assert_eq!(info["import"]["lastZxid"], moments[2].zxid.to_string(), "{info}");
+    let txns = json(0, &["dump", text(&data), "--data", "text"]);
+    assert_eq!(txns.len() as i64, moments[2].zxid.0, "{txns:?}");
+    assert!(txns.iter().any(|txn| txn["type"] == "error" && txn["error"] == "NOT_EMPTY"));
+    assert_eq!(json(0, &["dump", text(&data), "--path", "/a/b"]).len(), 2);
+    expect(0, &["verify", text(&data)]);
+    for (at, moment) in moments.iter().enumerate() {
+        let home = peer::fresh_directory();
+        let out = home.join("data");
+        let zxid = moment.zxid.to_string();
+        let made = json(0, &["replay", text(&data), "--to", &zxid, text(&out)]).remove(0);
+        assert_eq!(made["zxid"], zxid);
+        let (server, client, tree) = serve(&home);
+        assert_eq!(tree, moment.tree, "moment {at}, zxid {zxid}");
+        drop((client, server));
+        peer::clean(&home);
+    }
+    assert_eq!(fingerprint(&own), before, "nothing was written");
+    // Every record, zeroed or flipped, is found, and those behind it are shown.
+    for txn in txns.iter().step_by(5) {
+        let (file, offset) = (txn["file"].as_str().expect("text"), txn["offset"].as_u64());
+        let offset = offset.expect("a number");
+        let copy = peer::fresh_directory();
+        for (name, (mut bytes, _)) in fingerprint(&own) {
+            if name == file {
+                bytes[offset as usize + 20] ^= 1;
+            }
+            fs::write(copy.join(name), bytes).expect("the directory is writable");
+        }
+        assert!(finds(&copy, file, offset), "offset {offset}");
+        let left = json(1, &["dump", text(&copy)]);
+        assert_eq!(left.len(), txns.len(), "one is damaged, the others are shown");
+        peer::clean(&copy);
+    }
+    for name in before.keys().filter(|name| name.contains('.')) {
+        expect(0, &["info", text(&own.join(name))]);
+        expect(0, &["dump", text(&own.join(name))]);
+        expect(0, &["verify", text(&own.join(name))]);
+    }
+    drop(apache);
+    peer::clean(&home);
+}
+
+#[test]
 fn a_file_that_shrinks_while_it_is_read_ends_nothing() {
     use std::io::Read;
     // A snapshot whose dump is far longer than a pipe holds, so that it waits in the middle of it.
@@ -665,7 +735,7 @@ fn wrong_usage_and_unreadable_places_have_their_codes() {
     for (code, arguments, said) in [
         (3, &["info", "/nowhere/at/all"][..], "/nowhere/at/all"),
         (3, &["verify", text(&empty)], "neither a data directory"),
-        (3, &["dump", text(&file)], "neither a log segment nor a snapshot"),
+        (3, &["dump", text(&file)], "neither a log nor a snapshot"),
         (2, &["dump", text(&empty), "--zxid", "x..y"], "is no number"),
         (2, &["dump", text(&empty), "--type", "nothing"], "is none of createSession"),
         (2, &["dump", text(&empty), "--time", "noon.."], "neither a time"),

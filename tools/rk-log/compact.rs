@@ -24,7 +24,7 @@ pub(crate) fn run(
 ) -> Result<Ending, Trouble> {
     let mut state = rebuild::state_at(files, to)?;
     let (zxid, digest) = (state.tree.last_zxid(), state.tree.digest());
-    rebuild::make_empty(out, files)?;
+    rebuild::make_empty(out, [&files.data_dir, &files.log_dir])?;
     let snapshot = rebuild::write_snapshot(out, &mut state)?;
     drop(state);
     let spare = spare_files(files, zxid);

@@ -1,8 +1,9 @@
 //! `dump`: every txn of a log, every session and znode of a snapshot, one on each line.
 
+use ringkeeper::model::{Acl, SessionId, StatPersisted, Txn};
 use ringkeeper::snapshot::SnapshotItem;
 use ringkeeper::snapshot::inspect::{self, items_of};
-use ringkeeper::txnlog::read::{Seen, What, records_of};
+use ringkeeper::txnlog::read::{What, records_of};
 use ringkeeper::txnlog::scan::Item;
 use ringkeeper::txnlog::segment_name;
 use ringkeeper::wire;
@@ -32,14 +33,7 @@ pub(crate) fn run(
         match &seen.what {
             What::Item(Item::Record { txn, .. }) => match wire::txn::decode(txn) {
                 Ok(txn) if filter.admits(&txn) => {
-                    if session.json {
-                        let file = segment_name(seen.segment);
-                        let object = show::txn_json(&txn, filter.data, &file, seen.offset);
-                        session.json_line(&object)?;
-                    } else {
-                        let text = show::txn_text(&txn, filter.data);
-                        session.line(format_args!("{text}"))?;
-                    }
+                    self::txn(&txn, filter, &segment_name(seen.segment), seen.offset, session)?;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -49,7 +43,9 @@ pub(crate) fn run(
                 }
             },
             What::Item(Item::Batch { header, .. }) => progress.add(header.padded_bytes()),
-            What::Item(Item::Torn { .. }) => note_torn(&seen, session)?,
+            What::Item(Item::Torn { .. }) => {
+                torn(&segment_name(seen.segment), seen.offset, &seen.words(), session)?;
+            }
             _ if seen.is_damage() => {
                 ending = Ending::Damaged;
                 damage(&segment_name(seen.segment), seen.offset, &seen.words(), session)?;
@@ -75,30 +71,10 @@ fn dump_snapshot(
         position = reader.position();
         match seen.what {
             inspect::What::Item(SnapshotItem::Session { id, timeout_ms }) => {
-                if !filter.admits_session(id.0) {
-                    continue;
-                }
-                if session.json {
-                    session.json_line(&json!({
-                        "session": id.to_string(),
-                        "timeoutMs": timeout_ms,
-                    }))?;
-                } else {
-                    session.line(format_args!("session {id} timeout={timeout_ms}"))?;
-                }
+                session_item(id, timeout_ms, filter, session)?;
             }
             inspect::What::Item(SnapshotItem::Znode { path, data, acl, stat }) => {
-                if !filter.admits_znode(&path, &stat) {
-                    continue;
-                }
-                let data = data.as_deref();
-                if session.json {
-                    let object = show::znode_json(&path, data, &acl, &stat, filter.data);
-                    session.json_line(&object)?;
-                } else {
-                    let text = show::znode_text(&path, data, &acl, &stat, filter.data);
-                    session.line(format_args!("{text}"))?;
-                }
+                znode_item(&path, data.as_deref(), &acl, &stat, filter, session)?;
             }
             inspect::What::Damage(what) => {
                 ending = Ending::Damaged;
@@ -110,18 +86,77 @@ fn dump_snapshot(
     Ok(ending)
 }
 
+/// A txn that the filter admits.
+pub(crate) fn txn(
+    txn: &Txn,
+    filter: &Filter,
+    file: &str,
+    offset: u64,
+    session: &mut Session<'_>,
+) -> Result<(), Trouble> {
+    if session.json {
+        return session.json_line(&show::txn_json(txn, filter.data, file, offset));
+    }
+    session.line(format_args!("{}", show::txn_text(txn, filter.data)))
+}
+
+/// A session of a snapshot, if the filter admits it.
+pub(crate) fn session_item(
+    id: SessionId,
+    timeout_ms: i32,
+    filter: &Filter,
+    session: &mut Session<'_>,
+) -> Result<(), Trouble> {
+    if !filter.admits_session(id.0) {
+        return Ok(());
+    }
+    if session.json {
+        let object = json!({ "session": id.to_string(), "timeoutMs": timeout_ms });
+        return session.json_line(&object);
+    }
+    session.line(format_args!("session {id} timeout={timeout_ms}"))
+}
+
+/// A znode of a snapshot, if the filter admits it.
+pub(crate) fn znode_item(
+    path: &str,
+    data: Option<&[u8]>,
+    acl: &[Acl],
+    stat: &StatPersisted,
+    filter: &Filter,
+    session: &mut Session<'_>,
+) -> Result<(), Trouble> {
+    if !filter.admits_znode(path, stat) {
+        return Ok(());
+    }
+    if session.json {
+        return session.json_line(&show::znode_json(path, data, acl, stat, filter.data));
+    }
+    session.line(format_args!("{}", show::znode_text(path, data, acl, stat, filter.data)))
+}
+
 /// Damage stands between the lines where it was met.
-fn damage(file: &str, offset: u64, what: &str, session: &mut Session<'_>) -> Result<(), Trouble> {
+pub(crate) fn damage(
+    file: &str,
+    offset: u64,
+    what: &str,
+    session: &mut Session<'_>,
+) -> Result<(), Trouble> {
     if session.json {
         return session.json_line(&json!({ "file": file, "offset": offset, "damage": what }));
     }
     session.line(format_args!("DAMAGE {file} offset {offset}: {what}"))
 }
 
-fn note_torn(seen: &Seen, session: &mut Session<'_>) -> Result<(), Trouble> {
-    let (file, offset) = (segment_name(seen.segment), seen.offset);
+/// So does the end of a log of which a part is not there.
+pub(crate) fn torn(
+    file: &str,
+    offset: u64,
+    what: &str,
+    session: &mut Session<'_>,
+) -> Result<(), Trouble> {
     if session.json {
-        return session.json_line(&json!({ "file": file, "offset": offset, "torn": seen.words() }));
+        return session.json_line(&json!({ "file": file, "offset": offset, "torn": what }));
     }
-    session.line(format_args!("TORN {file} offset {offset}: {}", seen.words()))
+    session.line(format_args!("TORN {file} offset {offset}: {what}"))
 }

@@ -15,6 +15,7 @@ use ringkeeper::snapshot::catalog;
 use ringkeeper::txnlog::scan::{Item, Scanner};
 use ringkeeper::txnlog::segment_sequence;
 
+use super::apache::Apache;
 use super::map;
 use super::place::{Place, Trouble, unreadable};
 
@@ -28,6 +29,10 @@ pub(crate) enum Kind {
     Segment,
     /// One snapshot.
     Snapshot,
+    /// Apache ZooKeeper's directory.
+    Apache,
+    /// One of Apache's files.
+    ApacheFile,
 }
 
 /// Files by name. What a server never changes again is mapped, what it may be writing to copied.
@@ -35,6 +40,8 @@ pub(crate) enum Kind {
 pub(crate) struct Files {
     /// What was opened.
     pub(crate) kind: Kind,
+    /// Apache's files, if it is one of these kinds; then all else is empty.
+    pub(crate) apache: Option<Apache>,
     /// Where snapshots are.
     pub(crate) data_dir: PathBuf,
     /// Where segments are.
@@ -60,6 +67,18 @@ const READINGS_MAX: u32 = 20;
 pub(crate) fn open(place: &Place) -> Result<Files, Trouble> {
     match place {
         Place::Directory { data, log } => open_directory(data, log),
+        Place::Apache { data, log } => {
+            let apache = Some(Apache::open(data, log)?);
+            Ok(Files { kind: Kind::Apache, apache, ..Files::default() })
+        }
+        Place::ApacheLog(path) => {
+            let apache = Some(Apache::open_log(path)?);
+            Ok(Files { kind: Kind::ApacheFile, apache, ..Files::default() })
+        }
+        Place::ApacheSnapshot(path) => {
+            let apache = Some(Apache::open_snapshot(path)?);
+            Ok(Files { kind: Kind::ApacheFile, apache, ..Files::default() })
+        }
         Place::Segment(path) => {
             let kind = Kind::Segment;
             let mut files = Files { kind, log_dir: path.clone(), ..Files::default() };
@@ -176,7 +195,7 @@ fn settled(path: &Path) -> io::Result<Bytes> {
 }
 
 /// A file that was removed behind the listing is none: its server had no more use for it.
-fn still_there(path: &Path, read: io::Result<Bytes>) -> Result<Option<Bytes>, Trouble> {
+pub(crate) fn still_there(path: &Path, read: io::Result<Bytes>) -> Result<Option<Bytes>, Trouble> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -185,7 +204,7 @@ fn still_there(path: &Path, read: io::Result<Bytes>) -> Result<Option<Bytes>, Tr
 }
 
 /// Names and lengths of the directory's files, sorted.
-fn list(directory: &Path) -> Result<Vec<(String, u64)>, Trouble> {
+pub(crate) fn list(directory: &Path) -> Result<Vec<(String, u64)>, Trouble> {
     let failed = |error: io::Error| unreadable(directory, &error);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -203,8 +222,16 @@ fn is_leftover(name: &str) -> bool {
     name.ends_with(catalog::UNFINISHED_SUFFIX)
 }
 
-fn name_of(path: &Path) -> String {
+/// The file's own name.
+pub(crate) fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The part of the bytes, as far as there are any.
+pub(crate) fn part(bytes: &Bytes, offset: u64, len: u64) -> Bytes {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len() - start);
+    bytes.slice(start..start + len)
 }
 
 /// Who holds the directory's lock, without touching it: a lock of ours, however short, could keep

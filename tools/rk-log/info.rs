@@ -126,6 +126,7 @@ fn gather(files: &Files) -> Info {
             Kind::Directory => "directory",
             Kind::Segment => "segment",
             Kind::Snapshot => "snapshot",
+            Kind::Apache | Kind::ApacheFile => "apache",
         },
         data_dir: files.data_dir.display().to_string(),
         log_dir: files.log_dir.display().to_string(),

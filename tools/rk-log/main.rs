@@ -1,6 +1,10 @@
 //! rk-log: looks into the files of a server while it is down or running. It never writes where it
 //! inspects.
 
+/// Apache ZooKeeper's files.
+mod apache;
+/// Commands on them.
+mod apache_commands;
 /// A log range folded into a snapshot.
 mod compact;
 /// Which txns and znodes a dump shows.
@@ -44,7 +48,8 @@ use place::Trouble;
 /// Looks into a server's log and snapshots. Never writes where it inspects, and may run while a
 /// server does; then it shows the view of one moment.
 ///
-/// PATH is a dataDir, the `ringkeeper` directory in it, a zoo.cfg, a log segment or a snapshot.
+/// PATH is a dataDir, the `ringkeeper` directory in it, a zoo.cfg, a log segment or a snapshot;
+/// or, of Apache ZooKeeper, a dataDir, the `version-2` in it, a log or a snapshot.
 /// Exit code: 0 all is sound, 1 damage was met, 2 wrong usage, 3 something cannot be read.
 #[derive(Parser)]
 #[command(version)]
@@ -184,18 +189,47 @@ fn run(cli: &Cli, session: &mut Session<'_>) -> Result<Ending, Trouble> {
     let open_directory = |path: &PathBuf| -> Result<Files, Trouble> {
         let files = open(path)?;
         match files.kind {
-            files::Kind::Directory => Ok(files),
+            files::Kind::Directory | files::Kind::Apache => Ok(files),
             _ => Err(Trouble::Usage(format!("{} is no data directory", path.display()))),
         }
     };
+    let is_apache = |files: &Files| files.kind == files::Kind::Apache;
     match &cli.command {
-        Command::Info { path } => info::run(&open(path)?, session),
-        Command::Dump { path, filter } => dump::run(&open(path)?, filter, session),
-        Command::Verify { path } => verify::run(&open(path)?, session),
-        Command::Replay { path, to, out } => replay::run(&open_directory(path)?, *to, out, session),
+        Command::Info { path } => {
+            let files = open(path)?;
+            match &files.apache {
+                Some(apache) => apache_commands::info(apache, is_apache(&files), session),
+                None => info::run(&files, session),
+            }
+        }
+        Command::Dump { path, filter } => {
+            let files = open(path)?;
+            match &files.apache {
+                Some(apache) => apache_commands::dump(apache, filter, session),
+                None => dump::run(&files, filter, session),
+            }
+        }
+        Command::Verify { path } => {
+            let files = open(path)?;
+            match &files.apache {
+                Some(apache) => apache_commands::verify(apache, is_apache(&files), session),
+                None => verify::run(&files, session),
+            }
+        }
+        Command::Replay { path, to, out } => {
+            let files = open_directory(path)?;
+            match &files.apache {
+                Some(apache) => apache_commands::replay(apache, *to, out, session),
+                None => replay::run(&files, *to, out, session),
+            }
+        }
         Command::Compact { path, to, out } => {
-            let to = to.unwrap_or(rebuild::Moment::End);
-            compact::run(&open_directory(path)?, to, out, session)
+            let files = open_directory(path)?;
+            if files.apache.is_some() {
+                let text = "compact is for this server's directories; replay makes one of Apache's";
+                return Err(Trouble::Usage(text.to_owned()));
+            }
+            compact::run(&files, to.unwrap_or(rebuild::Moment::End), out, session)
         }
     }
 }

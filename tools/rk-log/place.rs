@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use ringkeeper::apache::names;
 use ringkeeper::config::Config;
 use ringkeeper::snapshot::{self, catalog};
 use ringkeeper::txnlog;
@@ -29,6 +30,17 @@ pub(crate) enum Place {
         /// Where segments are.
         log: PathBuf,
     },
+    /// Apache ZooKeeper's directories of snapshots and of logs; often one.
+    Apache {
+        /// Where snapshots and epochs are.
+        data: PathBuf,
+        /// Where logs are.
+        log: PathBuf,
+    },
+    /// One of Apache's logs.
+    ApacheLog(PathBuf),
+    /// One of Apache's snapshots.
+    ApacheSnapshot(PathBuf),
     /// One log segment.
     Segment(PathBuf),
     /// One snapshot.
@@ -59,6 +71,10 @@ pub(crate) fn locate(path: &Path, log_dir: Option<&Path>) -> Result<Place, Troub
 }
 
 fn locate_directory(path: &Path, log_dir: Option<&Path>) -> Result<Place, Trouble> {
+    if let Some(data) = apache_directory(path)? {
+        let log = log_dir.map(apache_directory).transpose()?.flatten();
+        return Ok(Place::Apache { log: log.unwrap_or_else(|| data.clone()), data });
+    }
     let data = own_directory(path)?;
     let log = log_dir.map(own_directory).transpose()?.flatten();
     match (data, log) {
@@ -67,8 +83,8 @@ fn locate_directory(path: &Path, log_dir: Option<&Path>) -> Result<Place, Troubl
         (data, _) => {
             let path = if data.is_some() { log_dir.unwrap_or(path) } else { path };
             Err(Trouble::Unreadable(format!(
-                "{}: neither a data directory (with `{DIRECTORY_NAME}` in it) nor one with \
-                 segments or snapshots",
+                "{}: neither a data directory (with `{DIRECTORY_NAME}` or `version-2` in it) nor \
+                 one with logs or snapshots",
                 path.display()
             )))
         }
@@ -96,6 +112,26 @@ fn own_directory(path: &Path) -> Result<Option<PathBuf>, Trouble> {
     Ok(is_named_so.then(|| path.to_owned()))
 }
 
+/// The directory that holds Apache's files, be it `path` itself or below it; `None` where ours are.
+fn apache_directory(path: &Path) -> Result<Option<PathBuf>, Trouble> {
+    if own_directory(path)?.is_some() {
+        return Ok(None);
+    }
+    let below = path.join(names::DIRECTORY);
+    if below.is_dir() {
+        return Ok(Some(below));
+    }
+    let failed = |error: io::Error| unreadable(path, &error);
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if names::log_zxid(&name).is_some() || names::snapshot_zxid(&name).is_some() {
+            return Ok(Some(path.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
 fn locate_config(path: &Path) -> Result<Place, Trouble> {
     let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
     let name = path.display().to_string();
@@ -117,8 +153,20 @@ fn locate_file(path: &Path) -> Result<Place, Trouble> {
     if front == txnlog::SEGMENT_MAGIC {
         return Ok(Place::Segment(path.to_owned()));
     }
+    if front.starts_with(b"ZKLG") || names::log_zxid(&name).is_some() {
+        return Ok(Place::ApacheLog(path.to_owned()));
+    }
+    let is_ours = front.starts_with(snapshot::MAGIC);
+    if front.starts_with(b"ZKSN") || (!is_ours && is_apache_snapshot(&name)) {
+        return Ok(Place::ApacheSnapshot(path.to_owned()));
+    }
     if front.starts_with(snapshot::MAGIC) || catalog::zxid_of(&name).is_some() {
         return Ok(Place::Snapshot(path.to_owned()));
     }
-    Err(Trouble::Unreadable(format!("{}: neither a log segment nor a snapshot", path.display())))
+    Err(Trouble::Unreadable(format!("{}: neither a log nor a snapshot", path.display())))
+}
+
+/// Apache never pads the zxid to the sixteen digits of our names, and compresses.
+fn is_apache_snapshot(name: &str) -> bool {
+    names::snapshot_zxid(name).is_some() && catalog::zxid_of(name).is_none()
 }

@@ -132,12 +132,12 @@ fn zxid_at(files: &Files, time_ms: i64) -> Result<Zxid, Trouble> {
 }
 
 /// Makes a directory that must not be there, or be empty, and not among what is inspected.
-pub(crate) fn make_empty(out: &Path, files: &Files) -> Result<(), Trouble> {
+pub(crate) fn make_empty(out: &Path, inspected: [&Path; 2]) -> Result<(), Trouble> {
     let failed = |error: io::Error| unreadable(out, &error);
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = fs::canonicalize(parent.unwrap_or_else(|| Path::new("."))).map_err(failed)?;
     let place = fs::canonicalize(out).unwrap_or(parent);
-    for inspected in [&files.data_dir, &files.log_dir] {
+    for inspected in inspected {
         let inspected = fs::canonicalize(inspected);
         if inspected.is_ok_and(|inspected| place.starts_with(inspected)) {
             let out = out.display();

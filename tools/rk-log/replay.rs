@@ -19,7 +19,7 @@ pub(crate) fn run(
     session: &mut Session<'_>,
 ) -> Result<Ending, Trouble> {
     let mut state = rebuild::state_at(files, to)?;
-    rebuild::make_empty(out, files)?;
+    rebuild::make_empty(out, [&files.data_dir, &files.log_dir])?;
     let own = out.join("ringkeeper");
     rebuild::make_directory(&own)?;
     let snapshot = rebuild::write_snapshot(&own, &mut state)?;

@@ -9,7 +9,7 @@ use ringkeeper::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use ringkeeper::snapshot::catalog;
 use ringkeeper::tree::TreeOptions;
 
-use super::files::Files;
+use super::files::{self, Files};
 
 /// TTL znodes are recognised whatever the server's configuration says: a log that has none of them
 /// is read the same either way.
@@ -79,9 +79,6 @@ impl Files {
             Some(zxid) => self.snapshots.get(&zxid),
             None => self.segments.get(&file.name).or(self.epochs.as_ref()),
         };
-        let bytes = bytes.cloned().unwrap_or_default();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let len = usize::try_from(len).unwrap_or(usize::MAX).min(bytes.len() - start);
-        bytes.slice(start..start + len)
+        files::part(&bytes.cloned().unwrap_or_default(), offset, len)
     }
 }

@@ -29,25 +29,27 @@ struct Finding {
 /// How much was looked at.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Checked {
-    segments: usize,
+pub(crate) struct Checked {
+    /// Segments, or Apache's logs.
+    pub(crate) segments: usize,
     batches: u64,
-    records: u64,
+    pub(crate) records: u64,
     /// Records applied, their digests compared with the tree's if they carry one.
     replayed: u64,
-    snapshots: usize,
+    pub(crate) snapshots: usize,
 }
 
-#[derive(Serialize)]
-struct Report {
+/// What was looked at, and what is wrong with it.
+#[derive(Default, Serialize)]
+pub(crate) struct Report {
     sound: bool,
-    checked: Checked,
+    pub(crate) checked: Checked,
     findings: Vec<Finding>,
 }
 
 /// Checks everything.
 pub(crate) fn run(files: &Files, session: &mut Session<'_>) -> Result<Ending, Trouble> {
-    let mut report = Report { sound: true, checked: Checked::default(), findings: Vec::new() };
+    let mut report = Report::default();
     let mut replayer = Replayer::new(files);
     report.check_snapshots(files, &mut replayer);
     report.check_log(files, &mut replayer);
@@ -57,17 +59,30 @@ pub(crate) fn run(files: &Files, session: &mut Session<'_>) -> Result<Ending, Tr
         report.check_rest(files);
         report.check_start(files);
     }
-    report.sound = report.findings.iter().all(|finding| finding.level != "damage");
-    if session.json {
-        session.json_line(&report)?;
-    } else {
-        report.print(session)?;
-    }
-    Ok(if report.sound { Ending::Sound } else { Ending::Damaged })
+    report.end(session)
 }
 
 impl Report {
-    fn add(&mut self, level: &'static str, file: &str, offset: u64, zxid: Zxid, words: [&str; 2]) {
+    /// Prints it.
+    pub(crate) fn end(mut self, session: &mut Session<'_>) -> Result<Ending, Trouble> {
+        self.sound = self.findings.iter().all(|finding| finding.level != "damage");
+        if session.json {
+            session.json_line(&self)?;
+        } else {
+            self.print(session)?;
+        }
+        Ok(if self.sound { Ending::Sound } else { Ending::Damaged })
+    }
+
+    /// Adds a finding: what it is, and what it means.
+    pub(crate) fn add(
+        &mut self,
+        level: &'static str,
+        file: &str,
+        offset: u64,
+        zxid: Zxid,
+        words: [&str; 2],
+    ) {
         let [what, meaning] = words.map(str::to_owned);
         let (file, zxid) = (file.to_owned(), zxid.to_string());
         self.findings.push(Finding { level, file, offset, zxid, what, meaning });

@@ -1,0 +1,382 @@
+//! info, dump, verify and replay on Apache ZooKeeper's files.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ringkeeper::apache::{LogRecord, SnapshotItem, names};
+use ringkeeper::base::WallMs;
+use ringkeeper::model::Zxid;
+use ringkeeper::wire;
+use serde_json::{Value, json};
+
+use super::apache::{Apache, Imported, Seen, read_snapshot, walk};
+use super::filter::Filter;
+use super::place::Trouble;
+use super::progress::Progress;
+use super::rebuild::{self, Moment};
+use super::time::rfc3339;
+use super::verify::Report;
+use super::{Ending, Session, dump};
+
+/// `dump`: the txns of the logs, or a single snapshot's items.
+pub(crate) fn dump(
+    apache: &Apache,
+    filter: &Filter,
+    session: &mut Session<'_>,
+) -> Result<Ending, Trouble> {
+    let mut ending = Ending::Sound;
+    let mut progress = Progress::new("txns", apache.log_bytes());
+    for (name, bytes) in apache.logs() {
+        let mut position = 0;
+        for seen in walk(bytes) {
+            match seen {
+                Seen::Record(record) => {
+                    progress.add(record.offset - position);
+                    position = record.offset;
+                    ending = ending.and(dump_record(name, &record, filter, session)?);
+                }
+                Seen::Damage(offset, what) => {
+                    ending = Ending::Damaged;
+                    dump::damage(name, offset, &what, session)?;
+                }
+                Seen::Torn(offset) => dump::torn(name, offset, TORN, session)?,
+            }
+        }
+    }
+    if !apache.logs().is_empty() {
+        return Ok(ending);
+    }
+    for (name, bytes) in apache.snapshots() {
+        let read = read_snapshot(name, bytes, &mut |item| dump_item(&item, filter, session))?;
+        if let Err(damage) = read {
+            ending = Ending::Damaged;
+            dump::damage(name, 0, &damage, session)?;
+        }
+    }
+    Ok(ending)
+}
+
+/// What Apache's server leaves when it is killed.
+const TORN: &str = "a part of a record: a write that never completed";
+
+fn dump_record(
+    name: &str,
+    record: &LogRecord,
+    filter: &Filter,
+    session: &mut Session<'_>,
+) -> Result<Ending, Trouble> {
+    match wire::txn::decode(&record.txn) {
+        Ok(txn) => {
+            if filter.admits(&txn) {
+                dump::txn(&txn, filter, name, record.offset, session)?;
+            }
+            Ok(Ending::Sound)
+        }
+        Err(error) => {
+            let what = format!("the txn does not decode: {error}");
+            dump::damage(name, record.offset, &what, session)?;
+            Ok(Ending::Damaged)
+        }
+    }
+}
+
+fn dump_item(
+    item: &SnapshotItem,
+    filter: &Filter,
+    session: &mut Session<'_>,
+) -> Result<(), Trouble> {
+    match item {
+        SnapshotItem::Session { id, timeout_ms } => {
+            dump::session_item(*id, *timeout_ms, filter, session)
+        }
+        SnapshotItem::Znode { path, data, acl, stat } => {
+            dump::znode_item(path, data.as_deref(), acl, stat, filter, session)
+        }
+    }
+}
+
+/// What is known of a log.
+#[derive(Default)]
+struct Log {
+    records: u64,
+    first: Option<(Zxid, Option<i64>)>,
+    last: Option<(Zxid, Option<i64>)>,
+    damage: Vec<String>,
+    torn: Option<u64>,
+}
+
+impl Log {
+    fn of(bytes: &bytes::Bytes) -> Self {
+        let mut log = Self::default();
+        let mut last = None;
+        for seen in walk(bytes) {
+            match seen {
+                Seen::Record(record) => {
+                    log.records += 1;
+                    if log.first.is_none() {
+                        log.first = Some((record.zxid, time_of(&record)));
+                    }
+                    last = Some(record);
+                }
+                Seen::Damage(offset, what) => log.damage.push(format!("offset {offset}: {what}")),
+                Seen::Torn(offset) => log.torn = Some(offset),
+            }
+        }
+        log.last = last.map(|record| (record.zxid, time_of(&record)));
+        log
+    }
+}
+
+fn time_of(record: &LogRecord) -> Option<i64> {
+    wire::txn::decode(&record.txn).ok().map(|txn| txn.header.time_ms)
+}
+
+/// `info`: logs, snapshots, epochs, and what an import would make of them.
+pub(crate) fn info(
+    apache: &Apache,
+    is_directory: bool,
+    session: &mut Session<'_>,
+) -> Result<Ending, Trouble> {
+    let mut sound = true;
+    let mut logs = Vec::new();
+    for (name, bytes) in apache.logs() {
+        let log = Log::of(bytes);
+        sound &= log.damage.is_empty();
+        let zxid = |place: Option<(Zxid, Option<i64>)>| place.map(|(zxid, _)| zxid.to_string());
+        let time = |place: Option<(Zxid, Option<i64>)>| place.and_then(|(_, ms)| ms).map(rfc3339);
+        logs.push(json!({
+            "file": name,
+            "bytes": bytes.len(),
+            "records": log.records,
+            "firstZxid": zxid(log.first),
+            "lastZxid": zxid(log.last),
+            "firstTime": time(log.first),
+            "lastTime": time(log.last),
+            "tornAt": log.torn,
+            "damage": log.damage,
+        }));
+    }
+    let mut snapshots = Vec::new();
+    for (name, bytes) in apache.snapshots() {
+        let read = read_snapshot(name, bytes, &mut |_| Ok(()))?;
+        sound &= read.is_ok();
+        snapshots.push(match read {
+            Ok(summary) => json!({
+                "file": name,
+                "bytes": bytes.len(),
+                "begun": names::snapshot_zxid(name).map(|(zxid, _)| zxid.to_string()),
+                "ended": summary.last_zxid.map(|zxid| zxid.to_string()),
+                "sessions": summary.session_count,
+                "acls": summary.acl_count,
+                "znodes": summary.znode_count,
+                "digest": summary.digest.map(|section| format!("0x{:x}", section.digest)),
+                "whole": true,
+            }),
+            Err(damage) => {
+                json!({ "file": name, "bytes": bytes.len(), "whole": false, "damage": damage })
+            }
+        });
+    }
+    let imported = is_directory.then(|| apache.import(None, WallMs(0)));
+    sound &= imported.as_ref().is_none_or(|imported| imported.refused.is_none());
+    let object = json!({
+        "kind": "apache",
+        "dataDir": apache.data_dir.display().to_string(),
+        "logDir": apache.log_dir.display().to_string(),
+        "logs": logs,
+        "snapshots": snapshots,
+        "acceptedEpoch": apache.epoch(names::ACCEPTED_EPOCH),
+        "currentEpoch": apache.epoch(names::CURRENT_EPOCH),
+        "import": imported.as_ref().map(imported_json),
+    });
+    if session.json {
+        session.json_line(&object)?;
+    } else {
+        print(&object, session)?;
+    }
+    Ok(if sound { Ending::Sound } else { Ending::Damaged })
+}
+
+fn imported_json(imported: &Imported) -> Value {
+    json!({
+        "refused": imported.refused,
+        "lastZxid": imported.zxid.map(|zxid| zxid.to_string()),
+        "notes": imported.notes,
+    })
+}
+
+/// Name and value pairs, a line for each file.
+fn print(object: &Value, session: &mut Session<'_>) -> Result<(), Trouble> {
+    for (key, value) in object.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Array(files) => {
+                for file in files {
+                    session.line(format_args!("{}", pairs(file)))?;
+                }
+            }
+            Value::Object(_) => session.line(format_args!("{key}  {}", pairs(value)))?,
+            plain => session.line(format_args!("{key}  {}", word(plain)))?,
+        }
+    }
+    Ok(())
+}
+
+fn pairs(object: &Value) -> String {
+    let shown = object.as_object().into_iter().flatten();
+    let shown = shown.filter(|(_, value)| !value.is_null() && **value != json!([]));
+    let pair = |(key, value): (&String, &Value)| match key.as_str() {
+        "file" => word(value),
+        _ => format!("{key}={}", word(value)),
+    };
+    shown.map(pair).collect::<Vec<_>>().join("  ")
+}
+
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// `verify`: every record, every snapshot, the order of zxids, and the import's own checks.
+pub(crate) fn verify(
+    apache: &Apache,
+    is_directory: bool,
+    session: &mut Session<'_>,
+) -> Result<Ending, Trouble> {
+    let mut report = Report::default();
+    let mut newest = Zxid::ZERO;
+    for (name, bytes) in apache.snapshots() {
+        report.checked.snapshots += 1;
+        let begun = names::snapshot_zxid(name).map(|(zxid, _)| zxid).unwrap_or_default();
+        match read_snapshot(name, bytes, &mut |_| Ok(()))? {
+            Ok(_) => newest = newest.max(begun),
+            Err(damage) => {
+                let meaning = "the snapshot is not used; the one before is";
+                report.add("damage", name, 0, begun, [&damage, meaning]);
+            }
+        }
+    }
+    let mut last: Option<Zxid> = None;
+    let mut progress = Progress::new("log", apache.log_bytes());
+    for (name, bytes) in apache.logs() {
+        report.checked.segments += 1;
+        for seen in walk(bytes) {
+            let before = last.unwrap_or_default();
+            match seen {
+                Seen::Record(record) => {
+                    report.checked.records += 1;
+                    check_record(name, &record, last, newest, &mut report);
+                    last = Some(record.zxid.max(before));
+                }
+                Seen::Damage(offset, what) => {
+                    let meaning = format!("txns behind {before} are damaged or hidden");
+                    report.add("damage", name, offset, before, [&what, &meaning]);
+                }
+                Seen::Torn(offset) => {
+                    let meaning = "nothing here was acknowledged";
+                    report.add("note", name, offset, before, [TORN, meaning]);
+                }
+            }
+        }
+        progress.add(bytes.len() as u64);
+    }
+    if is_directory {
+        let imported = apache.import(None, WallMs(0));
+        if let Some(refused) = imported.refused {
+            let what = format!("an import would be refused: {refused}");
+            let meaning = "restore the files from a backup or another server";
+            report.add("damage", "", 0, Zxid::ZERO, [&what, meaning]);
+        }
+        for note in imported.notes {
+            report.add("note", "", 0, Zxid::ZERO, [&note, "an import would say so"]);
+        }
+    }
+    report.end(session)
+}
+
+fn check_record(
+    name: &str,
+    record: &LogRecord,
+    last: Option<Zxid>,
+    newest: Zxid,
+    report: &mut Report,
+) {
+    let (offset, zxid) = (record.offset, record.zxid);
+    if let Err(error) = wire::txn::decode(&record.txn) {
+        let what = format!("the txn does not decode: {error}");
+        let meaning = "written by a newer version, or by a defect";
+        report.add("damage", name, offset, zxid, [&what, meaning]);
+    }
+    let Some(last) = last.filter(|last| *last < zxid && !zxid.follows(*last)) else { return };
+    let what = format!("the records after zxid {last} are absent");
+    let covered = zxid.0 <= newest.next().0;
+    let (level, meaning) = match covered {
+        true => ("note", "a snapshot holds what they did"),
+        false => ("damage", "these txns are lost, unless another server has them"),
+    };
+    report.add(level, name, offset, last, [&what, meaning]);
+}
+
+/// `replay`: an import of the files as they were at the moment, into a new directory.
+pub(crate) fn replay(
+    apache: &Apache,
+    to: Moment,
+    out: &Path,
+    session: &mut Session<'_>,
+) -> Result<Ending, Trouble> {
+    let wanted = wanted_zxid(apache, to)?;
+    rebuild::make_empty(out, [&apache.data_dir, &apache.log_dir])?;
+    let own = out.join("ringkeeper");
+    rebuild::make_directory(&own)?;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let wall = WallMs(i64::try_from(wall).unwrap_or(i64::MAX));
+    let imported = apache.until(wanted).import(Some(&own), wall);
+    for note in &imported.notes {
+        eprintln!("{note}");
+    }
+    if let Some(refused) = imported.refused {
+        let out = out.display();
+        return Err(Trouble::Unreadable(format!("{out}: do not use it: {refused}")));
+    }
+    let zxid = imported.zxid.unwrap_or_default();
+    if session.json {
+        session.json_line(&json!({
+            "dataDir": out.display().to_string(),
+            "zxid": zxid.to_string(),
+        }))?;
+    } else {
+        let out = out.display();
+        session.line(format_args!(
+            "{out}: zxid {zxid}; read back and compared; start a server with dataDir={out}"
+        ))?;
+    }
+    Ok(Ending::Sound)
+}
+
+/// The last zxid that is not behind the moment, if the log reaches it.
+fn wanted_zxid(apache: &Apache, to: Moment) -> Result<Zxid, Trouble> {
+    let mut before = None;
+    for (_, bytes) in apache.logs() {
+        for seen in walk(bytes) {
+            let Seen::Record(record) = seen else { continue };
+            let is_later = match to {
+                Moment::Zxid(zxid) => zxid < record.zxid,
+                Moment::Time(time_ms) => time_of(&record).is_some_and(|ms| time_ms < ms),
+                Moment::End => false,
+            };
+            if is_later {
+                return before.ok_or_else(|| {
+                    let text = format!("the log begins at zxid {}, behind the moment", record.zxid);
+                    Trouble::Unreadable(text)
+                });
+            }
+            before = Some(record.zxid);
+        }
+    }
+    match (to, before) {
+        (Moment::Zxid(zxid), Some(last)) if zxid != last => {
+            Err(Trouble::Unreadable(format!("zxid {zxid}: the log ends at zxid {last}")))
+        }
+        (_, Some(last)) => Ok(last),
+        (_, None) => Err(Trouble::Unreadable("there is no txn in the logs".to_owned())),
+    }
+}
