@@ -85,6 +85,14 @@ pub const PIPELINE_INFLIGHT_TXNS_MAX: usize = 65_536;
 /// be noticed.
 pub const ATTEST_AFTER_IDLE: Duration = Duration::from_millis(50);
 
+/// Room of the log that writes leave free until the next segment is ready: for what frees space if
+/// there is none for that segment.
+pub const LOG_RESERVE_BYTES: u64 = SEGMENT_BYTES_FIRST / 4;
+
+/// How long a shard waits before it looks again at connections that it could not take in, if
+/// nothing else wakes it.
+pub const STALLED_RETRY_AFTER: Duration = Duration::from_millis(5);
+
 /// How long the log waits before it tries again to prepare a segment that did not fit on the disk.
 pub const PREPARE_RETRY_AFTER: Duration = Duration::from_millis(500);
 

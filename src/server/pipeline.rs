@@ -183,6 +183,15 @@ impl Pipeline {
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight_bytes >= limits::PIPELINE_INFLIGHT_BYTES_MAX
             || self.in_flight.len() >= limits::PIPELINE_INFLIGHT_TXNS_MAX
+            || self.waits_for_room()
+    }
+
+    /// The next segment is being made, what was accepted may need it, and whether the disk has
+    /// space for it is not known yet. What is accepted now and finds no space would hold up everything
+    /// behind it, deletions included.
+    fn waits_for_room(&self) -> bool {
+        let need = self.log.unflushed_bytes() as u64 + limits::LOG_RESERVE_BYTES;
+        !self.low_on_disk && !self.log.has_reserve() && self.log.room_bytes() < need
     }
 
     /// Whether the log's reserve must be kept for what frees space: the next segment does not fit

@@ -290,6 +290,13 @@ impl LogWriter {
         self.next.is_some()
     }
 
+    /// Bytes that can be written without another segment.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        let open = [self.current, self.next].into_iter().flatten();
+        open.map(|segment| segment.bytes - segment.offset).sum()
+    }
+
     /// Called by a timer: tries again to make the next segment if the disk was full.
     pub fn retry_prepare(&mut self, ops: &mut FileOps) {
         if self.prepare_failure.is_some() {

@@ -34,6 +34,8 @@ mod rk_recipes;
 mod rk_terminal;
 /// What the shell needs of glommio.
 mod runtime;
+/// Sessions outlive stops, restarts and a server that does not read.
+mod sessions;
 /// A server on several shards: order, storms of handshakes, a busy shard.
 mod shards;
 /// The server where the machine is hostile: slow, full, without rights, without features.

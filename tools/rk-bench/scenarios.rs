@@ -212,8 +212,13 @@ pub(crate) fn restart(
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("{program}: {error}"))?;
-    // A session, not `ruok`: Apache answers words before it serves.
-    while Client::connect(server).map_or(true, |client| client.session.timeout_ms == 0) {
+    // Not `ruok`, and no handshake before it serves: Apache answers the one and leaves the other
+    // unanswered while it loads.
+    let serves = || {
+        client::word(server, "srvr").is_ok_and(|text| text.contains("Mode: "))
+            && Client::connect(server).is_ok_and(|client| client.session.timeout_ms != 0)
+    };
+    while !serves() {
         if RESTART_MAX < began.elapsed() {
             return Err(format!("{server}: no session within {RESTART_MAX:?}"));
         }

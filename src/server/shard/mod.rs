@@ -70,6 +70,8 @@ pub(crate) struct Shard {
     /// When to look for slow readers, and for long frames that do not arrive.
     slow_at: Option<Instant>,
     frames_at: Option<Instant>,
+    /// When connections that were not taken in are looked at again.
+    stalled_at: Option<Instant>,
     /// Stalled connections can go on at once.
     again: bool,
     /// Connections without a session, by deadline.
@@ -139,6 +141,7 @@ impl Shard {
             unsent_bytes: 0,
             slow_at: None,
             frames_at: None,
+            stalled_at: None,
             again: false,
             sessionless: VecDeque::new(),
             accepting: true,
@@ -307,6 +310,8 @@ impl Shard {
         asks.extend(self.budget.give_back().map(Ask::GiveBack));
         // What was answered may let stalled connections go on.
         self.again = !self.stalled.is_empty() && before != (self.received, self.sent);
+        self.stalled_at =
+            (!self.stalled.is_empty()).then(|| around.now + limits::STALLED_RETRY_AFTER);
     }
 
     /// Makes a slice of the long answer whose turn it is.
@@ -345,7 +350,8 @@ impl Shard {
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let sessionless = self.sessionless.front().map(|(deadline, _)| *deadline);
-        [sessionless, self.slow_at, self.frames_at].into_iter().flatten().min()
+        let waits = [sessionless, self.slow_at, self.frames_at, self.stalled_at];
+        waits.into_iter().flatten().min()
     }
 
     /// From here on nothing new is taken in; what waits for the pipeline is still answered.
