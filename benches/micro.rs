@@ -1,4 +1,8 @@
-//! What the parts cost by themselves: codec, tree, log, watches. `cargo bench`.
+//! What the parts cost by themselves: codec, tree, log, watches, hand-over between shards.
+//! `cargo bench --bench micro`.
+
+#[expect(dead_code, reason = "the other benchmark uses the rest")]
+mod rig;
 
 use bytes::{Bytes, BytesMut};
 use divan::Bencher;
@@ -167,5 +171,37 @@ fn watch_and_fire(bencher: Bencher<'_, '_>) {
         firings.clear();
         watches.changed(&paths[next], &mut firings);
         firings.len()
+    });
+}
+
+/// A setData of a client of another shard: to the pipeline, through the log, back as a delta, and
+/// into the replica.
+#[divan::bench]
+fn hand_over_set(bencher: Bencher<'_, '_>) {
+    let mut rig = rig::Rig::new(false);
+    let (home, away) = (ConnId(1), ConnId(2));
+    rig.open(rig::HOME, home);
+    rig.open(rig::SATELLITE, away);
+    rig.create(home, 1, 0, |_| "/a".to_owned());
+    bencher.bench_local(|| {
+        rig.ask(rig::SATELLITE, away, std::iter::once(requests::set("/a", rig::VALUE)));
+        rig.settle();
+        rig.received.clear();
+    });
+}
+
+/// The same for 64 requests at once.
+#[divan::bench]
+fn hand_over_64_sets(bencher: Bencher<'_, '_>) {
+    let mut rig = rig::Rig::new(false);
+    let (home, away) = (ConnId(1), ConnId(2));
+    rig.open(rig::HOME, home);
+    rig.open(rig::SATELLITE, away);
+    rig.create(home, 1, 0, |_| "/a".to_owned());
+    bencher.bench_local(|| {
+        let all = (0..64).map(|_| requests::set("/a", rig::VALUE));
+        rig.ask(rig::SATELLITE, away, all);
+        rig.settle();
+        rig.received.clear();
     });
 }
