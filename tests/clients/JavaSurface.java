@@ -505,19 +505,19 @@ public class JavaSurface {
     }
 
     static void chroots(ZooKeeper zk) throws Exception {
-        zk.create("/root", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
-        ZooKeeper below = open("/root", new States());
+        zk.create("/base", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+        ZooKeeper below = open("/base", new States());
         show("in a chroot", () -> below.create("/x-", null, OPEN_ACL_UNSAFE,
             CreateMode.EPHEMERAL_SEQUENTIAL));
         show("its root", () -> below.getChildren("/", false));
         show("its ephemerals", () -> below.getEphemerals());
         Events events = new Events();
         below.exists("/y", events);
-        zk.create("/root/y", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
+        zk.create("/base/y", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
         events.show("its events", 1);
         show("an error", () -> below.getData("/none", false, null));
         below.close();
-        show("from outside", () -> zk.getChildren("/root", false));
+        show("from outside", () -> zk.getChildren("/base", false));
     }
 
     static void sessions(ZooKeeper other) throws Exception {
