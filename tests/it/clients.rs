@@ -262,6 +262,18 @@ fn authentication_keys_do_what_they_do_at_apache() {
 }
 
 #[test]
+fn words_are_apaches() {
+    if !runs(Command::new("python3").arg("--version")) {
+        return skip("words", "no python3");
+    }
+    compare("words", "", 130, || {
+        let mut command = Command::new("python3");
+        command.arg(script("words_surface.py"));
+        command
+    });
+}
+
+#[test]
 fn kazoo_sees_what_apache_shows() {
     let Some(python) = python() else {
         return skip("kazoo", "no python3 with kazoo");

@@ -165,9 +165,15 @@ pub(crate) struct ConnStats {
 }
 
 impl ConnStats {
+    /// As `crst` does: the last request is forgotten, too.
     pub(super) fn reset(&mut self) {
         self.received = 0;
         self.sent = 0;
+        self.last_opcode = None;
+        self.last_xid = None;
+        self.last_zxid = Zxid(-1);
+        self.last_response = Instant::default();
+        self.last_latency_ms = 0;
         self.latency = Latency::default();
     }
 }

@@ -393,6 +393,8 @@ impl Shard {
         }
         if conn.phase.is_closing() && !conn.close_asked && !conn.out.is_holding() {
             conn.close_asked = true;
+            self.watches.remove_conn(id);
+            self.sweeping = true;
             out.push(match conn.aborted {
                 true => Output::Abort { conn: id },
                 false => Output::Close { conn: id },

@@ -61,6 +61,7 @@ impl Shard {
             conns: self
                 .conns
                 .iter()
+                .filter(|(_, conn)| !conn.phase.is_closing())
                 .map(|(id, conn)| (conn.stats.clone(), session_of(*id)))
                 .collect(),
             latency: self.latency.clone(),
