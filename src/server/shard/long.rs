@@ -16,6 +16,9 @@ use crate::tree::{Listing, Tree, ZnodeRef};
 use crate::watch::{WatchKind, WatchTable};
 use crate::wire::response;
 
+/// Setting a watch again looks a path up twice: it costs about as much as so many names of a list.
+const WATCH_STEPS: usize = 8;
+
 /// Bytes of one piece of a long answer.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -40,7 +43,7 @@ impl LongRead {
         match self {
             Self::Children(children) => children.go_on(view, steps_max),
             Self::Rewatch(rewatch) => {
-                rewatch.go_on(view, watches, conn, steps_max);
+                rewatch.go_on(view, watches, conn, (steps_max / WATCH_STEPS).max(1));
                 rewatch.is_done().then(|| vec![rewatch.answer()])
             }
         }
