@@ -187,8 +187,8 @@ impl Pipeline {
     }
 
     /// The next segment is being made, what was accepted may need it, and whether the disk has
-    /// space for it is not known yet. What is accepted now and finds no space would hold up everything
-    /// behind it, deletions included.
+    /// space for it is not known yet. What is accepted now and finds no space would hold up
+    /// everything behind it, deletions included.
     fn waits_for_room(&self) -> bool {
         let need = self.log.unflushed_bytes() as u64 + limits::LOG_RESERVE_BYTES;
         !self.low_on_disk && !self.log.has_reserve() && self.log.room_bytes() < need
