@@ -131,6 +131,7 @@ impl Rig {
             }
             Output::Halt(halt) => panic!("{halt}"),
             Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
+            Output::Peer(_) | Output::Recover { .. } => unreachable!("it is alone"),
         }
     }
 

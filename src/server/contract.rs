@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::base::{FileFailure, FileOp, FileOpId, Instant, WallMs};
+use crate::base::{Duration, FileFailure, FileOp, FileOpId, Instant, WallMs};
 use crate::model::{ConnId, ShardId, Zxid};
 
+use super::recovery::Recovered;
 use super::stream::{Ask, ToShard};
 
 /// The driver's two clocks, read once per turn.
@@ -75,6 +76,113 @@ pub struct Published {
     pub low_on_disk: bool,
 }
 
+/// One connection between two servers of an ensemble, made or accepted. Assigned by the driver,
+/// ascending, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerLink(pub u64);
+
+/// One attempt to connect to another server. Assigned by the machine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub u64);
+
+/// Which of the two ports of a server's `server.N` line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerPort {
+    /// Where elections are held.
+    Election,
+    /// Where a leader is joined.
+    Quorum,
+}
+
+/// Where another server listens. The host is a name or an address, resolved anew for each dial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerAddress {
+    /// Name or IP address (IPv6 without brackets).
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// What happened between this server and the others of its ensemble.
+#[derive(Clone, Debug)]
+pub enum PeerInput {
+    /// Another server has connected to this port.
+    Accepted {
+        /// Which port.
+        port: PeerPort,
+        /// Its name from now on.
+        link: PeerLink,
+    },
+    /// A dial has succeeded.
+    Dialled {
+        /// Which.
+        dial: DialId,
+        /// The connection's name from now on.
+        link: PeerLink,
+    },
+    /// A dial has failed, at all of its addresses, or took too long.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+    },
+    /// Bytes arrived: any chunk of the stream, in order.
+    Received {
+        /// Where.
+        link: PeerLink,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The socket took this many of the bytes handed over with [`PeerOutput::Send`].
+    Sent {
+        /// Whose socket.
+        link: PeerLink,
+        /// How many.
+        bytes: usize,
+    },
+    /// The other end closed or the socket failed. Also follows every [`PeerOutput::Close`]; after
+    /// it the driver forgets `link`.
+    Closed {
+        /// Which.
+        link: PeerLink,
+    },
+}
+
+/// What the driver owes the other servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerOutput {
+    /// Connect to one of these, tried in order, with TCP_NODELAY. Report `Dialled` or `DialFailed`.
+    Dial {
+        /// Its name.
+        dial: DialId,
+        /// Where.
+        addresses: Vec<PeerAddress>,
+        /// How long all of it may take.
+        within: Duration,
+    },
+    /// Write these bytes, in order. Report `Sent`.
+    Send {
+        /// Where.
+        link: PeerLink,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Read no more from the connection until `ResumeReading`.
+    PauseReading {
+        /// Which.
+        link: PeerLink,
+    },
+    /// Read from the connection again.
+    ResumeReading {
+        /// Which.
+        link: PeerLink,
+    },
+    /// Write what was handed over before (bounded by a second), then close. Report `Closed`.
+    Close {
+        /// Which.
+        link: PeerLink,
+    },
+}
+
 /// What happened in the world.
 #[derive(Debug)]
 pub enum Input {
@@ -118,6 +226,11 @@ pub enum Input {
         /// How.
         result: Result<(), FileFailure>,
     },
+    /// What happened between the servers of the ensemble.
+    Peer(PeerInput),
+    /// Recovery, asked for with [`Output::Recover`], has ended well. If it is refused, the driver
+    /// ends the process with the refusal.
+    Recovered(Box<Recovered>),
     /// What the process has open, now and then; only the words tell it.
     OpenFiles {
         /// Descriptors in use.
@@ -169,6 +282,15 @@ pub enum Output {
         id: FileOpId,
         /// What to do.
         op: FileOp,
+    },
+    /// Do this between the servers of the ensemble.
+    Peer(PeerOutput),
+    /// Run recovery again from what is on disk, without the log behind `keep_until` if that is
+    /// given (Zab's TRUNC), and report [`Input::Recovered`]. No file operation is under way, and
+    /// none is asked for before the answer.
+    Recover {
+        /// The last txn that stays.
+        keep_until: Option<Zxid>,
     },
     /// Take this to another shard of this process. An urgent one wakes it; others are found when it
     /// next wakes by itself.

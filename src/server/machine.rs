@@ -175,6 +175,8 @@ impl Server {
                 self.shard.on_timer(clock.now);
             }
             Input::OpenFiles { count, max } => self.open_files = (count, max),
+            // A server that is alone has no peers and asks for no second recovery.
+            Input::Peer(_) | Input::Recovered(_) => {}
             Input::Stop => {
                 self.shard.stop_accepting();
                 self.tell_all(&ToShard::StopAccepting);

@@ -24,7 +24,10 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use contract::{Clock, Halt, Input, Machine, Mesh, Output, Published};
+pub use contract::{
+    Clock, DialId, Halt, Input, Machine, Mesh, Output, PeerAddress, PeerInput, PeerLink,
+    PeerOutput, PeerPort, Published,
+};
 pub use machine::Server;
 pub use options::{LargeRequests, Reaping, RequestThrottle, ServerOptions, Slices, WordsAllowed};
 pub use satellite::Satellite;

@@ -159,7 +159,12 @@ impl Machine for Satellite {
             }
             Input::Timer => self.shard.on_timer(clock.now),
             // A stop reaches this shard through the pipeline; it asks nothing of the disk.
-            Input::Stop | Input::FileDone { .. } | Input::OpenFiles { .. } | Input::Mesh(_) => {}
+            Input::Stop
+            | Input::FileDone { .. }
+            | Input::OpenFiles { .. }
+            | Input::Mesh(_)
+            | Input::Peer(_)
+            | Input::Recovered(_) => {}
         }
     }
 

@@ -234,6 +234,9 @@ impl Driver {
                 }
             }
             Output::Publish(published) => self.fabric.publish(published),
+            Output::Peer(_) | Output::Recover { .. } => {
+                unreachable!("a server that is alone asks for neither")
+            }
             Output::Halt(halt) => return Some(Outcome::Halted(halt)),
             Output::Stopped => return Some(Outcome::Stopped),
         }

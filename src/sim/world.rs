@@ -391,6 +391,11 @@ impl World {
                 }
                 Output::Publish(published) => self.shards.publish(published),
                 Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
+                Output::Peer(_) | Output::Recover { .. } => {
+                    return Err(Failure::new(format!(
+                        "a server that is alone asks for {output:?}"
+                    )));
+                }
             }
         }
         Ok(())
