@@ -253,6 +253,7 @@ fn options() -> ServerOptions {
         segment_bytes: 64 << 20,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
+        ensemble: None,
         conf_text: String::new(),
         slices: Slices::default(),
         fsync_warning_threshold: Duration::from_millis(1_000),

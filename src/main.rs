@@ -246,6 +246,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
             segment_bytes: config.pre_alloc_size_kb * 1024,
             sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
             server_id: 1,
+            ensemble: None,
             environment: environment(),
             conf_text: conf_text(config),
             slices: Slices::default(),

@@ -29,6 +29,7 @@ pub use contract::{
     PeerOutput, PeerPort, Published,
 };
 pub use machine::Server;
-pub use options::{LargeRequests, Reaping, RequestThrottle, ServerOptions, Slices, WordsAllowed};
+pub use options::{EnsembleOptions, LargeRequests, Reaping, RequestThrottle};
+pub use options::{ServerOptions, Slices, WordsAllowed};
 pub use satellite::Satellite;
 pub use throttle::{ConnectionThrottleConfig, SessionWeights};

@@ -3,6 +3,8 @@
 use crate::auth::AuthConfig;
 use crate::base::Duration;
 use crate::limits;
+use crate::model::{EnsembleConfigs, ServerId};
+use crate::wire::vote::ElectionAddress;
 
 use super::throttle::ConnectionThrottleConfig;
 
@@ -59,12 +61,41 @@ pub struct ServerOptions {
     pub sessionless_timeout: Duration,
     /// The server's id, 1 when standalone; the top byte of session ids.
     pub server_id: u8,
+    /// The ensemble that the server is a member of; `None` when standalone.
+    pub ensemble: Option<EnsembleOptions>,
     /// What `envi` prints of this machine, by Apache's keys.
     pub environment: Vec<(&'static str, String)>,
     /// What `conf` prints.
     pub conf_text: String,
     /// How much one turn does.
     pub slices: Slices,
+}
+
+/// What a member of an ensemble needs to know of the others and of how long to wait for them.
+#[derive(Clone, Debug)]
+pub struct EnsembleOptions {
+    /// This server, as the file `myid` names it.
+    pub me: ServerId,
+    /// The configuration that is in force, and the one that was last proposed.
+    pub configs: EnsembleConfigs,
+    /// Where the others can dial this server's election port: what it tells whom it dials.
+    pub election_address: ElectionAddress,
+    /// `tickTime`: the unit of `init_limit` and `sync_limit`.
+    pub tick: Duration,
+    /// `initLimit`, ticks: discovery and synchronization together.
+    pub init_limit: u64,
+    /// `syncLimit`, ticks: a peer that was not heard of for longer is given up.
+    pub sync_limit: u64,
+    /// `ringkeeper.pingMillis`: from one ping between two servers of our own to the next.
+    pub ping_every: Duration,
+    /// `ringkeeper.detectMillis`: a server of our own that was not heard of for longer is given up.
+    pub detect: Duration,
+    /// `cnxTimeout`: how long a dial may take, all addresses together.
+    pub connect_within: Duration,
+    /// `reconfigEnabled`: configurations that other servers name are adopted.
+    pub adopts_configs: bool,
+    /// The server hears of what was decided and does not vote.
+    pub is_observer: bool,
 }
 
 /// How much work of each kind one turn does before others have theirs, so that no handler runs

@@ -52,6 +52,7 @@ pub(super) fn options() -> ServerOptions {
         segment_bytes: 4 << 20,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
+        ensemble: None,
         environment: Vec::new(),
         conf_text: String::new(),
         slices: Slices::default(),

@@ -569,6 +569,7 @@ fn new_server(
         segment_bytes: 4 << 20,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
+        ensemble: None,
         environment: Vec::new(),
         conf_text: String::new(),
         slices: match prng.one_in(2) {
