@@ -3,7 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::block::{BlockFault, Kind, open};
+use super::block::{Block, BlockFault, Kind, open};
 use super::item::{ItemDecoder, SnapshotItem, SnapshotSummary, decode_header};
 use crate::base::WallMs;
 use crate::model::Zxid;
@@ -21,7 +21,10 @@ pub struct SnapshotDamage {
 /// Turns the bytes of a snapshot into items.
 #[derive(Debug, Default)]
 pub struct SnapshotDecoder {
-    received: BytesMut,
+    /// What was pushed and is not yet taken.
+    received: Bytes,
+    /// The front of a block of which the rest is still to come, never more than the block.
+    partial: BytesMut,
     /// Items of the present block that were not handed out.
     items: Bytes,
     header: Option<(Zxid, WallMs)>,
@@ -30,6 +33,7 @@ pub struct SnapshotDecoder {
     sequence: u32,
     chain: u32,
     offset: u64,
+    /// How long `partial` must be before it is looked at again.
     needed: usize,
 }
 
@@ -40,9 +44,14 @@ impl SnapshotDecoder {
         Self::default()
     }
 
-    /// Takes the next piece of the file.
+    /// Takes the next piece of the file. Nothing is copied if all items of the one before were
+    /// taken, but for a block that lies in both.
     pub fn push(&mut self, bytes: &Bytes) {
-        self.received.extend_from_slice(bytes);
+        if self.received.is_empty() {
+            self.received = bytes.clone();
+        } else {
+            self.received = [&self.received[..], &bytes[..]].concat().into();
+        }
     }
 
     /// The next item; `None` when more bytes are needed or the end was read.
@@ -65,7 +74,7 @@ impl SnapshotDecoder {
         let Some(summary) = self.end else {
             return Err(self.damage("the file ends before its end block"));
         };
-        if !self.received.is_empty() {
+        if !self.received.is_empty() || !self.partial.is_empty() {
             return Err(self.damage("bytes behind the end block"));
         }
         if !self.decoder.counted(&summary) {
@@ -79,21 +88,10 @@ impl SnapshotDecoder {
     }
 
     fn next_block(&mut self) -> Result<bool, SnapshotDamage> {
-        if self.end.is_some() || self.received.len() < self.needed.max(1) {
+        if self.end.is_some() {
             return Ok(false);
         }
-        let bytes = std::mem::take(&mut self.received).freeze();
-        let opened = open(&bytes, self.sequence, self.chain);
-        let block = match opened {
-            Ok(block) => block,
-            Err(BlockFault::Short(needed)) => {
-                self.needed = needed;
-                self.received = BytesMut::from(bytes);
-                return Ok(false);
-            }
-            Err(BlockFault::Damaged(what)) => return Err(self.damage(what)),
-        };
-        self.needed = 0;
+        let Some(block) = self.open_block()? else { return Ok(false) };
         match (block.kind, self.header) {
             (Kind::Header, None) => {
                 let header = decode_header(&block.payload).map_err(|what| self.damage(what))?;
@@ -109,9 +107,41 @@ impl SnapshotDecoder {
         self.sequence += 1;
         self.chain = block.chain;
         self.offset += block.len as u64;
-        let mut rest = BytesMut::with_capacity(bytes.len() - block.len);
-        rest.extend_from_slice(bytes.get(block.len..).unwrap_or_default());
-        self.received = rest;
         Ok(true)
+    }
+
+    /// The next block, where it lies or put together from the pieces that it lies in; `None` if
+    /// more bytes are needed.
+    fn open_block(&mut self) -> Result<Option<Block>, SnapshotDamage> {
+        loop {
+            let lies_in_one = self.partial.is_empty();
+            let bytes = if lies_in_one {
+                std::mem::take(&mut self.received)
+            } else {
+                let missing = self.needed.saturating_sub(self.partial.len());
+                let more = self.received.split_to(missing.min(self.received.len()));
+                self.partial.extend_from_slice(&more);
+                if self.partial.len() < self.needed {
+                    return Ok(None);
+                }
+                std::mem::take(&mut self.partial).freeze()
+            };
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            match open(&bytes, self.sequence, self.chain) {
+                Ok(block) => {
+                    if lies_in_one {
+                        self.received = bytes.slice(block.len..);
+                    }
+                    return Ok(Some(block));
+                }
+                Err(BlockFault::Short(needed)) => {
+                    self.needed = needed;
+                    self.partial = BytesMut::from(bytes);
+                }
+                Err(BlockFault::Damaged(what)) => return Err(self.damage(what)),
+            }
+        }
     }
 }
