@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use ecow::EcoString;
 
 use super::cut::Cut;
 use super::listing::Listings;
+use super::restore::LastParent;
 use super::value::{self, Shared, Value};
 use crate::base::{Index, Pages, Str};
 use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
@@ -37,6 +37,7 @@ pub struct Tree {
     reapable: BTreeSet<Str>,
     pub(super) cut: Option<Cut>,
     pub(super) listings: Listings,
+    pub(super) last_parent: LastParent,
 
     pub(super) last_zxid: Zxid,
     digest: u64,
@@ -72,20 +73,6 @@ struct Slot {
 
 const _: () = assert!(size_of::<Slot>() == 48);
 
-/// A snapshot that does not make a tree.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// The same path twice.
-    #[error("znode {0} stands twice in the snapshot")]
-    Twice(String),
-    /// Not an absolute path.
-    #[error("{0:?} is not a path")]
-    BadPath(String),
-    /// A child without its parent.
-    #[error("znode {0} has children in the snapshot but is not there itself")]
-    MissingParent(String),
-}
-
 /// A znode as readers see it.
 #[derive(Clone, Copy, Debug)]
 pub struct ZnodeRef<'a> {
@@ -111,7 +98,7 @@ impl Tree {
     }
 
     /// A tree without even a root, for a restore.
-    fn empty(options: TreeOptions) -> Self {
+    pub(super) fn empty(options: TreeOptions) -> Self {
         Self {
             options,
             slots: Pages::default(),
@@ -123,6 +110,7 @@ impl Tree {
             reapable: BTreeSet::new(),
             cut: None,
             listings: Listings::default(),
+            last_parent: LastParent::default(),
             last_zxid: Zxid::ZERO,
             digest: 0,
             znode_count: 0,
@@ -145,21 +133,13 @@ impl Tree {
             reapable: self.reapable.clone(),
             cut: None,
             listings: Listings::default(),
+            last_parent: LastParent::default(),
             last_zxid: self.last_zxid,
             digest: 0,
             znode_count: self.znode_count,
             ephemerals_count: self.ephemerals_count,
             data_bytes: self.data_bytes,
         }
-    }
-
-    /// A tree to be filled with [`Tree::restore_znode`].
-    #[must_use]
-    pub fn for_restore(options: TreeOptions) -> Self {
-        let mut tree = Self::empty(options);
-        let root = tree.take_slot(NONE, "");
-        assert_eq!(root, ROOT, "the first slot is the root's");
-        tree
     }
 
     /// The znode at `path`; the empty path is an alias of the root's.
@@ -235,36 +215,6 @@ impl Tree {
         Some(i32::try_from(count).unwrap_or(i32::MAX))
     }
 
-    /// Adds a znode of a snapshot, in any order.
-    pub fn restore_znode(
-        &mut self,
-        path: &str,
-        data: Option<&Bytes>,
-        acl: &[Acl],
-        stat: StatPersisted,
-    ) -> Result<(), RestoreError> {
-        let id = self.find_or_make(path)?;
-        if self.slot(id).value.is_some() {
-            return Err(RestoreError::Twice(path.to_owned()));
-        }
-        let acl = self.intern(acl);
-        let data = data.map(|data| Shared::from(data.as_ref()));
-        self.fill(id, path, data, acl, stat);
-        Ok(())
-    }
-
-    /// Ends a restore: every parent must have come.
-    pub fn finish_restore(&mut self, last_zxid: Zxid) -> Result<(), RestoreError> {
-        for id in 0..self.slot_count() {
-            if self.slot(id).value.is_none() {
-                return Err(RestoreError::MissingParent(self.path_of(id)));
-            }
-        }
-        self.last_zxid = last_zxid;
-        self.restore_quotas();
-        Ok(())
-    }
-
     /// Bound of all slot ids in use.
     pub(super) fn slot_count(&self) -> SlotId {
         self.slots.len()
@@ -312,11 +262,16 @@ impl Tree {
     }
 
     fn child(&self, parent: SlotId, name: &str) -> Option<SlotId> {
+        self.child_of_hash(hash(parent, name), parent, name)
+    }
+
+    /// The child `name`, whose [`hash`] is known.
+    pub(super) fn child_of_hash(&self, hash: u64, parent: SlotId, name: &str) -> Option<SlotId> {
         let is_it = |id: &SlotId| {
             let slot = self.slot(*id);
             slot.parent == parent && *slot.name == *name
         };
-        self.index.find(hash(parent, name), is_it)
+        self.index.find(hash, is_it)
     }
 
     /// The shared form of an ACL.
@@ -339,7 +294,10 @@ impl Tree {
     ) -> SlotId {
         let parent = path::parent(path).and_then(|parent| self.find(parent));
         let id = match parent {
-            Some(parent) if path != "/" => self.make_child(parent, path::name(path)),
+            Some(parent) if path != "/" => {
+                let name = path::name(path);
+                self.make_child(hash(parent, name), parent, name)
+            }
             _ => self.take_slot(NONE, ""),
         };
         let acl = self.intern(acl);
@@ -453,7 +411,7 @@ impl Tree {
         self.slots.get_mut(id).expect("slot ids come from this tree")
     }
 
-    fn take_slot(&mut self, parent: SlotId, name: &str) -> SlotId {
+    pub(super) fn take_slot(&mut self, parent: SlotId, name: &str) -> SlotId {
         let slot = Slot {
             parent,
             next: NONE,
@@ -474,7 +432,8 @@ impl Tree {
         id
     }
 
-    fn make_child(&mut self, parent: SlotId, name: &str) -> SlotId {
+    /// A new slot for a child that is not there; `hash` is its [`hash`].
+    pub(super) fn make_child(&mut self, hashed: u64, parent: SlotId, name: &str) -> SlotId {
         let id = self.take_slot(parent, name);
         let first = self.slot(parent).first_child;
         if first != NONE {
@@ -486,14 +445,14 @@ impl Tree {
         slot.child_count += 1;
         self.count_descendant(parent, true);
         let Self { index, slots, .. } = self;
-        index.insert(hash(parent, name), id, |id| {
+        index.insert(hashed, id, |id| {
             let slot = slots.get(*id).expect("indexed slots exist");
             hash(slot.parent, &slot.name)
         });
         id
     }
 
-    fn fill(
+    pub(super) fn fill(
         &mut self,
         id: SlotId,
         path: &str,
@@ -548,22 +507,6 @@ impl Tree {
         if Arc::strong_count(&acl) == 2 {
             self.acls.remove(&acl);
         }
-    }
-
-    fn find_or_make(&mut self, path: &str) -> Result<SlotId, RestoreError> {
-        if path == "/" {
-            return Ok(ROOT);
-        }
-        let names = path.strip_prefix('/').filter(|names| !names.is_empty());
-        let names = names.ok_or_else(|| RestoreError::BadPath(path.to_owned()))?;
-        let mut at = ROOT;
-        for name in names.split('/') {
-            at = match self.child(at, name) {
-                Some(id) => id,
-                None => self.make_child(at, name),
-            };
-        }
-        Ok(at)
     }
 }
 
@@ -625,7 +568,7 @@ impl<'a> ZnodeRef<'a> {
 }
 
 /// SipHash with fixed keys: the same on every run, since nothing visible depends on it.
-fn hash(parent: SlotId, name: &str) -> u64 {
+pub(super) fn hash(parent: SlotId, name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write_u32(parent);
     hasher.write(name.as_bytes());

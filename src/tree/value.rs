@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::BufMut;
 /// Shares values and their data. Without a count of weak owners, which nothing here needs, it is 8
 /// bytes smaller than the standard library's, each.
 pub use triomphe::Arc as Shared;
@@ -35,18 +36,57 @@ pub(super) fn digest(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u
     if path.starts_with("/zookeeper/") {
         return 0;
     }
+    let path = if path == "/" { "" } else { path };
+    let data = data.unwrap_or_default();
+    // At once if it is short, as it mostly is: the checksum of many bytes is the quicker one.
+    let mut joined = [0; 512];
     let mut crc = crc32fast::Hasher::new();
-    crc.update(if path == "/" { b"" } else { path.as_bytes() });
-    crc.update(data.unwrap_or_default());
-    let mut fields = [0; 60];
-    let longs = [stat.czxid.0, stat.mzxid.0, stat.pzxid.0, stat.ctime, stat.mtime];
-    let ints = [stat.version, stat.cversion, stat.aversion];
-    let bytes = longs
-        .iter()
-        .flat_map(|long| long.to_be_bytes())
-        .chain(ints.iter().flat_map(|int| int.to_be_bytes()))
-        .chain(stat.ephemeral_owner.to_be_bytes());
-    fields.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-    crc.update(&fields);
+    let used = STAT_BYTES + path.len() + data.len();
+    match joined.get_mut(..used) {
+        Some(mut rest) => {
+            rest.put_slice(path.as_bytes());
+            rest.put_slice(data);
+            put_stat(&mut rest, stat);
+            crc.update(joined.get(..used).unwrap_or_default());
+        }
+        None => {
+            crc.update(path.as_bytes());
+            crc.update(data);
+            put_stat(&mut &mut joined[..], stat);
+            crc.update(&joined[..STAT_BYTES]);
+        }
+    }
     crc.finalize()
+}
+
+/// Bytes of a stat in a digest.
+const STAT_BYTES: usize = 60;
+
+fn put_stat(out: &mut &mut [u8], stat: &StatPersisted) {
+    for long in [stat.czxid.0, stat.mzxid.0, stat.pzxid.0, stat.ctime, stat.mtime] {
+        out.put_i64(long);
+    }
+    for int in [stat.version, stat.cversion, stat.aversion] {
+        out.put_i32(int);
+    }
+    out.put_i64(stat.ephemeral_owner);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Zxid;
+
+    #[test]
+    fn a_digest_is_the_crc_32_of_path_data_and_stat() {
+        let stat = StatPersisted { czxid: Zxid(1), version: 2, ..StatPersisted::default() };
+        let fields: Vec<u8> = [&1_i64.to_be_bytes()[..], &[0; 35], &[2], &[0; 16]].concat();
+        for len in [0, 1, 100, 449, 450, 451, 512, 5000] {
+            let data = vec![7; len];
+            let whole = [b"/a", &data[..], &fields].concat();
+            assert_eq!(digest("/a", Some(&data), &stat), crc32fast::hash(&whole), "{len} bytes");
+        }
+        assert_eq!(digest("/", None, &stat), crc32fast::hash(&fields));
+        assert_eq!(digest("/zookeeper/quota", None, &stat), 0);
+    }
 }
