@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::files;
 use crate::base::FileFailure;
@@ -19,6 +19,8 @@ const EVERY: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     open: Option<(PathBuf, File)>,
+    /// What was read last. Once nobody else has it, its buffer serves again.
+    last: Bytes,
     spoke: Option<Instant>,
 }
 
@@ -47,7 +49,7 @@ impl Reading {
         };
         let total = file.metadata()?.len();
         let wanted = usize::try_from(len.min(total.saturating_sub(offset)));
-        let mut bytes = vec![0; wanted.expect("addresses are 64 bits")];
+        let mut bytes = self.buffer(wanted.expect("addresses are 64 bits"));
         let mut filled = 0;
         while filled < bytes.len() {
             let rest = bytes.get_mut(filled..).unwrap_or_default();
@@ -61,7 +63,19 @@ impl Reading {
         bytes.truncate(filled);
         self.speak(path, offset, total);
         self.open = Some((path.to_owned(), file));
-        Ok(Bytes::from(bytes))
+        self.last = bytes.freeze();
+        Ok(self.last.clone())
+    }
+
+    /// A buffer of this length that holds anything.
+    fn buffer(&mut self, len: usize) -> BytesMut {
+        match std::mem::take(&mut self.last).try_into_mut() {
+            Ok(mut bytes) if len <= bytes.capacity() => {
+                bytes.resize(len, 0);
+                bytes
+            }
+            _ => BytesMut::zeroed(len),
+        }
     }
 
     fn speak(&mut self, path: &Path, offset: u64, total: u64) {
