@@ -1,7 +1,6 @@
 //! What the parts cost by themselves: codec, tree, log, watches, hand-over between shards.
 //! `cargo bench --bench micro`.
 
-#[expect(dead_code, reason = "the other benchmark uses the rest")]
 mod rig;
 
 use bytes::{Bytes, BytesMut};

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use hdrhistogram::Histogram;
 
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::{Duration, Instant, WallMs};
@@ -45,7 +44,8 @@ pub(crate) struct Rig {
     /// Times every call, under the name of the phase.
     metered: bool,
     pub(crate) phase: &'static str,
-    meters: BTreeMap<(&'static str, &'static str), Histogram<u64>>,
+    /// Phase, kind and nanoseconds of every call.
+    pub(crate) calls: Vec<(&'static str, &'static str, u64)>,
     /// Bytes that each connection was sent and nobody has looked at.
     pub(crate) received: BTreeMap<ConnId, BytesMut>,
 }
@@ -71,7 +71,7 @@ impl Rig {
             published: Published::default(),
             metered,
             phase: "start",
-            meters: BTreeMap::new(),
+            calls: Vec::new(),
             received: BTreeMap::new(),
         }
     }
@@ -103,11 +103,7 @@ impl Rig {
             None => machine.turn_end(clock(), &mut outputs),
         }
         if self.metered {
-            let spent = cpu_ns() - before;
-            let meter = self.meters.entry((self.phase, kind)).or_insert_with(|| {
-                Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("the bounds are in order")
-            });
-            meter.saturating_record(spent);
+            self.calls.push((self.phase, kind, cpu_ns() - before));
         }
         outputs.into_iter().for_each(|output| self.carry_out(shard, output));
     }
@@ -199,24 +195,6 @@ impl Rig {
             self.ask(HOME, conn, batch.map(|number| requests::create(&path(number), VALUE, flags)));
             self.settle();
             self.received.clear();
-        }
-    }
-
-    /// Prints what was metered.
-    pub(crate) fn report(&self) {
-        println!(
-            "{:<12} {:<20} {:>10} {:>10} {:>10} {:>10}",
-            "phase", "call", "calls", "mean us", "p99.9 us", "max us"
-        );
-        for ((phase, kind), meter) in &self.meters {
-            let us = |ns: u64| ns as f64 / 1000.0;
-            println!(
-                "{phase:<12} {kind:<20} {:>10} {:>10.1} {:>10.1} {:>10.1}",
-                meter.len(),
-                meter.mean() / 1000.0,
-                us(meter.value_at_quantile(0.999)),
-                us(meter.max())
-            );
         }
     }
 }

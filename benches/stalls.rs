@@ -1,15 +1,20 @@
 //! The longest single operation of the server's machines while they grow, and while they answer
 //! what is long: `cargo bench --bench stalls -- --znodes 10000000 --children 1000000`.
 //!
-//! Every call of a machine is timed on the thread's own CPU clock, so that other load on the
-//! computer does not count. The disk answers at once; one satellite follows.
+//! Every call of a machine is timed on the thread's own CPU clock. Several processes make the same
+//! calls, and of each call the shortest time counts: the rest is what the computer did besides. The
+//! disk answers at once; one satellite follows.
 
 mod rig;
 
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use bytes::{Buf, Bytes};
 use clap::Parser;
+use hdrhistogram::Histogram;
 
 use ringkeeper::base::Str;
 use ringkeeper::client::requests;
@@ -36,6 +41,12 @@ struct Arguments {
     /// Ephemerals of one session, and watches of another.
     #[arg(long, default_value_t = 20_000)]
     owned: u64,
+    /// Processes that make the same calls.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+    /// Prints the times of all calls: what each of the processes does.
+    #[arg(long, hide = true)]
+    raw: bool,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,6 +54,18 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
+    match arguments.raw {
+        true => {
+            print_calls(&drive(&arguments)).expect("the parent reads");
+            // Without taking everything down first.
+            std::process::exit(0);
+        }
+        false => report(&compare(arguments.runs)),
+    }
+}
+
+/// Makes all calls.
+fn drive(arguments: &Arguments) -> Rig {
     let mut rig = Rig::new(true);
     let (writer, reader, owner, watcher) = (ConnId(1), ConnId(2), ConnId(3), ConnId(4));
     for conn in [writer, reader, owner, watcher] {
@@ -84,7 +107,7 @@ fn main() {
     let answer = rig.received.remove(&reader).expect("it was answered").freeze();
     let count = answer.slice(20..).get_i32();
     assert_eq!(u64::try_from(count).expect("a count"), arguments.children);
-    println!("{changed} rounds of others while {count} children were listed");
+    eprintln!("{changed} rounds of others while {count} children were listed");
 
     rig.phase = "count";
     let path = Str::from("/");
@@ -129,5 +152,62 @@ fn main() {
     rig.phase = "close";
     rig.ask(HOME, owner, std::iter::once(Request::Write(WriteRequest::CloseSession)));
     rig.settle();
-    rig.report();
+    rig
+}
+
+fn print_calls(rig: &Rig) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for (phase, kind, ns) in &rig.calls {
+        writeln!(out, "{phase},{kind},{ns}")?;
+    }
+    out.flush()
+}
+
+/// Lets so many processes make the calls; the shortest time of each call, by phase and kind.
+fn compare(runs: u32) -> Vec<(String, u64)> {
+    let mut shortest: Vec<(String, u64)> = Vec::new();
+    for _ in 0..runs.max(1) {
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut child = Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .arg("--raw")
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started again");
+        let stdout = child.stdout.take().expect("it is piped");
+        for (at, line) in BufReader::new(stdout).lines().enumerate() {
+            let line = line.expect("it is text");
+            let (call, ns) = line.rsplit_once(',').expect("a call and its time");
+            let ns = ns.parse().expect("a number");
+            match shortest.get_mut(at) {
+                None => shortest.push((call.to_owned(), ns)),
+                Some((same, least)) => {
+                    assert_eq!(same, call, "all processes make the same calls");
+                    *least = ns.min(*least);
+                }
+            }
+        }
+        assert!(child.wait().expect("it ends").success());
+    }
+    shortest
+}
+
+fn report(calls: &[(String, u64)]) {
+    let mut meters: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
+    for (call, ns) in calls {
+        let meter = meters.entry(call).or_insert_with(|| {
+            Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("the bounds are in order")
+        });
+        meter.saturating_record(*ns);
+    }
+    let heads = ["phase", "call", "calls", "mean us", "p99.9 us", "max us"];
+    let [phase, call, count, mean, high, max] = heads;
+    println!("{phase:<13} {call:<19} {count:>10} {mean:>10} {high:>10} {max:>10}");
+    for (call, meter) in &meters {
+        let (phase, kind) = call.split_once(',').unwrap_or((call, ""));
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let (high, max) = (us(meter.value_at_quantile(0.999)), us(meter.max()));
+        let (count, mean) = (meter.len(), meter.mean() / 1000.0);
+        println!("{phase:<13} {kind:<19} {count:>10} {mean:>10.1} {high:>10.1} {max:>10.1}");
+    }
 }

@@ -1,125 +1,144 @@
-//! [`Index`]: a hash index that grows a little at a time: extendible hashing over small tables.
+//! [`Index`]: a hash index that grows a little at a time: linear hashing over small tables.
 //! Doubling one large table would stall every shard at the same zxid (1.4 s at seven million
-//! entries); here a split moves at most one bucket.
+//! entries). Here the buckets are split one after the other, each time a bucket's worth of entries
+//! has come, whichever bucket they went into: so splits never come together either.
 
 use hashbrown::HashTable;
 
-/// Entries of one bucket before it is split: three quarters of what its table holds at 1,024.
-const BUCKET_ENTRIES_MAX: usize = 768;
-/// Splitting stops here, so that equal hashes cannot make it go on for ever.
-const DEPTH_MAX: u32 = 26;
-/// The directory uses other bits than the tables' own.
-const DIRECTORY_SHIFT: u32 = 16;
+use super::Pages;
+
+/// Entries for each bucket. A bucket that waits for its split has up to twice as many, give or
+/// take 100, which a table of 512 places holds.
+const BUCKET_ENTRIES: usize = 175;
+/// Buckets are chosen by other bits of a hash than places in their tables.
+const BUCKET_SHIFT: u32 = 16;
 
 /// Maps hashes to ids of things that the caller keeps. Equality and hashes are the caller's.
 #[derive(Clone, Debug)]
 pub struct Index {
-    directory: Vec<u32>,
-    depth: u32,
-    buckets: Vec<Bucket>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Bucket {
-    table: HashTable<u32>,
-    depth: u32,
+    buckets: Pages<HashTable<u32>>,
+    len: usize,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { directory: vec![0], depth: 0, buckets: vec![Bucket::default()] }
+        let mut buckets = Pages::default();
+        buckets.push(HashTable::new());
+        Self { buckets, len: 0 }
     }
 }
 
 impl Index {
     /// The id with this hash for which `eq` holds.
     pub fn find(&self, hash: u64, eq: impl FnMut(&u32) -> bool) -> Option<u32> {
-        self.buckets.get(self.bucket_of(hash))?.table.find(hash, eq).copied()
+        self.buckets.get(self.bucket_of(hash))?.find(hash, eq).copied()
     }
 
-    /// Adds an entry that is not there yet. `rehash` gives the hash of any entry.
+    /// Adds an entry that is not there yet. `rehash` gives the hash of any entry; it is asked for
+    /// those entries that are moved.
     pub fn insert(&mut self, hash: u64, id: u32, rehash: impl Fn(&u32) -> u64) {
-        while self.is_full(hash) {
-            self.split(hash, &rehash);
+        if self.buckets.len() as usize * BUCKET_ENTRIES <= self.len {
+            self.split_next(&rehash);
         }
         let at = self.bucket_of(hash);
-        if let Some(bucket) = self.buckets.get_mut(at) {
-            bucket.table.insert_unique(hash, id, rehash);
+        if let Some(table) = self.buckets.get_mut(at) {
+            table.insert_unique(hash, id, rehash);
+            self.len += 1;
         }
     }
 
     /// Removes the entry with this hash for which `eq` holds, if there is one.
     pub fn remove(&mut self, hash: u64, eq: impl FnMut(&u32) -> bool) {
         let at = self.bucket_of(hash);
-        let Some(bucket) = self.buckets.get_mut(at) else { return };
-        if let Ok(entry) = bucket.table.find_entry(hash, eq) {
+        let Some(table) = self.buckets.get_mut(at) else { return };
+        if let Ok(entry) = table.find_entry(hash, eq) {
             entry.remove();
+            self.len -= 1;
         }
     }
 
-    fn bucket_of(&self, hash: u64) -> usize {
-        self.directory.get(low_bits(hash, self.depth)).map_or(0, |bucket| *bucket as usize)
+    /// With 2^n + k buckets, the first k and the last k have been told apart by one bit more than
+    /// the others, which wait for their split.
+    fn bucket_of(&self, hash: u64) -> u32 {
+        let count = self.buckets.len();
+        let bits = (hash >> BUCKET_SHIFT) as u32 & (count.next_power_of_two() - 1);
+        if bits < count { bits } else { bits & ((count.next_power_of_two() >> 1) - 1) }
     }
 
-    fn is_full(&self, hash: u64) -> bool {
-        let bucket = self.buckets.get(self.bucket_of(hash));
-        bucket.is_some_and(|bucket| {
-            BUCKET_ENTRIES_MAX <= bucket.table.len() && bucket.depth < DEPTH_MAX
-        })
-    }
-
-    /// Splits the bucket of `hash`. Both halves get tables that fit them.
-    fn split(&mut self, hash: u64, rehash: &impl Fn(&u32) -> u64) {
-        let at = self.bucket_of(hash);
-        let new = u32::try_from(self.buckets.len()).expect("far fewer buckets than entries");
-        let Some(bucket) = self.buckets.get_mut(at) else { return };
-        if bucket.depth == self.depth {
-            self.directory.extend_from_within(..);
-            self.depth += 1;
-        }
-        let bit = 1_usize << bucket.depth;
-        let goes = |id: &u32| low_bits(rehash(id), DEPTH_MAX) & bit != 0;
-        let moved: Vec<u32> = bucket.table.extract_if(|id| goes(id)).collect();
-        bucket.table.shrink_to(0, rehash);
-        let first = low_bits(hash, bucket.depth) | bit;
-        bucket.depth += 1;
-        let depth = bucket.depth;
-        let mut table = HashTable::with_capacity(moved.len());
-        for id in moved {
-            table.insert_unique(rehash(&id), id, rehash);
-        }
-        self.buckets.push(Bucket { table, depth });
-        for entry in self.directory.iter_mut().skip(first).step_by(1 << depth) {
-            *entry = new;
+    /// Splits the bucket whose turn it is. Both halves get tables that fit them.
+    fn split_next(&mut self, rehash: &impl Fn(&u32) -> u64) {
+        let new = self.buckets.len();
+        let split = new & !(1 << new.ilog2());
+        let Some(table) = self.buckets.get_mut(split).map(std::mem::take) else { return };
+        self.buckets.push(HashTable::new());
+        let hashed = table.into_iter().map(|id| (rehash(&id), id));
+        let (stay, go): (Vec<_>, Vec<_>) =
+            hashed.partition(|(hash, _)| self.bucket_of(*hash) == split);
+        for (at, entries) in [(split, stay), (new, go)] {
+            let mut table = HashTable::with_capacity(entries.len());
+            for (hash, id) in entries {
+                table.insert_unique(hash, id, rehash);
+            }
+            if let Some(place) = self.buckets.get_mut(at) {
+                *place = table;
+            }
         }
     }
-}
-
-/// The directory's bits of a hash, `count` of them.
-fn low_bits(hash: u64, count: u32) -> usize {
-    let mask = (1_u64 << count) - 1;
-    usize::try_from((hash >> DIRECTORY_SHIFT) & mask).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
+    fn hash(id: u32) -> u64 {
+        let mixed = u64::from(id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93)
+    }
+
     #[test]
-    fn it_grows_a_bucket_at_a_time() {
+    fn what_was_added_is_found_until_it_is_removed() {
         let mut index = Index::default();
-        let hash = |id: &u32| u64::from(*id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bounded = |index: &Index| {
-            index.buckets.iter().all(|bucket| bucket.table.len() <= BUCKET_ENTRIES_MAX)
-        };
+        let has = |index: &Index, id| index.find(hash(id), |other| *other == id) == Some(id);
         for id in 0..50_000 {
-            index.insert(hash(&id), id, hash);
-            assert!(bounded(&index), "at {id}");
+            index.insert(hash(id), id, |id| hash(*id));
+            assert!(has(&index, id) && has(&index, id / 2), "at {id}");
         }
         for id in 0..50_000 {
-            assert_eq!(index.find(hash(&id), |other| *other == id), Some(id));
-            index.remove(hash(&id), |other| *other == id);
-            assert_eq!(index.find(hash(&id), |other| *other == id), None);
+            assert!(has(&index, id));
+            index.remove(hash(id), |other| *other == id);
+            assert!(!has(&index, id));
         }
+        assert_eq!(index.len, 0);
+    }
+
+    #[test]
+    fn no_insertion_moves_a_thousand_entries_and_no_turn_much_more() {
+        let (mut index, moved) = (Index::default(), Cell::new(0));
+        let mut turn = std::collections::VecDeque::from(vec![0; 512]);
+        for id in 0..1_000_000 {
+            moved.set(0);
+            index.insert(hash(id), id, |id| {
+                moved.set(moved.get() + 1);
+                hash(*id)
+            });
+            assert!(moved.get() <= 1_000, "{} at {id}", moved.get());
+            turn.push_back(moved.get());
+            turn.pop_front();
+            let of_turn: usize = if id % 64 == 0 { turn.iter().sum() } else { 0 };
+            assert!(of_turn <= 10_000, "{of_turn} at {id}");
+        }
+    }
+
+    #[test]
+    fn equal_hashes_are_told_apart_by_the_caller() {
+        let mut index = Index::default();
+        for id in 0..5_000 {
+            index.insert(7, id, |_| 7);
+        }
+        assert_eq!(index.find(7, |other| *other == 4_321), Some(4_321));
+        index.remove(7, |other| *other == 4_321);
+        assert_eq!(index.find(7, |other| *other == 4_321), None);
     }
 }
