@@ -6,6 +6,8 @@ pub mod index;
 pub mod pages;
 pub mod prng;
 pub mod str;
+pub mod str_list;
+pub mod str_set;
 pub mod time;
 
 pub use self::file_op::{FileDir, FileFailure, FileName, FileOp, FileOpId, FileOps};
@@ -13,4 +15,6 @@ pub use self::index::Index;
 pub use self::pages::{Arena, Pages};
 pub use self::prng::Prng;
 pub use self::str::Str;
+pub use self::str_list::StrList;
+pub use self::str_set::StrSet;
 pub use self::time::{Duration, Instant, WallMs};

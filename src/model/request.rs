@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::{Perms, Zxid};
-use crate::base::Str;
+use crate::base::{Str, StrList};
 
 /// A decoded request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,15 +214,15 @@ pub struct SetWatches {
     /// What the client had seen then.
     pub relative_zxid: Zxid,
     /// Data watches on znodes that existed.
-    pub data: Vec<Str>,
+    pub data: StrList,
     /// Exist watches on znodes that did not.
-    pub exist: Vec<Str>,
+    pub exist: StrList,
     /// Child watches.
-    pub child: Vec<Str>,
+    pub child: StrList,
     /// Persistent watches (op 105).
-    pub persistent: Vec<Str>,
+    pub persistent: StrList,
     /// Persistent recursive watches (op 105).
-    pub persistent_recursive: Vec<Str>,
+    pub persistent_recursive: StrList,
     /// A null list or path was next: what comes before it is done, then MARSHALLING_ERROR is the
     /// answer.
     pub cut_short: bool,

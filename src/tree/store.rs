@@ -10,7 +10,7 @@ use super::cut::Cut;
 use super::listing::Listings;
 use super::restore::LastParent;
 use super::value::{self, Shared, Value};
-use crate::base::{Index, Pages, Str};
+use crate::base::{Index, Pages, Str, StrSet};
 use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
 
 /// Settings that change what the tree stores or shows.
@@ -29,7 +29,7 @@ pub struct Tree {
     slots: Pages<Slot>,
     free: Pages<SlotId>,
     index: Index,
-    ephemerals: BTreeMap<SessionId, BTreeSet<Str>>,
+    ephemerals: BTreeMap<SessionId, StrSet>,
     acls: BTreeSet<Arc<[Acl]>>,
     /// Roots of the subtrees that have a quota.
     pub(super) quotas: BTreeSet<Str>,
@@ -181,7 +181,19 @@ impl Tree {
 
     /// Paths of a session's ephemerals, sorted.
     pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = &Str> {
-        self.ephemerals.get(&session).into_iter().flatten()
+        self.ephemerals.get(&session).into_iter().flat_map(StrSet::iter)
+    }
+
+    /// The same as they are now, to be read in slices.
+    #[must_use]
+    pub fn ephemerals_now(&self, session: SessionId) -> StrSet {
+        self.ephemerals.get(&session).cloned().unwrap_or_default()
+    }
+
+    /// Number of a session's ephemerals.
+    #[must_use]
+    pub fn ephemerals_count_of(&self, session: SessionId) -> usize {
+        self.ephemerals.get(&session).map_or(0, StrSet::len)
     }
 
     /// Sessions that own ephemerals, sorted.

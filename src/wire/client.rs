@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::connect::{finish_frame, jute_frame};
 use super::jute::{self, DecodeError, DecodeErrorKind, Reader};
 use super::opcode;
+use crate::base::StrList;
 use crate::model::request::{MultiReadKind, PathWatch, RawAcl, WatcherType};
 use crate::model::{
     CreateKind, ErrorCode, EventType, ReadRequest, Request, WatchEvent, WriteRequest, Xid, Zxid,
@@ -182,8 +183,9 @@ fn read(request: &ReadRequest, buf: &mut BytesMut) -> i32 {
         }
         ReadRequest::SetWatches(set) => {
             buf.put_i64(set.relative_zxid.0);
-            let mut put = |paths: &[crate::base::Str]| {
-                super::response::strings(buf, paths.iter().map(|path| path.as_str()));
+            let mut put = |paths: &StrList| {
+                jute::put_len(buf, paths.len());
+                paths.iter().for_each(|path| jute::put_str(buf, &path));
             };
             put(&set.data);
             put(&set.exist);

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::base::Str;
+use crate::base::{Str, StrList};
 use crate::model::request::RawAcl;
 use crate::model::{Acl, Id, Perms, Stat, Zxid};
 
@@ -136,6 +136,40 @@ impl Reader {
             elements.push(element(self)?);
         }
         Ok(Some(elements))
+    }
+
+    /// A vector of strings, checked and left as it is; `None` is null. With null strings in it
+    /// those before the first, or all others if it `skips_null`; and whether there are any.
+    pub fn strings(
+        &mut self,
+        field: &'static str,
+        skips_null: bool,
+    ) -> Result<Option<(StrList, bool)>, DecodeError> {
+        let count = self.i32(field)?;
+        if count == -1 {
+            return Ok(None);
+        }
+        let (from, mut first_null, mut len) = (self.at, None, 0);
+        for _ in 0..count {
+            let at = self.at;
+            let length = self.i32(field)?;
+            let bad = || self.error(field, DecodeErrorKind::Length(length));
+            if length == -1 {
+                first_null.get_or_insert(at);
+                continue;
+            }
+            let length = usize::try_from(length).map_err(|_| bad())?;
+            if self.remaining() < length {
+                return Err(self.error(field, DecodeErrorKind::Short));
+            }
+            self.at += length;
+            if first_null.is_none() || skips_null {
+                len += 1;
+            }
+        }
+        let to = first_null.filter(|_| !skips_null).unwrap_or(self.at);
+        let list = StrList::new(self.bytes.slice(from..to), len);
+        Ok(Some((list, first_null.is_some())))
     }
 
     /// An ACL as a client sends it.

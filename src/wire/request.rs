@@ -300,15 +300,10 @@ fn set_watches(reader: &mut Reader, has_persistent: bool) -> Result<SetWatches, 
         lists.push(("persistentRecursiveWatches", &mut set.persistent_recursive, true));
     }
     for (field, to, skips_null) in lists {
-        let paths = reader.vector(field, |reader| reader.str(field))?;
-        let has_list = paths.is_some();
-        let mut paths = paths.unwrap_or_default();
-        if skips_null {
-            paths.retain(Option::is_some);
-        }
+        let strings = reader.strings(field, skips_null)?;
         if !set.cut_short {
-            set.cut_short = !has_list || paths.iter().any(Option::is_none);
-            to.extend(paths.into_iter().map_while(|path| path));
+            set.cut_short = strings.as_ref().is_none_or(|(_, has_null)| *has_null && !skips_null);
+            *to = strings.map(|(strings, _)| strings).unwrap_or_default();
         }
     }
     Ok(set)

@@ -27,25 +27,26 @@ pub fn reply(
     finish_frame(buf, frame);
 }
 
-/// Begins a successful reply whose body is appended in pieces, to an empty buffer.
-pub fn open_reply(buf: &mut BytesMut, xid: Xid, zxid: Zxid) {
+/// Begins a successful reply whose body starts with a vector of strings, in an empty buffer. The
+/// strings are appended in pieces.
+pub fn open_strings(buf: &mut BytesMut, xid: Xid, zxid: Zxid) {
     buf.put_i32(0);
     buf.put_i32(xid.0);
     buf.put_i64(zxid.0);
     buf.put_i32(ErrorCode::OK.0);
+    buf.put_i32(0);
 }
 
-/// Ends what [`open_reply`] began in `first`, once all pieces together have so many bytes. False if
-/// no frame is as long.
-pub fn close_reply(first: &mut BytesMut, bytes: usize) -> bool {
+/// Ends what [`open_strings`] began in `first`, once it is known how many strings there are and how
+/// many bytes all pieces have together. False if no frame is as long.
+pub fn close_strings(first: &mut BytesMut, bytes: usize, count: usize) -> bool {
     let length = bytes.checked_sub(4).and_then(|bytes| i32::try_from(bytes).ok());
-    match (length, first.get_mut(..4)) {
-        (Some(length), Some(room)) => {
-            room.copy_from_slice(&length.to_be_bytes());
-            true
-        }
-        _ => false,
+    let (Some(length), Ok(count)) = (length, i32::try_from(count)) else { return false };
+    for (at, number) in [(0, length), (20, count)] {
+        let Some(room) = first.get_mut(at..at + 4) else { return false };
+        room.copy_from_slice(&number.to_be_bytes());
     }
+    true
 }
 
 /// Appends a notification with its frame length. The state is always SyncConnected.

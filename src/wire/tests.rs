@@ -215,6 +215,18 @@ fn what_is_no_request() {
         panic!("a null list of setWatches decodes");
     };
     assert!(set.cut_short);
+    let set = |text: &str| match decode(&hex(text)).unwrap().request {
+        Ok(Request::Read(ReadRequest::SetWatches(set))) => set,
+        other => panic!("{other:?}"),
+    };
+    let set_a = set("00000001 00000069 0000000000000000
+         00000003 00000002 2f61 ffffffff 00000002 2f62 00000000 00000001 00000002 2f63
+         00000001 00000002 2f64 00000000");
+    assert!(set_a.cut_short && set_a.data.eq(["/a"]));
+    assert!(set_a.child.is_empty() && set_a.persistent.is_empty(), "they come behind the null");
+    let set_b_c = set("00000001 00000069 0000000000000000 00000000 00000000 00000000
+         00000003 ffffffff 00000002 2f62 00000002 2f63 00000000");
+    assert!(!set_b_c.cut_short && set_b_c.persistent.eq(["/b", "/c"]));
     // Bytes behind a whole record are ignored.
     assert_eq!(decode(&hex("00000001 0000000b 00")).unwrap().request, Ok(Request::Ping));
     assert!(decode(&hex("00000001 000000")).is_err());
@@ -395,11 +407,11 @@ fn any_request() -> impl Strategy<Value = Request> {
     let set_watches = (any::<i64>(), paths(), paths(), paths(), paths(), paths()).prop_map(
         |(zxid, data, exist, child, persistent, persistent_recursive)| SetWatches {
             relative_zxid: Zxid(zxid),
-            data,
-            exist,
-            child,
-            persistent,
-            persistent_recursive,
+            data: data.into_iter().collect(),
+            exist: exist.into_iter().collect(),
+            child: child.into_iter().collect(),
+            persistent: persistent.into_iter().collect(),
+            persistent_recursive: persistent_recursive.into_iter().collect(),
             cut_short: false,
         },
     );

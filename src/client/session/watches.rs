@@ -99,30 +99,32 @@ impl Watches {
 
     /// The requests that set them all again for a client that has seen `seen`.
     pub(super) fn to_requests(&self, seen: Zxid) -> Vec<Request> {
-        let empty = || SetWatches { relative_zxid: seen, ..SetWatches::default() };
-        let mut requests = Vec::new();
-        let mut set = empty();
+        let mut sets = vec![Vec::new()];
         let mut bytes = 0;
-        for (table, path) in &self.0 {
-            let list = match table {
-                Table::Data => &mut set.data,
-                Table::Exist => &mut set.exist,
-                Table::Child => &mut set.child,
-                Table::Persistent => &mut set.persistent,
-                Table::Recursive => &mut set.persistent_recursive,
-            };
-            list.push(path.clone());
-            bytes += path.len();
+        for watch in &self.0 {
             if SET_WATCHES_BYTES_MAX < bytes {
                 bytes = 0;
-                let full = std::mem::replace(&mut set, empty());
-                requests.push(Request::Read(ReadRequest::SetWatches(full)));
+                sets.push(Vec::new());
+            }
+            bytes += watch.1.len();
+            if let Some(set) = sets.last_mut() {
+                set.push(watch);
             }
         }
-        if set != empty() {
-            requests.push(Request::Read(ReadRequest::SetWatches(set)));
-        }
-        requests
+        sets.retain(|set| !set.is_empty());
+        let request = |set: Vec<&(Table, Str)>| {
+            let of = |table| set.iter().filter(move |it| it.0 == table).map(|it| it.1.as_str());
+            Request::Read(ReadRequest::SetWatches(SetWatches {
+                relative_zxid: seen,
+                data: of(Table::Data).collect(),
+                exist: of(Table::Exist).collect(),
+                child: of(Table::Child).collect(),
+                persistent: of(Table::Persistent).collect(),
+                persistent_recursive: of(Table::Recursive).collect(),
+                cut_short: false,
+            }))
+        };
+        sets.into_iter().map(request).collect()
     }
 }
 
@@ -161,11 +163,11 @@ mod tests {
         reply(add("/r", true), ErrorCode::OK);
         let expected = SetWatches {
             relative_zxid: Zxid(7),
-            data: vec!["/data".into(), "/there".into()],
-            exist: vec!["/not".into()],
-            child: vec!["/parent".into()],
-            persistent: vec!["/p".into()],
-            persistent_recursive: vec!["/r".into()],
+            data: ["/data", "/there"].into_iter().collect(),
+            exist: ["/not"].into_iter().collect(),
+            child: ["/parent"].into_iter().collect(),
+            persistent: ["/p"].into_iter().collect(),
+            persistent_recursive: ["/r"].into_iter().collect(),
             cut_short: false,
         };
         assert_eq!(sets(&watches), [expected]);

@@ -9,9 +9,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::Str;
+use crate::base::{Str, StrList, str_set};
 use crate::model::request::SetWatches;
-use crate::model::{ConnId, ErrorCode, EventType, Stat, WatchEvent, Xid, Zxid};
+use crate::model::{ConnId, ErrorCode, EventType, SessionId, Stat, WatchEvent, Xid, Zxid};
 use crate::tree::{Listing, Tree, ZnodeRef};
 use crate::watch::{WatchKind, WatchTable};
 use crate::wire::response;
@@ -27,6 +27,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(super) enum LongRead {
     /// getChildren and getChildren2.
     Children(Children),
+    /// getEphemerals.
+    Ephemerals(Ephemerals),
     /// setWatches and setWatches2.
     Rewatch(Rewatch),
 }
@@ -42,6 +44,7 @@ impl LongRead {
     ) -> Option<Vec<Bytes>> {
         match self {
             Self::Children(children) => children.go_on(view, steps_max),
+            Self::Ephemerals(ephemerals) => ephemerals.go_on(steps_max),
             Self::Rewatch(rewatch) => {
                 rewatch.go_on(view, watches, conn, (steps_max / WATCH_STEPS).max(1));
                 rewatch.is_done().then(|| vec![rewatch.answer()])
@@ -50,55 +53,113 @@ impl LongRead {
     }
 }
 
-/// The names of a znode's children at one zxid.
+/// A reply that begins with a list of strings, made in pieces.
 #[derive(Debug)]
-pub(super) struct Children {
+struct Strings {
     xid: Xid,
     zxid: Zxid,
-    listing: Listing,
-    /// Put behind the names by getChildren2.
-    stat: Option<Stat>,
     chunks: Vec<BytesMut>,
     open: BytesMut,
+    count: usize,
 }
 
-impl Children {
-    pub(super) fn begin(view: &Tree, znode: &ZnodeRef<'_>, xid: Xid, with_stat: bool) -> Self {
-        let listing = view.list(znode);
-        let zxid = view.last_zxid();
+impl Strings {
+    fn begin(xid: Xid, zxid: Zxid) -> Self {
         let mut open = BytesMut::with_capacity(CHUNK_BYTES);
-        response::open_reply(&mut open, xid, zxid);
-        response::int(&mut open, i32::try_from(listing.left()).unwrap_or(i32::MAX));
-        let stat = with_stat.then(|| znode.stat());
-        Self { xid, zxid, listing, stat, chunks: Vec::new(), open }
+        response::open_strings(&mut open, xid, zxid);
+        Self { xid, zxid, chunks: Vec::new(), open, count: 0 }
     }
 
-    fn go_on(&mut self, view: &Tree, names_max: usize) -> Option<Vec<Bytes>> {
-        let Self { listing, chunks, open, .. } = self;
-        let names_max = u32::try_from(names_max).unwrap_or(u32::MAX);
-        view.list_some(listing, names_max, &mut |name| {
-            response::path(open, name);
-            if CHUNK_BYTES <= open.len() {
-                chunks.push(std::mem::replace(open, BytesMut::with_capacity(CHUNK_BYTES)));
-            }
-        });
-        (listing.left() == 0).then(|| self.answer())
+    fn push(&mut self, string: &str) {
+        response::path(&mut self.open, string);
+        self.count += 1;
+        if CHUNK_BYTES <= self.open.len() {
+            let next = BytesMut::with_capacity(CHUNK_BYTES);
+            self.chunks.push(std::mem::replace(&mut self.open, next));
+        }
     }
 
-    fn answer(&mut self) -> Vec<Bytes> {
-        if let Some(stat) = &self.stat {
+    fn answer(&mut self, stat: Option<&Stat>) -> Vec<Bytes> {
+        if let Some(stat) = stat {
             response::stat(&mut self.open, stat);
         }
         let mut chunks = std::mem::take(&mut self.chunks);
         chunks.push(std::mem::take(&mut self.open));
         let bytes: usize = chunks.iter().map(BytesMut::len).sum();
-        let closed = chunks.first_mut().is_some_and(|first| response::close_reply(first, bytes));
+        let count = self.count;
+        let closed =
+            chunks.first_mut().is_some_and(|first| response::close_strings(first, bytes, count));
         if !closed {
             let mut refusal = BytesMut::new();
             response::reply(&mut refusal, self.xid, self.zxid, ErrorCode::SYSTEM_ERROR, |_| {});
             return vec![refusal.freeze()];
         }
         chunks.into_iter().map(BytesMut::freeze).collect()
+    }
+}
+
+/// The names of a znode's children at one zxid.
+#[derive(Debug)]
+pub(super) struct Children {
+    listing: Listing,
+    /// Put behind the names by getChildren2.
+    stat: Option<Stat>,
+    strings: Strings,
+}
+
+impl Children {
+    pub(super) fn begin(view: &Tree, znode: &ZnodeRef<'_>, xid: Xid, with_stat: bool) -> Self {
+        let stat = with_stat.then(|| znode.stat());
+        Self { listing: view.list(znode), stat, strings: Strings::begin(xid, view.last_zxid()) }
+    }
+
+    fn go_on(&mut self, view: &Tree, names_max: usize) -> Option<Vec<Bytes>> {
+        let Self { listing, strings, .. } = self;
+        let names_max = u32::try_from(names_max).unwrap_or(u32::MAX);
+        view.list_some(listing, names_max, &mut |name| strings.push(name));
+        (listing.left() == 0).then(|| strings.answer(self.stat.as_ref()))
+    }
+}
+
+/// The paths of a session's ephemerals at one zxid.
+#[derive(Debug)]
+pub(super) struct Ephemerals {
+    left: str_set::IntoIter,
+    wanted: Wanted,
+    strings: Strings,
+}
+
+/// Which ephemerals are asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted(Option<Str>);
+
+impl Wanted {
+    /// Null, blank and `/` mean all.
+    pub(super) fn new(prefix: Option<&Str>) -> Self {
+        // Blank is what Java trims.
+        let names_some = |prefix: &&Str| !matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
+        Self(prefix.filter(names_some).cloned())
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.0.as_ref().is_none_or(|prefix| path.starts_with(prefix.as_str()))
+    }
+}
+
+impl Ephemerals {
+    pub(super) fn begin(view: &Tree, session: SessionId, xid: Xid, wanted: Wanted) -> Self {
+        let left = view.ephemerals_now(session).into_iter();
+        Self { left, wanted, strings: Strings::begin(xid, view.last_zxid()) }
+    }
+
+    fn go_on(&mut self, paths_max: usize) -> Option<Vec<Bytes>> {
+        for _ in 0..paths_max {
+            let Some(path) = self.left.next() else { return Some(self.strings.answer(None)) };
+            if self.wanted.has(&path) {
+                self.strings.push(&path);
+            }
+        }
+        None
     }
 }
 
@@ -110,8 +171,8 @@ pub(super) struct Rewatch {
     since: Zxid,
     /// What the reply says: the request may end with what cannot be set.
     code: ErrorCode,
-    /// What is left, each list from its end.
-    left: Vec<(Kind, Vec<Str>)>,
+    /// What is left, the list that comes next at the end.
+    left: Vec<(Kind, StrList)>,
     /// Events that are told at once; they go out before the reply and carry zxid -1.
     events: BytesMut,
 }
@@ -136,7 +197,6 @@ impl Rewatch {
         ];
         let mut left: Vec<_> = lists.into_iter().filter(|(_, paths)| !paths.is_empty()).collect();
         left.reverse();
-        left.iter_mut().for_each(|(_, paths)| paths.reverse());
         let code = if set.cut_short { ErrorCode::MARSHALLING_ERROR } else { ErrorCode::OK };
         Self { xid, zxid, since: set.relative_zxid, code, left, events: BytesMut::new() }
     }
@@ -151,7 +211,7 @@ impl Rewatch {
         for _ in 0..paths_max {
             let Some((kind, paths)) = self.left.last_mut() else { return };
             let kind = *kind;
-            let path = paths.pop();
+            let path = paths.next();
             if paths.is_empty() {
                 self.left.pop();
             }

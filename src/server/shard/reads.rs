@@ -13,7 +13,7 @@ use crate::wire::{opcode, response};
 
 use super::conn::{Conn, Pending, Work};
 use super::load::abort_if_too_slow;
-use super::long::{Children, LongRead, Rewatch};
+use super::long::{Children, Ephemerals, LongRead, Rewatch, Wanted};
 use super::{Shard, Surroundings};
 
 impl Shard {
@@ -44,7 +44,8 @@ impl Shard {
 
     fn run_head(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
         let Some(mut pending) = conn.dequeue() else { return };
-        let zxid = match self.long_read(id, &mut pending, around) {
+        let session = conn.attachment().map_or(SessionId(0), |(session, _)| session);
+        let zxid = match self.long_read((id, session), &mut pending, around) {
             Some(read) => {
                 conn.out.hold(read);
                 around.view.last_zxid()
@@ -60,7 +61,7 @@ impl Shard {
     /// Begins a read that is too long for one turn; `None` for all others.
     fn long_read(
         &mut self,
-        id: ConnId,
+        (id, session): (ConnId, SessionId),
         pending: &mut Pending,
         around: Surroundings<'_>,
     ) -> Option<LongRead> {
@@ -78,6 +79,13 @@ impl Shard {
                 }
                 let with_stat = pending.opcode == opcode::GET_CHILDREN2;
                 Some(LongRead::Children(Children::begin(view, &znode, pending.xid, with_stat)))
+            }
+            ReadRequest::GetEphemerals { prefix }
+                if steps_max < around.view.ephemerals_count_of(session) =>
+            {
+                let wanted = Wanted::new(prefix.as_ref());
+                let read = Ephemerals::begin(around.view, session, pending.xid, wanted);
+                Some(LongRead::Ephemerals(read))
             }
             ReadRequest::SetWatches(set) if steps_max < set.path_count() => {
                 let (set, zxid) = (std::mem::take(set), around.view.last_zxid());
@@ -265,13 +273,9 @@ impl<'a> Reader<'a> {
     }
 
     fn get_ephemerals(&mut self, prefix: Option<&Str>) {
-        let prefix = prefix.map_or("", |prefix| prefix.as_str());
-        // Blank is what Java trims.
-        let trimmed = prefix.trim_matches(|c| c <= ' ');
-        let all = trimmed.is_empty() || trimmed == "/";
-        let paths = self.view.ephemerals_of(self.session);
-        let chosen = paths.filter(|path| all || path.starts_with(prefix));
-        response::strings(&mut self.body, chosen.map(Str::as_str));
+        let wanted = Wanted::new(prefix);
+        let paths = self.view.ephemerals_of(self.session).map(Str::as_str);
+        response::strings(&mut self.body, paths.filter(|path| wanted.has(path)));
     }
 
     fn multi_read(&mut self, items: &[(MultiReadKind, Str)]) {

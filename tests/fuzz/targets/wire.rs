@@ -127,11 +127,12 @@ fn requests_of_every_kind() -> Vec<Request> {
     ];
     let set = SetWatches {
         relative_zxid: Zxid(9),
-        data: vec![path.clone(), path.clone()],
-        child: vec![path.clone()],
+        data: [path.clone(), path.clone()].into_iter().collect(),
+        child: [path.clone()].into_iter().collect(),
         ..SetWatches::default()
     };
-    let both = SetWatches { persistent_recursive: vec![path.clone()], ..set.clone() };
+    let persistent_recursive = [path.clone()].into_iter().collect();
+    let both = SetWatches { persistent_recursive, ..set.clone() };
     let reads = vec![
         ReadRequest::Exists(target()),
         ReadRequest::GetData(target()),
