@@ -1,7 +1,7 @@
 //! Reading a snapshot piece by piece. Nothing of it may be used before [`SnapshotDecoder::finish`]
 //! has said that all of it is there and whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use adler2::Adler32;
@@ -77,9 +77,12 @@ pub struct SnapshotSummary {
 #[derive(Debug)]
 pub struct SnapshotDecoder {
     record_bytes_max: usize,
+    /// What follows a SNAP packet, not a file.
+    is_stream: bool,
     inflate: Inflate,
     /// Pushed and not inflated.
-    waiting: Bytes,
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
     /// Inflated and not taken.
     plain: Bytes,
     /// An item was found to need so many bytes of `plain`.
@@ -104,6 +107,10 @@ enum Stage {
     Seal,
     /// The sections behind the first seal; which, the end of the file tells.
     Sections,
+    /// The text that ends a stream.
+    Signature,
+    /// What comes is no longer the snapshot's.
+    StreamEnd,
 }
 
 /// Why no item starts here.
@@ -122,8 +129,10 @@ impl SnapshotDecoder {
     pub fn new(compression: Compression, record_bytes_max: usize) -> Self {
         Self {
             record_bytes_max,
+            is_stream: false,
             inflate: Inflate::new(compression),
-            waiting: Bytes::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             plain: Bytes::new(),
             needed: 0,
             adler: Adler32::new(),
@@ -133,13 +142,26 @@ impl SnapshotDecoder {
         }
     }
 
+    /// At the first byte behind a SNAP packet: [`SnapshotDecoder::is_over`] says where the snapshot
+    /// ends, and [`SnapshotDecoder::finish_stream`] takes the place of `finish`.
+    #[must_use]
+    pub fn for_stream(record_bytes_max: usize) -> Self {
+        let decoder = Self::new(Compression::None, record_bytes_max);
+        Self { is_stream: true, stage: Stage::SessionCount, ..decoder }
+    }
+
     /// Takes the next piece of the file.
     pub fn push(&mut self, bytes: &Bytes) {
-        if self.waiting.is_empty() {
-            self.waiting = bytes.clone();
-        } else {
-            self.waiting = Bytes::from([self.waiting.as_ref(), bytes].concat());
+        if !bytes.is_empty() {
+            self.waiting_bytes += bytes.len();
+            self.waiting.push_back(bytes.clone());
         }
+    }
+
+    /// The stream's last byte was taken.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stage == Stage::StreamEnd
     }
 
     /// The next item; `None` when more bytes are needed or the items are over.
@@ -147,6 +169,9 @@ impl SnapshotDecoder {
         loop {
             if self.stage == Stage::Sections && SECTIONS_BYTES_MAX < self.plain.len() {
                 return Err(self.damage(UNKNOWN_SECTIONS));
+            }
+            if self.is_over() {
+                return Ok(None);
             }
             if self.plain.len() < self.needed.max(1) || self.stage == Stage::Sections {
                 if !self.inflate_more()? {
@@ -168,10 +193,12 @@ impl SnapshotDecoder {
                 }),
                 Stage::Znodes => cursor.znode(&self.acls).map(|znode| match znode {
                     Some(znode) => (Stage::Znodes, Some(znode)),
+                    None if self.is_stream => (Stage::Signature, None),
                     None => (Stage::Seal, None),
                 }),
+                Stage::Signature => cursor.signature().map(|()| (Stage::StreamEnd, None)),
                 Stage::Seal => cursor.seal(self.adler).map(|()| (Stage::Sections, None)),
-                Stage::Sections => unreachable!("they are taken at the end of the file"),
+                Stage::Sections | Stage::StreamEnd => unreachable!("nothing is taken there"),
             };
             let len = cursor.at;
             match taken {
@@ -226,6 +253,18 @@ impl SnapshotDecoder {
         Ok(self.summary)
     }
 
+    /// Says what was read, and hands back what was pushed behind the snapshot: call it once
+    /// [`SnapshotDecoder::is_over`] says so, or when nothing more will come.
+    pub fn finish_stream(mut self) -> Result<(SnapshotSummary, Bytes), SnapshotDamage> {
+        if !self.is_over() {
+            return Err(self.damage("the stream ends inside the snapshot"));
+        }
+        self.summary.acl_count = self.acls.len() as u64;
+        let mut rest = vec![self.plain];
+        rest.extend(self.waiting);
+        Ok((self.summary, joined(rest)))
+    }
+
     /// A section and the seal behind it.
     fn section<T>(
         &mut self,
@@ -247,21 +286,27 @@ impl SnapshotDecoder {
         Ok(value)
     }
 
-    /// Inflates a piece of what waits; whether there was one. Pieces are small, so that a stream
+    /// Inflates a piece of what waits; whether there was enough. Pieces are small, so that a stream
     /// of extreme density does not become gigabytes at once.
     fn inflate_more(&mut self) -> Result<bool, SnapshotDamage> {
-        if self.waiting.is_empty() {
-            return Ok(false);
-        }
-        if matches!(self.inflate, Inflate::None) && self.plain.is_empty() {
-            self.plain = std::mem::take(&mut self.waiting);
+        if matches!(self.inflate, Inflate::None) {
+            // An item that comes in many pieces is put together once, not with each of them.
+            let len = self.plain.len() + self.waiting_bytes;
+            if self.waiting.is_empty() || len < self.needed {
+                return Ok(false);
+            }
+            let mut parts = vec![std::mem::take(&mut self.plain)];
+            parts.extend(self.waiting.drain(..));
+            self.waiting_bytes = 0;
+            self.plain = joined(parts);
             return Ok(true);
         }
-        let len = match self.inflate {
-            Inflate::None => self.waiting.len(),
-            _ => self.waiting.len().min(INFLATED_BYTES),
-        };
-        let piece = self.waiting.split_to(len);
+        let Some(first) = self.waiting.front_mut() else { return Ok(false) };
+        let piece = first.split_to(first.len().min(INFLATED_BYTES));
+        self.waiting_bytes -= piece.len();
+        if first.is_empty() {
+            self.waiting.pop_front();
+        }
         let mut plain = BytesMut::with_capacity(self.plain.len() + piece.len());
         plain.extend_from_slice(&self.plain);
         let fed = self.inflate.feed(&piece, &mut plain);
@@ -415,6 +460,13 @@ impl Cursor<'_> {
         Ok(stat)
     }
 
+    fn signature(&mut self) -> Taken<()> {
+        match self.array::<{ 4 + SIGNATURE.len() }>()?.strip_prefix(&[0, 0, 0, 10]) {
+            Some(text) if text == SIGNATURE.as_bytes() => Ok(()),
+            _ => Err(Fault::Bad("the text behind the last znode is another one")),
+        }
+    }
+
     fn seal(&mut self, before: Adler32) -> Taken<()> {
         let sum = self.i64()?;
         if self.str()? != END_OF_ZNODES || sum != i64::from(before.checksum()) {
@@ -424,10 +476,22 @@ impl Cursor<'_> {
     }
 }
 
+/// One after the other; without a copy if there is only one.
+fn joined(mut parts: Vec<Bytes>) -> Bytes {
+    parts.retain(|part| !part.is_empty());
+    match parts.as_slice() {
+        [] => Bytes::new(),
+        [part] => part.clone(),
+        _ => Bytes::from(parts.concat()),
+    }
+}
+
 /// Magic number at the start of a snapshot.
 pub(super) const MAGIC: &[u8; 4] = b"ZKSN";
 /// The path behind the last znode, and the text in every seal.
 pub(super) const END_OF_ZNODES: &str = "/";
+/// The text behind the last znode of a stream.
+pub(super) const SIGNATURE: &str = "BenWasHere";
 /// The number of the ACL that everybody may do everything; it is in no table.
 pub(super) const OPEN_ACL: i64 = -1;
 

@@ -277,3 +277,48 @@ fn names_are_apaches() {
         assert_eq!(names::parse_epoch(text.as_bytes()), epoch, "{text}");
     }
 }
+
+/// Everything of a stream that comes in pieces, and what is behind it.
+fn read_stream(stream: &[u8], piece: usize) -> Result<(Vec<SnapshotItem>, Bytes), SnapshotDamage> {
+    let mut decoder = SnapshotDecoder::for_stream(RECORD_BYTES_MAX);
+    let mut items = Vec::new();
+    for piece in stream.chunks(piece) {
+        decoder.push(&Bytes::copy_from_slice(piece));
+        while let Some(item) = decoder.next_item()? {
+            items.push(item);
+        }
+    }
+    let (summary, rest) = decoder.finish_stream()?;
+    assert_eq!(summary.plain_bytes, (stream.len() - rest.len()) as u64);
+    Ok((items, rest))
+}
+
+#[test]
+fn a_stream_ends_where_its_text_ends_however_it_is_cut() {
+    let sessions = [(SessionId(5), 4000)];
+    let acl = acl("digest", "u:h", 3);
+    let stat = StatPersisted { czxid: Zxid(3), version: 7, ..StatPersisted::default() };
+    let mut encoder = SnapshotEncoder::for_stream(&sessions, [Arc::clone(&acl)]);
+    encoder.znode("/", None, &[Acl::open()], &stat);
+    encoder.znode("/long", Some(&[7; 3000]), &acl, &stat);
+    let stream = encoder.finish_stream();
+    // Part 4.4 of the reference: no header in front, the text and nothing else behind.
+    assert_eq!(&stream[..16], b"\0\0\0\x01\0\0\0\0\0\0\0\x05\0\0\x0f\xa0");
+    assert!(stream.ends_with(b"\0\0\0\x01/\0\0\0\x0aBenWasHere"));
+    let (items, _) = read_stream(&stream, stream.len()).unwrap();
+    assert_eq!(items.len(), 3);
+    for behind in [0, 1, 50] {
+        let bytes = [&*stream, &vec![9; behind]].concat();
+        for piece in [1, 7, 1000, bytes.len()] {
+            let (found, rest) = read_stream(&bytes, piece).unwrap();
+            assert_eq!((found, rest.len()), (items.clone(), behind), "pieces of {piece}");
+        }
+    }
+    for len in 0..stream.len() {
+        let damage = read_stream(&stream[..len], 64).unwrap_err();
+        assert!(damage.what.contains("ends inside"), "{damage}");
+    }
+    let mut other = stream.to_vec();
+    other[stream.len() - 1] ^= 1;
+    assert!(read_stream(&other, 64).unwrap_err().what.contains("text behind"));
+}

@@ -7,7 +7,7 @@ use adler2::Adler32;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::compression::{Compression, Deflate};
-use super::read::{END_OF_ZNODES, MAGIC, OPEN_ACL, SnapshotDigest};
+use super::read::{END_OF_ZNODES, MAGIC, OPEN_ACL, SIGNATURE, SnapshotDigest};
 use crate::model::{Acl, SessionId, StatPersisted, Zxid};
 
 /// Turns items into bytes. What is taken with [`SnapshotEncoder::take_chunk`] and
@@ -30,16 +30,36 @@ impl SnapshotEncoder {
         sessions: &[(SessionId, i32)],
         acls: impl IntoIterator<Item = Arc<[Acl]>>,
     ) -> Self {
-        let mut encoder = Self {
+        let mut encoder = Self::empty(compression);
+        encoder.plain.put_slice(MAGIC);
+        encoder.plain.put_i32(VERSION);
+        encoder.plain.put_i64(DATABASE_ID);
+        encoder.begin(sessions, acls);
+        encoder
+    }
+
+    /// Begins what follows a SNAP packet. End it with [`SnapshotEncoder::finish_stream`].
+    #[must_use]
+    pub fn for_stream(
+        sessions: &[(SessionId, i32)],
+        acls: impl IntoIterator<Item = Arc<[Acl]>>,
+    ) -> Self {
+        let mut encoder = Self::empty(Compression::None);
+        encoder.begin(sessions, acls);
+        encoder
+    }
+
+    fn empty(compression: Compression) -> Self {
+        Self {
             deflate: Deflate::new(compression),
             plain: BytesMut::new(),
             adler: Adler32::new(),
             acls: BTreeMap::new(),
-        };
-        let plain = &mut encoder.plain;
-        plain.put_slice(MAGIC);
-        plain.put_i32(VERSION);
-        plain.put_i64(DATABASE_ID);
+        }
+    }
+
+    fn begin(&mut self, sessions: &[(SessionId, i32)], acls: impl IntoIterator<Item = Arc<[Acl]>>) {
+        let plain = &mut self.plain;
         put_len(plain, sessions.len());
         for (id, timeout_ms) in sessions {
             plain.put_i64(id.0);
@@ -47,13 +67,13 @@ impl SnapshotEncoder {
         }
         let mut next = 1;
         for acl in acls {
-            if *acl != [Acl::open()] && !encoder.acls.contains_key(&acl) {
-                encoder.acls.insert(acl, next);
+            if *acl != [Acl::open()] && !self.acls.contains_key(&acl) {
+                self.acls.insert(acl, next);
                 next += 1;
             }
         }
-        put_len(plain, encoder.acls.len());
-        for (acl, number) in &encoder.acls {
+        put_len(plain, self.acls.len());
+        for (acl, number) in &self.acls {
             plain.put_i64(*number);
             put_len(plain, acl.len());
             for entry in acl.iter() {
@@ -62,8 +82,7 @@ impl SnapshotEncoder {
                 put_buffer(plain, Some(entry.id.id.as_bytes()));
             }
         }
-        encoder.flush();
-        encoder
+        self.flush();
     }
 
     /// Adds a znode: the root first, parents before their children.
@@ -115,6 +134,15 @@ impl SnapshotEncoder {
             self.plain.put_i64(zxid.0);
             self.seal();
         }
+        self.deflate.finish()
+    }
+
+    /// Ends what follows a SNAP packet: the last bytes.
+    #[must_use]
+    pub fn finish_stream(mut self) -> Bytes {
+        put_buffer(&mut self.plain, Some(END_OF_ZNODES.as_bytes()));
+        put_buffer(&mut self.plain, Some(SIGNATURE.as_bytes()));
+        self.flush();
         self.deflate.finish()
     }
 

@@ -1,13 +1,10 @@
 //! Export: a recovered state becomes an Apache snapshot.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::recovery::Recovered;
 use crate::apache::{Compression, SnapshotDigest, SnapshotEncoder};
-use crate::model::{Acl, Zxid};
+use crate::model::Zxid;
 use crate::tree::Tree;
 
 /// Bytes of a chunk, at least, except the last.
@@ -50,7 +47,11 @@ impl<'a> Export<'a> {
         let digest = SnapshotDigest { zxid, version: DIGEST_VERSION, digest: tree.digest() };
         Self {
             tree,
-            encoder: Some(SnapshotEncoder::new(compression, &recovered.sessions, acls(tree))),
+            encoder: Some(SnapshotEncoder::new(
+                compression,
+                &recovered.sessions,
+                tree.acls().cloned(),
+            )),
             open: vec!["/".to_owned()],
             digest: sections.digest.then_some(digest),
             last_zxid: sections.last_zxid.then_some(zxid),
@@ -74,19 +75,4 @@ impl Iterator for Export<'_> {
         }
         self.encoder.take().map(|encoder| encoder.finish(self.digest, self.last_zxid))
     }
-}
-
-/// Every ACL in use, in an order that does not depend on chance.
-fn acls(tree: &Tree) -> BTreeSet<Arc<[Acl]>> {
-    let mut found: BTreeSet<Arc<[Acl]>> = BTreeSet::new();
-    let mut open = vec!["/".to_owned()];
-    while let Some(path) = open.pop() {
-        let Some(znode) = tree.get(&path) else { continue };
-        if !found.contains(znode.acl()) {
-            found.insert(Arc::from(znode.acl()));
-        }
-        let base = if path == "/" { "" } else { path.as_str() };
-        open.extend(znode.children().map(|name| format!("{base}/{name}")));
-    }
-    found
 }

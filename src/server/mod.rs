@@ -14,6 +14,7 @@ mod pulse;
 pub mod recovery;
 mod satellite;
 mod shard;
+pub mod snap_send;
 mod snapshotter;
 pub mod state;
 mod stats;

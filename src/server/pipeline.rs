@@ -413,7 +413,7 @@ impl Pipeline {
         result: Result<(), FileFailure>,
         ops: &mut FileOps,
     ) -> Result<(), FileFailure> {
-        match self.snapshotter.on_done(id, &result, ops) {
+        match self.snapshotter.on_done(id, &result, &mut self.tree, ops) {
             SnapshotProgress::NotMine => {
                 self.warn_of_slow_flush(id, now);
                 let progress = self.log.on_done(id, result, ops).map(|_| ());
@@ -423,14 +423,12 @@ impl Pipeline {
             SnapshotProgress::Going => Ok(()),
             SnapshotProgress::Finished(zxid) => {
                 tracing::info!(%zxid, "snapshot written");
-                self.tree.end_cut();
                 let oldest = self.snapshotter.purge(self.options.snap_retain_count, ops);
                 self.log.remove_before(oldest, ops);
                 Ok(())
             }
             SnapshotProgress::Failed(failure) => {
                 tracing::warn!(%failure, "snapshot given up; the one before stays in use");
-                self.tree.end_cut();
                 Ok(())
             }
         }
@@ -478,10 +476,8 @@ impl Pipeline {
     fn drive_snapshot(&mut self, wall: WallMs, ops: &mut FileOps) {
         if self.snapshot_is_due() && !self.snapshotter.is_busy() {
             self.schedule_snapshot();
-            self.tree.begin_cut();
             let sessions = self.sessions.iter().collect();
-            let digest = self.tree.digest();
-            self.snapshotter.begin(self.tree.last_zxid(), wall, digest, sessions, ops);
+            self.snapshotter.begin(&mut self.tree, wall, sessions, ops);
         }
         if self.snapshotter.wants_items() {
             self.snapshotter.feed(&mut self.tree, ops);

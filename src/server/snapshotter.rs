@@ -7,7 +7,7 @@ use crate::base::{FileDir, FileFailure, FileName, FileOp, FileOpId, FileOps, Wal
 use crate::limits::SNAPSHOT_BLOCK_BYTES_TARGET;
 use crate::model::{SessionId, Zxid};
 use crate::snapshot::{SnapshotEncoder, catalog};
-use crate::tree::Tree;
+use crate::tree::{CutId, Tree};
 
 /// At most one snapshot at a time, and removals of old ones.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) struct Snapshotter {
 #[derive(Debug)]
 struct Work {
     zxid: Zxid,
+    cut: CutId,
     encoder: SnapshotEncoder,
     digest: u64,
     offset: u64,
@@ -72,16 +73,16 @@ impl Snapshotter {
         self.last_bytes
     }
 
-    /// Begins the snapshot of a tree whose cut has begun.
+    /// Begins the snapshot of the tree as it is now, with the sessions at that moment.
     pub(crate) fn begin(
         &mut self,
-        zxid: Zxid,
+        tree: &mut Tree,
         wall: WallMs,
-        digest: u64,
         sessions: Vec<(SessionId, i32)>,
         ops: &mut FileOps,
     ) {
         assert!(self.work.is_none(), "one snapshot at a time");
+        let zxid = tree.last_zxid();
         let mut encoder = SnapshotEncoder::new(zxid, wall);
         for (id, timeout_ms) in sessions {
             encoder.session(id, timeout_ms);
@@ -89,8 +90,9 @@ impl Snapshotter {
         let create = ops.ask(FileOp::Create { file: unfinished(zxid) });
         self.work = Some(Work {
             zxid,
+            cut: tree.begin_cut(),
             encoder,
-            digest,
+            digest: tree.digest(),
             offset: 0,
             stage: Stage::Writing,
             under_way: Some(create),
@@ -110,10 +112,11 @@ impl Snapshotter {
     pub(crate) fn feed(&mut self, tree: &mut Tree, ops: &mut FileOps) {
         let Some(work) = &mut self.work else { return };
         let encoder = &mut work.encoder;
-        let more = tree.cut_items(SNAPSHOT_BLOCK_BYTES_TARGET, &mut |item| {
+        let more = tree.cut_items(work.cut, SNAPSHOT_BLOCK_BYTES_TARGET, &mut |item| {
             encoder.znode(item.path, item.data, item.acl, item.stat);
         });
         if !more {
+            tree.end_cut(work.cut);
             work.fed = true;
             work.tail = Some(work.encoder.finish(work.digest));
         }
@@ -122,11 +125,12 @@ impl Snapshotter {
         }
     }
 
-    /// An operation ended.
+    /// An operation ended. The tree is the one that the snapshot is of.
     pub(crate) fn on_done(
         &mut self,
         id: FileOpId,
         result: &Result<(), FileFailure>,
+        tree: &mut Tree,
         ops: &mut FileOps,
     ) -> SnapshotProgress {
         if let Some(at) = self.ignored.iter().position(|ignored| *ignored == id) {
@@ -139,6 +143,7 @@ impl Snapshotter {
         work.under_way = None;
         if let Err(failure) = result {
             let file = unfinished(work.zxid);
+            tree.end_cut(work.cut);
             self.work = None;
             self.ignored.push(ops.ask(FileOp::Remove { file }));
             return SnapshotProgress::Failed(failure.clone());

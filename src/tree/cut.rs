@@ -1,25 +1,48 @@
-//! A consistent cut of the tree at one zxid while txns go on being applied.
+//! Consistent cuts of the tree, each at one zxid, while txns go on being applied.
 //!
 //! A cursor walks the slots. A slot ahead of the cursor that is about to change for the first time
 //! since the cut began leaves what it was in a side table; when the cursor gets there, the side
 //! table is believed before the slot. Starting costs nothing; memory grows with what changes.
+//!
+//! A slot's parent may be ahead of the cursor, in a slot that was free before: it is then handed
+//! out before its turn. So parents come before their children, and the order is otherwise that of
+//! the slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::store::{SlotId, Tree};
+use super::store::{NONE, SlotId, Tree};
 use super::value::{Shared, Value};
 use crate::model::{Acl, StatPersisted};
 
-/// The state of a cut under way.
+/// Names a cut of one tree, from [`Tree::begin_cut`] to [`Tree::end_cut`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutId(u64);
+
+/// The cuts under way.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    under_way: Vec<(CutId, Cut)>,
+    begun: u64,
+}
+
 #[derive(Debug)]
-pub(super) struct Cut {
+struct Cut {
     /// Slots below it were emitted.
     cursor: SlotId,
     /// Slots from here on did not exist when the cut began.
     end: SlotId,
-    /// Slots in `[cursor, end)` that changed: what they were; `None` if they were free.
-    saved: BTreeMap<SlotId, Option<(String, Shared<Value>)>>,
+    /// Slots from the cursor on that were emitted before their turn.
+    ahead: BTreeSet<SlotId>,
+    /// Slots that were not emitted and have changed: what they were; `None` if they were free.
+    saved: BTreeMap<SlotId, Option<Saved>>,
+}
+
+#[derive(Clone, Debug)]
+struct Saved {
+    path: String,
+    parent: SlotId,
+    value: Shared<Value>,
 }
 
 /// One znode of the cut.
@@ -36,61 +59,105 @@ pub struct CutItem<'a> {
 }
 
 impl Tree {
-    /// Begins a cut of the tree as it is now.
-    pub fn begin_cut(&mut self) {
+    /// Begins a cut of the tree as it is now. Any number may be under way; each costs what changes
+    /// before it is through, and a look-up for every change.
+    pub fn begin_cut(&mut self) -> CutId {
+        let id = CutId(self.cuts.begun);
+        self.cuts.begun += 1;
         let end = self.slot_count();
-        self.cut = Some(Cut { cursor: 0, end, saved: BTreeMap::new() });
+        let cut = Cut { cursor: 0, end, ahead: BTreeSet::new(), saved: BTreeMap::new() };
+        self.cuts.under_way.push((id, cut));
+        id
     }
 
-    /// Whether a cut is under way.
-    #[must_use]
-    pub const fn is_cutting(&self) -> bool {
-        self.cut.is_some()
-    }
-
-    /// Hands the next znodes to `sink`, in no particular order, until about `budget_bytes` were
-    /// handed over. Whether there are more.
-    pub fn cut_items(&mut self, budget_bytes: usize, sink: &mut dyn FnMut(CutItem<'_>)) -> bool {
-        let Some(mut cut) = self.cut.take() else { return false };
-        let mut handed_bytes = 0;
-        while cut.cursor < cut.end && handed_bytes < budget_bytes {
-            let id = cut.cursor;
-            cut.cursor += 1;
-            let item = match cut.saved.remove(&id) {
-                Some(saved) => saved,
-                None => self.value(id).map(|value| (self.path_of(id), Shared::clone(value))),
-            };
-            // Even a free slot costs a little, so that a sparse arena is walked in slices too.
-            handed_bytes += 16;
-            if let Some((path, value)) = item {
-                handed_bytes += path.len() + value.data.as_ref().map_or(0, |data| data.len()) + 64;
-                sink(CutItem {
-                    path: &path,
-                    data: value.data.as_deref(),
-                    acl: &value.acl,
-                    stat: &value.stat,
-                });
+    /// Hands the next znodes to `sink`, parents before their children, until about `budget_bytes`
+    /// were handed over. Whether there are more.
+    pub fn cut_items(
+        &mut self,
+        cut: CutId,
+        budget_bytes: usize,
+        sink: &mut dyn FnMut(CutItem<'_>),
+    ) -> bool {
+        let mut cuts = std::mem::take(&mut self.cuts);
+        let found = cuts.under_way.iter_mut().find(|(id, _)| *id == cut);
+        let more = found.is_some_and(|(_, cut)| {
+            let mut handed_bytes = 0;
+            while cut.cursor < cut.end && handed_bytes < budget_bytes {
+                // Even a free slot costs a little, so that a sparse arena is walked in slices too.
+                handed_bytes += 16;
+                if let Some(Saved { path, value, .. }) = cut.next(self) {
+                    let data_bytes = value.data.as_ref().map_or(0, |data| data.len());
+                    handed_bytes += path.len() + data_bytes + 64;
+                    sink(CutItem {
+                        path: &path,
+                        data: value.data.as_deref(),
+                        acl: &value.acl,
+                        stat: &value.stat,
+                    });
+                }
             }
-        }
-        let more = cut.cursor < cut.end;
-        self.cut = Some(cut);
+            cut.cursor < cut.end
+        });
+        self.cuts = cuts;
         more
     }
 
-    /// Ends the cut, finished or not.
-    pub fn end_cut(&mut self) {
-        self.cut = None;
+    /// Ends the cut, finished or not. Of a cut that has ended it does nothing.
+    pub fn end_cut(&mut self, cut: CutId) {
+        self.cuts.under_way.retain(|(id, _)| *id != cut);
     }
 
     /// Must be called before a slot changes in any way.
-    pub(super) fn save_for_cut(&mut self, id: SlotId) {
-        let Some(cut) = &self.cut else { return };
-        if id < cut.cursor || cut.end <= id || cut.saved.contains_key(&id) {
+    pub(super) fn save_for_cuts(&mut self, id: SlotId) {
+        if self.cuts.under_way.is_empty() {
             return;
         }
-        let was = self.value(id).map(|value| (self.path_of(id), Shared::clone(value)));
-        if let Some(cut) = &mut self.cut {
-            cut.saved.insert(id, was);
+        let mut cuts = std::mem::take(&mut self.cuts);
+        for (_, cut) in &mut cuts.under_way {
+            if cut.is_owed(id) {
+                cut.saved.insert(id, self.saved(id));
+            }
         }
+        self.cuts = cuts;
+    }
+
+    /// What a slot is; `None` if it is free.
+    fn saved(&self, id: SlotId) -> Option<Saved> {
+        let value = Shared::clone(self.value(id)?);
+        Some(Saved { path: self.path_of(id), parent: self.parent_slot(id), value })
+    }
+}
+
+impl Cut {
+    /// The slot belongs to the cut, is not emitted and has not changed.
+    fn is_owed(&self, id: SlotId) -> bool {
+        let is_emitted = id < self.cursor || self.ahead.contains(&id);
+        id < self.end && !is_emitted && !self.saved.contains_key(&id)
+    }
+
+    /// Takes one step: the slot at the cursor, or the highest ancestor of it that was not emitted.
+    fn next(&mut self, tree: &Tree) -> Option<Saved> {
+        if self.ahead.remove(&self.cursor) {
+            self.cursor += 1;
+            return None;
+        }
+        let mut id = self.cursor;
+        loop {
+            let parent = match self.saved.get(&id) {
+                Some(saved) => saved.as_ref().map_or(NONE, |saved| saved.parent),
+                None => tree.value(id).map_or(NONE, |_| tree.parent_slot(id)),
+            };
+            if parent == NONE || parent < self.cursor || self.ahead.contains(&parent) {
+                break;
+            }
+            id = parent;
+        }
+        let saved = self.saved.remove(&id).unwrap_or_else(|| tree.saved(id));
+        if id == self.cursor {
+            self.cursor += 1;
+        } else {
+            self.ahead.insert(id);
+        }
+        saved
     }
 }

@@ -26,7 +26,7 @@ mod value;
 mod tests;
 
 pub use apply::{Applied, Outcome, Step};
-pub use cut::CutItem;
+pub use cut::{CutId, CutItem};
 pub use listing::Listing;
 pub use overlay::{Overlay, PendingZnode, Savepoint};
 pub use quota::{Excess, Quota, Track};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ecow::EcoString;
 
-use super::cut::Cut;
+use super::cut::Cuts;
 use super::listing::Listings;
 use super::restore::LastParent;
 use super::value::{self, Shared, Value};
@@ -35,7 +35,7 @@ pub struct Tree {
     pub(super) quotas: BTreeSet<Str>,
     /// Containers and TTL znodes.
     reapable: BTreeSet<Str>,
-    pub(super) cut: Option<Cut>,
+    pub(super) cuts: Cuts,
     pub(super) listings: Listings,
     pub(super) last_parent: LastParent,
 
@@ -108,7 +108,7 @@ impl Tree {
             acls: BTreeSet::new(),
             quotas: BTreeSet::new(),
             reapable: BTreeSet::new(),
-            cut: None,
+            cuts: Cuts::default(),
             listings: Listings::default(),
             last_parent: LastParent::default(),
             last_zxid: Zxid::ZERO,
@@ -131,7 +131,7 @@ impl Tree {
             acls: self.acls.clone(),
             quotas: self.quotas.clone(),
             reapable: self.reapable.clone(),
-            cut: None,
+            cuts: Cuts::default(),
             listings: Listings::default(),
             last_parent: LastParent::default(),
             last_zxid: self.last_zxid,
@@ -177,6 +177,12 @@ impl Tree {
     #[must_use]
     pub const fn data_bytes(&self) -> u64 {
         self.data_bytes
+    }
+
+    /// Every ACL in use, in an order that does not depend on chance; some that were may be among
+    /// them.
+    pub fn acls(&self) -> impl Iterator<Item = &Arc<[Acl]>> {
+        self.acls.iter()
     }
 
     /// Paths of a session's ephemerals, sorted.
@@ -234,6 +240,10 @@ impl Tree {
 
     pub(super) fn value(&self, id: SlotId) -> Option<&Shared<Value>> {
         self.slot(id).value.as_ref()
+    }
+
+    pub(super) fn parent_slot(&self, id: SlotId) -> SlotId {
+        self.slot(id).parent
     }
 
     pub(super) fn child_count(&self, id: SlotId) -> u32 {
@@ -326,7 +336,7 @@ impl Tree {
         acl: Arc<[Acl]>,
         data: Option<Shared<[u8]>>,
     ) -> Shared<Value> {
-        self.save_for_cut(id);
+        self.save_for_cuts(id);
         let digest = self.digest_of(path, data.as_deref(), &stat);
         let new = Shared::new(Value { stat, digest, acl, data });
         let old = self.slot_mut(id).value.replace(Shared::clone(&new));
@@ -343,7 +353,7 @@ impl Tree {
     /// Removes a znode without children.
     pub(super) fn remove(&mut self, id: SlotId, path: &str) {
         assert_eq!(self.slot(id).child_count, 0, "only childless znodes are removed: {path}");
-        self.save_for_cut(id);
+        self.save_for_cuts(id);
         let slot = self.slot(id);
         let parent = slot.parent;
         let hashed = hash(parent, &slot.name);
@@ -435,7 +445,7 @@ impl Tree {
             value: None,
         };
         if let Some(id) = self.free.pop() {
-            self.save_for_cut(id);
+            self.save_for_cuts(id);
             *self.slot_mut(id) = slot;
             return id;
         }

@@ -188,15 +188,21 @@ type Shown = BTreeMap<String, (Option<Vec<u8>>, StatPersisted, Vec<Acl>)>;
 /// Everything a tree shows.
 fn shown(tree: &mut Tree) -> Shown {
     let mut all = BTreeMap::new();
-    tree.begin_cut();
-    tree.cut_items(usize::MAX, &mut |item| collect(&mut all, item));
-    tree.end_cut();
+    let cut = tree.begin_cut();
+    tree.cut_items(cut, usize::MAX, &mut |item| collect(&mut all, item));
+    tree.end_cut(cut);
     all
 }
 
 fn collect(all: &mut Shown, item: CutItem<'_>) {
     let value = (item.data.map(<[u8]>::to_vec), *item.stat, item.acl.to_vec());
     assert!(all.insert(item.path.to_owned(), value).is_none(), "{} twice", item.path);
+    let parent = crate::model::path::parent(item.path);
+    assert!(
+        parent.is_none_or(|parent| all.contains_key(parent)),
+        "{} before its parent",
+        item.path
+    );
 }
 
 proptest! {
@@ -271,8 +277,8 @@ proptest! {
         prop_assert_eq!(overlay.ephemerals_of(&tree, SessionId(9)), ephemerals);
     }
 
-    /// A cut shows the tree as it was when it began, whatever is applied meanwhile, and makes the
-    /// same tree again.
+    /// A cut shows the tree as it was when it began, whatever is applied and however many others
+    /// there are meanwhile, parents before their children, and makes the same tree again.
     #[test]
     fn a_cut_is_consistent(
         before in prop::collection::vec(change(), 0..60),
@@ -293,14 +299,27 @@ proptest! {
         let expected = shown(&mut tree);
         let (digest, last_zxid) = (tree.digest(), tree.last_zxid());
         let mut found = BTreeMap::new();
-        tree.begin_cut();
+        let mut others = Vec::new();
+        let cut = tree.begin_cut();
         for (change, budget) in &during {
+            if budget % 5 == 0 {
+                let expected = shown(&mut tree);
+                others.push((tree.begin_cut(), expected, BTreeMap::new()));
+            }
             apply(&mut tree, change);
-            tree.cut_items(*budget, &mut |item| collect(&mut found, item));
+            tree.cut_items(cut, *budget, &mut |item| collect(&mut found, item));
+            for (other, _, found) in &mut others {
+                tree.cut_items(*other, budget / 2, &mut |item| collect(found, item));
+            }
         }
-        while tree.cut_items(64, &mut |item| collect(&mut found, item)) {}
-        tree.end_cut();
+        while tree.cut_items(cut, 64, &mut |item| collect(&mut found, item)) {}
+        tree.end_cut(cut);
         prop_assert_eq!(&found, &expected);
+        for (other, expected, mut found) in others {
+            while tree.cut_items(other, 64, &mut |item| collect(&mut found, item)) {}
+            tree.end_cut(other);
+            prop_assert_eq!(found, expected);
+        }
         let mut restored = Tree::for_restore(OPTIONS);
         for (path, (data, stat, acl)) in found.iter().rev() {
             let data = data.clone().map(Bytes::from);

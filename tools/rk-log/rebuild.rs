@@ -172,9 +172,9 @@ pub(crate) fn write_snapshot(directory: &Path, state: &mut State) -> Result<Path
         for (id, timeout_ms) in &state.sessions {
             encoder.session(*id, *timeout_ms);
         }
-        state.tree.begin_cut();
+        let cut = state.tree.begin_cut();
         loop {
-            let more = state.tree.cut_items(SLICE_BYTES, &mut |item| {
+            let more = state.tree.cut_items(cut, SLICE_BYTES, &mut |item| {
                 encoder.znode(item.path, item.data, item.acl, item.stat);
             });
             if let Some(chunk) = encoder.take_chunk(1) {
@@ -184,7 +184,7 @@ pub(crate) fn write_snapshot(directory: &Path, state: &mut State) -> Result<Path
                 break;
             }
         }
-        state.tree.end_cut();
+        state.tree.end_cut(cut);
         file.write_all(&encoder.finish(state.tree.digest()))
     })
     .map_err(|error| unreadable(&path, &error))?;

@@ -290,10 +290,9 @@ impl Import {
         let mut tree = state.tree;
         let sessions: Vec<_> = state.sessions.into_iter().collect();
         self.expected = Some(Check::of_state(&tree, sessions.len()));
-        tree.begin_cut();
         let mut snapshotter = Snapshotter::new(Vec::new(), Vec::new());
         let mut ops = FileOps::default();
-        snapshotter.begin(tree.last_zxid(), self.wall, tree.digest(), sessions, &mut ops);
+        snapshotter.begin(&mut tree, self.wall, sessions, &mut ops);
         self.write(Box::new(Writing {
             tree,
             snapshotter,
@@ -318,8 +317,8 @@ impl Import {
 
     fn on_written(&mut self, mut writing: Box<Writing>) -> Step {
         let id = writing.under_way.take().expect("an operation was asked for");
-        let Writing { snapshotter, ops, .. } = &mut *writing;
-        match snapshotter.on_done(id, &Ok(()), ops) {
+        let Writing { tree, snapshotter, ops, .. } = &mut *writing;
+        match snapshotter.on_done(id, &Ok(()), tree, ops) {
             SnapshotProgress::Finished(_) => self.write_epochs(writing.epochs),
             SnapshotProgress::Failed(failure) => self.refuse(ImportRefusal::File(failure)),
             SnapshotProgress::Going | SnapshotProgress::NotMine => self.write(writing),
