@@ -81,8 +81,13 @@ fn srvr(server: &Server, report: &ShardReport, clients: bool) -> String {
     line(&mut text, format_args!("Outstanding: {}", server.pipeline.outstanding()));
     line(&mut text, format_args!("Zxid: {}", server.published()));
     line(&mut text, format_args!("Mode: standalone"));
-    line(&mut text, format_args!("Node count: {}", server.tree().znode_count()));
+    line(&mut text, format_args!("Node count: {}", znode_count(server)));
     text
+}
+
+/// Apache counts the root twice, since it keeps it under two names.
+fn znode_count(server: &Server) -> u64 {
+    server.tree().znode_count() as u64 + 1
 }
 
 fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
@@ -96,8 +101,8 @@ fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
         ("packets_sent", report.sent),
         ("num_alive_connections", report.conns.len() as u64),
         ("outstanding_requests", server.pipeline.outstanding() as u64),
-        ("znode_count", tree.znode_count() as u64),
-        ("watch_count", report.watch_count as u64),
+        ("znode_count", znode_count(server)),
+        ("watch_count", (report.data_watch_count + report.child_watch_count) as u64),
         ("ephemerals_count", tree.ephemerals_count() as u64),
         ("approximate_data_size", tree.data_bytes()),
         ("open_file_descriptor_count", server.open_files.0),
@@ -282,7 +287,7 @@ fn envi(server: &Server) -> String {
 
 fn wchs(report: &ShardReport) -> String {
     let (sessions, paths) = (report.watches_by_session().len(), report.watches_by_path.len());
-    let total = report.watch_count;
+    let total = report.data_watch_count;
     format!("{sessions} connections watching {paths} paths\nTotal watches:{total}\n")
 }
 

@@ -173,7 +173,7 @@ impl Tree {
         self.ephemerals_count
     }
 
-    /// Bytes of all paths' last components and all data.
+    /// Bytes of all paths and all data.
     #[must_use]
     pub const fn data_bytes(&self) -> u64 {
         self.data_bytes
@@ -366,9 +366,8 @@ impl Tree {
         }
         let slot = self.slot_mut(id);
         let value = slot.value.take();
-        let name_bytes = slot.name.len() as u64;
         self.znode_count -= 1;
-        self.data_bytes -= name_bytes;
+        self.data_bytes -= path.len() as u64;
         if let Some(value) = value {
             self.digest = self.digest.wrapping_sub(u64::from(value.digest));
             self.data_bytes -= value.data.as_ref().map_or(0, |data| data.len() as u64);
@@ -486,7 +485,7 @@ impl Tree {
         self.digest = self.digest.wrapping_add(u64::from(digest));
         self.znode_count += 1;
         self.data_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
-        self.data_bytes += self.slot(id).name.len() as u64;
+        self.data_bytes += path.len() as u64;
         match self.owner(&stat) {
             EphemeralOwner::Session(session) => {
                 self.ephemerals_count += 1;

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-from raw_surface import PORT, Client, say, section
+from raw_surface import PORT, Client, buf, i32, say, section
 
 NEEDED = """version server_state avg_latency min_latency max_latency packets_received packets_sent
 num_alive_connections outstanding_requests znode_count watch_count ephemerals_count
@@ -50,10 +50,16 @@ def word(name, order=False):
 def main():
     client = Client("a", timeout=8000)
     client.create("/e", flags=1)
-    client.create("/w")
+    client.create("/w", b"some data")
+    client.create("/w/below", b"some more")
+    client.create("/w/gone", b"none")
+    client.delete("/w/gone")
     client.get("/w", True)
     client.exists("/later", True)
     client.children("/", True)
+    client.children("/w", True)
+    client.call("addWatch", 106, buf(b"/persistent") + i32(0))
+    client.call("addWatch", 106, buf(b"/recursive") + i32(1))
     time.sleep(0.1)
     for name in ("ruok", "isro", "srvr", "crst", "srst", "dirs", "wchs", "gtmk", "hash"):
         word(name)
@@ -76,6 +82,12 @@ def main():
     found = dict(line.split("\t") for line in ask(b"mntr").splitlines())
     for key in NEEDED:
         say(f"zk_{key}: {normal(found.get('zk_' + key, 'missing'))[:1]}")
+    section("what they count")
+    for key in ("znode_count", "ephemerals_count", "approximate_data_size", "watch_count",
+                "global_sessions", "local_sessions"):
+        say(f"zk_{key}: {found.get('zk_' + key)}")
+    say(ask(b"wchs"))
+    say(re.search(r"Zxid: .*\nMode: .*\nNode count: .*\n", ask(b"srvr"))[0])
     section("dump")
     text = normal(ask(b"dump"))
     # Buckets differ in number, and empty ones are shown by some.

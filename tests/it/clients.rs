@@ -266,7 +266,9 @@ fn words_are_apaches() {
     if !runs(Command::new("python3").arg("--version")) {
         return skip("words", "no python3");
     }
-    compare("words", "", 130, || {
+    // Standalone, every session is global all the same.
+    let settings = "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=false";
+    compare("words", settings, 140, || {
         let mut command = Command::new("python3");
         command.arg(script("words_surface.py"));
         command

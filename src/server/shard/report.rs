@@ -18,8 +18,10 @@ pub(crate) struct ShardReport {
     pub(crate) received: u64,
     /// Replies and events given.
     pub(crate) sent: u64,
-    /// Data watches, which are those that the words count.
-    pub(crate) watch_count: usize,
+    /// Data watches, which are those that `wchs` counts.
+    pub(crate) data_watch_count: usize,
+    /// Child watches, which only `mntr` counts too.
+    pub(crate) child_watch_count: usize,
     /// Sessions by the path they watch, if that was asked for.
     pub(crate) watches_by_path: BTreeMap<Str, BTreeSet<SessionId>>,
 }
@@ -31,7 +33,8 @@ impl ShardReport {
         self.latency.add(&other.latency);
         self.received += other.received;
         self.sent += other.sent;
-        self.watch_count += other.watch_count;
+        self.data_watch_count += other.data_watch_count;
+        self.child_watch_count += other.child_watch_count;
         for (path, sessions) in other.watches_by_path {
             self.watches_by_path.entry(path).or_default().extend(sessions);
         }
@@ -67,7 +70,8 @@ impl Shard {
             latency: self.latency.clone(),
             received: self.received,
             sent: self.sent,
-            watch_count: self.watches.data_count(),
+            data_watch_count: self.watches.data_count(),
+            child_watch_count: self.watches.child_count(),
             watches_by_path: by_path
                 .into_iter()
                 .map(|(path, conns)| (path, conns.into_iter().filter_map(session_of).collect()))
