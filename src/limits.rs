@@ -167,6 +167,12 @@ pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
 /// Entries of an ACL after `auth` was replaced: more than the longest packet holds.
 pub const ACL_ENTRIES_MAX: usize = 1 << 16;
 
+/// Identities that one connection may prove: each of its requests that is forwarded carries all.
+pub const CONN_IDENTITIES_MAX: usize = AUTHINFO_IDS_MAX;
+
+/// Bytes of these identities, two lengths of 4 bytes for each included.
+pub const CONN_IDENTITIES_BYTES_MAX: usize = 64 << 10;
+
 /// Identities of a client that may come with its forwarded request.
 pub const AUTHINFO_IDS_MAX: usize = 1024;
 
@@ -211,5 +217,6 @@ const _: () = {
     assert!((RECORD_BYTES_MAX as u64) < SEGMENT_BYTES_FIRST);
     assert!(FRAME_BYTES_SMALL < FRAME_BYTES_MAX_DEFAULT);
     assert!(FRAME_BYTES_MAX_DEFAULT < FRAME_BYTES_SKIPPED_MAX);
+    assert!(CONN_IDENTITIES_BYTES_MAX < AUTHINFO_BYTES_MAX);
     assert!(BATCH_BODY_BYTES_TARGET.is_multiple_of(BLOCK_BYTES));
 };

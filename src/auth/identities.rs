@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::Str;
+use crate::limits::{CONN_IDENTITIES_BYTES_MAX, CONN_IDENTITIES_MAX};
 use crate::model::Id;
 
 /// The (scheme, id) pairs of a connection, in the order in which they were proved. Immutable, so
@@ -19,13 +20,17 @@ impl Identities {
         Self(Arc::new([Id { scheme: Str::from_static("ip"), id }]))
     }
 
-    /// These and `id`; the same if it is among them.
+    /// These and `id`, or the same if it is among them; `None` if a connection may not have as many
+    /// ([`CONN_IDENTITIES_MAX`], [`CONN_IDENTITIES_BYTES_MAX`]).
     #[must_use]
-    pub fn with(&self, id: Id) -> Self {
+    pub fn with(&self, id: Id) -> Option<Self> {
         if self.0.contains(&id) {
-            return self.clone();
+            return Some(self.clone());
         }
-        Self(self.0.iter().cloned().chain([id]).collect())
+        let all: Arc<[Id]> = self.0.iter().cloned().chain([id]).collect();
+        let bytes: usize = all.iter().map(|id| 8 + id.scheme.len() + id.id.len()).sum();
+        let fits = all.len() <= CONN_IDENTITIES_MAX && bytes <= CONN_IDENTITIES_BYTES_MAX;
+        fits.then_some(Self(all))
     }
 
     /// All of them.

@@ -39,6 +39,9 @@ pub struct AuthConfig {
 pub enum AuthRefusal {
     /// It proves nothing: answered with `AUTH_FAILED`, which ends the client's handle.
     Failed,
+    /// The connection has proved as much as it may: answered as `Failed`, so that the client does
+    /// not connect again and prove all of it anew.
+    TooMany,
     /// The client looks for another ensemble: the connection is closed without a word, so that it
     /// tries another server.
     OtherEnsemble,
@@ -71,9 +74,10 @@ pub fn authenticate(
             let mut all = identities.clone();
             if config.super_digest.as_ref().is_some_and(|wanted| digest::same(wanted, &id)) {
                 let scheme = Str::from_static("super");
-                all = all.with(Id { scheme, id: Str::default() });
+                all = all.with(Id { scheme, id: Str::default() }).ok_or(AuthRefusal::TooMany)?;
             }
-            Ok(all.with(Id { scheme: Str::from_static("digest"), id: Str::from(id) }))
+            let id = Id { scheme: Str::from_static("digest"), id: Str::from(id) };
+            all.with(id).ok_or(AuthRefusal::TooMany)
         }
         // The address is an identity from the start.
         "ip" => Ok(identities.clone()),

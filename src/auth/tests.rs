@@ -1,6 +1,7 @@
 //! Tables of `client-protocol.md` part 8.
 
 use super::*;
+use crate::limits::{CONN_IDENTITIES_BYTES_MAX, CONN_IDENTITIES_MAX};
 use crate::model::request::RawAcl;
 use crate::model::{Acl, ErrorCode, Perms};
 
@@ -73,7 +74,7 @@ fn many_identities_times_many_entries_are_refused() {
     let mut me = Identities::default();
     for number in 0..300 {
         let id = Id { scheme: Str::from_static("digest"), id: Str::from(format!("u{number}:x")) };
-        me = me.with(id);
+        me = me.with(id).expect("there is room");
     }
     let entries = |count: i32| -> Vec<RawAcl> {
         let scheme = Some(Str::from_static("auth"));
@@ -218,4 +219,31 @@ fn enforced_schemes() {
     ] {
         assert_eq!(is_admitted(&config(schemes), &who), admitted, "{schemes:?}");
     }
+}
+
+#[test]
+fn a_connection_proves_only_so_much() {
+    let config = AuthConfig::default();
+    let prove = |me: &Identities, user: &str| {
+        authenticate(&config, "digest", Some(format!("{user}:p").as_bytes()), me)
+    };
+    let mut me = somebody();
+    for user in 1..CONN_IDENTITIES_MAX {
+        me = prove(&me, &user.to_string()).expect("there is room");
+    }
+    assert_eq!(me.iter().count(), CONN_IDENTITIES_MAX);
+    assert_eq!(prove(&me, "one more"), Err(AuthRefusal::TooMany));
+    assert_eq!(prove(&me, "1"), Ok(me.clone()));
+    let long = "u".repeat(CONN_IDENTITIES_BYTES_MAX / 2);
+    let me = prove(&somebody(), &long).expect("there is room");
+    assert_eq!(prove(&me, &format!("{long}v")), Err(AuthRefusal::TooMany));
+    assert!(prove(&me, "short").is_ok());
+    // The super user is an identity of its own beside the digest.
+    let id = "super:lK75jTNcA+U9vtVEw5vB51mj/w4=".to_owned();
+    let config = AuthConfig { super_digest: Some(id), ..config };
+    let filled = (2..CONN_IDENTITIES_MAX).fold(somebody(), |me, user| {
+        authenticate(&config, "digest", Some(user.to_string().as_bytes()), &me).expect("room")
+    });
+    let refused = authenticate(&config, "digest", Some(b"super:secret"), &filled);
+    assert_eq!(refused, Err(AuthRefusal::TooMany));
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{self, Client, create};
 use super::peer::{self, Server};
+use ringkeeper::limits::CONN_IDENTITIES_MAX;
 use ringkeeper::model::{ErrorCode, Request, WriteRequest};
 
 fn end(server: Server) {
@@ -39,6 +40,28 @@ fn mntr(server: &Server, key: &str) -> String {
     let text = server.word("mntr");
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('\t'));
     line.unwrap_or_else(|| panic!("no {key} in {text}")).to_owned()
+}
+
+#[test]
+fn a_connection_proves_so_many_identities_and_no_more() {
+    let server = Server::start("");
+    let mut client = connect(&server);
+    let auth = |user: usize| {
+        let auth = Some(format!("user{user}:secret").into_bytes().into());
+        Request::Auth { scheme: Some("digest".into()), auth }
+    };
+    // The address is one.
+    for user in 1..CONN_IDENTITIES_MAX {
+        assert_eq!(client.code(&auth(user)), ErrorCode::OK, "{user}");
+    }
+    assert_eq!(client.code(&auth(1)), ErrorCode::OK);
+    assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
+    assert_eq!(client.code(&auth(CONN_IDENTITIES_MAX)), ErrorCode::AUTH_FAILED);
+    assert!(client.is_closed());
+    wait_for_log(&server, "closed: a connection may prove 1024 identities");
+    let mut other = connect(&server);
+    assert_eq!(other.code(&auth(0)), ErrorCode::OK);
+    end(server);
 }
 
 #[test]

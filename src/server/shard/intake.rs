@@ -305,6 +305,13 @@ impl Shard {
                 tracing::info!(peer = %conn.stats.peer, scheme, "authentication refused");
                 Answer::refusal(ErrorCode::AUTH_FAILED)
             }
+            Err(AuthRefusal::TooMany) => {
+                let (count, bytes) =
+                    (limits::CONN_IDENTITIES_MAX, limits::CONN_IDENTITIES_BYTES_MAX);
+                tracing::warn!(peer = %conn.stats.peer, scheme, "closed: a connection may prove \
+                    {count} identities of {bytes} bytes together");
+                Answer::refusal(ErrorCode::AUTH_FAILED)
+            }
             Err(AuthRefusal::OtherEnsemble) => {
                 tracing::warn!(peer = %conn.stats.peer, "closed: the client looks for another \
                     ensemble (ensembleAuthName)");
