@@ -1,6 +1,11 @@
-//! Apache ZooKeeper servers as child processes, of several versions, in directories that stay.
+//! Apache ZooKeeper's servers as child processes, of several versions.
+//!
+//! What is needed is found in `RINGKEEPER_TEST_DEPS` (`.ci/run` puts it there). What is missing is
+//! said loudly; with `CI` set it is a failure.
 
+use std::ffi::OsString;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,44 +16,146 @@ use super::peer;
 /// A server of Apache's.
 pub(crate) struct Apache {
     child: Child,
+    java: Java,
     /// Its client port.
     pub(crate) port: u16,
+    /// Where its configuration, directories and log are.
+    pub(crate) home: PathBuf,
+    /// Whether `home` goes with it.
+    cleans: bool,
 }
 
-/// The jars of one version, if they and java are there. `name` is the directory in
-/// `RINGKEEPER_TEST_DEPS`.
-pub(crate) fn jars(name: &str) -> Option<PathBuf> {
-    let jars = PathBuf::from(env::var_os("RINGKEEPER_TEST_DEPS")?).join(name);
-    let mut java = Command::new("java");
-    java.arg("-version").stdout(Stdio::null()).stderr(Stdio::null());
-    (jars.is_dir() && java.status().is_ok_and(|status| status.success())).then_some(jars)
+/// How Java runs a server.
+#[derive(Clone)]
+pub(crate) struct Java {
+    classpath: OsString,
+    arguments: Vec<String>,
+}
+
+/// Where test dependencies are.
+pub(crate) fn deps() -> Option<PathBuf> {
+    env::var_os("RINGKEEPER_TEST_DEPS").map(PathBuf::from)
+}
+
+/// Whether a command ends well.
+pub(crate) fn runs(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// The jars of the version that is compared with, if they and Java are there.
+pub(crate) fn jars() -> Option<PathBuf> {
+    jars_of("zookeeper")
+}
+
+/// The jars of one version; `name` is their directory.
+pub(crate) fn jars_of(name: &str) -> Option<PathBuf> {
+    let jars = deps()?.join(name);
+    (jars.is_dir() && runs(Command::new("java").arg("-version"))).then_some(jars)
 }
 
 /// Says what is missing; a failure where nothing may be.
 pub(crate) fn skip(test: &str, why: &str) {
     assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
-    eprintln!("SKIPPED {test}: {why}; .ci/run installs it");
+    // Not by `eprintln`, which is shown of failing tests only.
+    let _told = writeln!(std::io::stderr(), "SKIPPED {test}: {why}; .ci/run installs it");
+}
+
+impl Java {
+    /// With the jars of one version.
+    pub(crate) fn new(jars: &Path) -> Self {
+        let arguments =
+            vec!["-Xmx512m".to_owned(), "-Dzookeeper.admin.enableServer=false".to_owned()];
+        Self { classpath: jars.join("*").into_os_string(), arguments }
+    }
+
+    /// And with classes of our own.
+    pub(crate) fn with_classes(mut self, directory: &Path) -> Self {
+        self.classpath.push(":");
+        self.classpath.push(directory);
+        self
+    }
+
+    /// And with a property.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.arguments.push(format!("-D{name}={value}"));
+        self
+    }
+
+    /// Starts a server on `home/zoo.cfg`.
+    pub(crate) fn spawn(&self, home: &Path) -> Child {
+        let log = fs::File::create(home.join("apache.log")).expect("the directory is writable");
+        Command::new("java")
+            .args(&self.arguments)
+            .arg("-cp")
+            .arg(&self.classpath)
+            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
+            .arg(home.join("zoo.cfg"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("descriptors are left"))
+            .stderr(log)
+            .spawn()
+            .expect("java was found before")
+    }
 }
 
 impl Apache {
-    /// Starts a server on `home/zoo.cfg`. `flags` are names and values without `zookeeper.`.
-    pub(crate) fn start(jars: &Path, home: &Path, port: u16, flags: &[(&str, &str)]) -> Self {
-        let child = spawn(jars, home, flags);
-        let mut apache = Self { child, port };
+    /// Starts a server in a fresh directory, which goes with it, with additional lines of
+    /// configuration.
+    pub(crate) fn start(jars: &Path, settings: &str) -> Self {
+        Self::start_as(Java::new(jars), settings)
+    }
+
+    /// The same, run in a way of its own.
+    pub(crate) fn start_as(mut java: Java, settings: &str) -> Self {
+        let home = peer::fresh_directory();
+        let port = peer::free_port();
+        peer::write_config(&home, port, settings);
+        // What Apache reads from the command line only.
+        for line in settings.lines().filter(|line| line.starts_with("znode.container.")) {
+            java.arguments.push(format!("-D{line}"));
+        }
+        let mut apache = Self::start_in(&java, &home, port);
+        apache.cleans = true;
+        apache
+    }
+
+    /// Starts a server in a directory that stays, on the configuration that is there.
+    pub(crate) fn start_in(java: &Java, home: &Path, port: u16) -> Self {
+        let (child, java, home) = (java.spawn(home), java.clone(), home.to_path_buf());
+        let mut apache = Self { child, java, port, home, cleans: false };
+        apache.wait_until_serving();
+        apache
+    }
+
+    fn wait_until_serving(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(120);
         // It answers `ruok` before it serves sessions.
-        while !peer::word(port, "srvr").contains("Mode: ") {
-            let ended = apache.child.try_wait().expect("the child is ours");
-            assert!(ended.is_none(), "Apache ended: {}", log(home));
-            assert!(Instant::now() < deadline, "Apache does not answer: {}", log(home));
+        while !peer::word(self.port, "srvr").contains("Mode: ") {
+            let ended = self.child.try_wait().expect("the child is ours");
+            assert!(ended.is_none(), "Apache ended: {}", self.log());
+            assert!(Instant::now() < deadline, "Apache does not answer: {}", self.log());
             thread::sleep(Duration::from_millis(50));
         }
-        apache
+    }
+
+    /// SIGKILL, and a new process in the same directory.
+    pub(crate) fn restart(&mut self) {
+        self.end();
+        self.child = self.java.spawn(&self.home);
+        self.wait_until_serving();
     }
 
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
-        self.child.kill().expect("the child is ours");
+        self.end();
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn stop(&mut self) {
+        let pid = i32::try_from(self.child.id()).expect("process ids are positive");
+        // SAFETY: signals a child that has not been waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
         self.child.wait().expect("the child is ours");
     }
 
@@ -58,18 +165,31 @@ impl Apache {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'));
         line.map(str::to_owned)
     }
+
+    fn end(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.home.join("apache.log")).unwrap_or_default()
+    }
 }
 
 impl Drop for Apache {
     fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
+        self.end();
+        if self.cleans {
+            peer::clean(&self.home);
+        }
     }
 }
 
 /// Waits until a server of Apache's has ended by itself, with a failure, on `home/zoo.cfg`.
 pub(crate) fn assert_refuses(jars: &Path, home: &Path) {
-    let mut apache = Apache { child: spawn(jars, home, &[]), port: 0 };
+    let java = Java::new(jars);
+    let (child, home) = (java.spawn(home), home.to_path_buf());
+    let mut apache = Apache { child, java, port: 0, home, cleans: false };
     let deadline = Instant::now() + Duration::from_secs(120);
     while Instant::now() < deadline {
         if let Some(status) = apache.child.try_wait().expect("the child is ours") {
@@ -78,25 +198,5 @@ pub(crate) fn assert_refuses(jars: &Path, home: &Path) {
         }
         thread::sleep(Duration::from_millis(50));
     }
-    panic!("Apache goes on: {}", log(home));
-}
-
-fn spawn(jars: &Path, home: &Path, flags: &[(&str, &str)]) -> Child {
-    let log = fs::File::create(home.join("apache.log")).expect("the directory is writable");
-    Command::new("java")
-        .args(["-Xmx256m", "-Dzookeeper.admin.enableServer=false"])
-        .args(flags.iter().map(|(name, value)| format!("-Dzookeeper.{name}={value}")))
-        .arg("-cp")
-        .arg(jars.join("*"))
-        .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
-        .arg(home.join("zoo.cfg"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().expect("descriptors are left"))
-        .stderr(log)
-        .spawn()
-        .expect("java was found before")
-}
-
-fn log(home: &Path) -> String {
-    fs::read_to_string(home.join("apache.log")).unwrap_or_default()
+    panic!("Apache goes on: {}", apache.log());
 }

@@ -3,14 +3,13 @@
 //! What is needed is found in `RINGKEEPER_TEST_DEPS` (`.ci/run` puts it there): `venv` with kazoo,
 //! and `zookeeper/*.jar`. What is missing is said loudly; with `CI` set it is a failure.
 
-use std::env;
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::apache::{Apache, deps, jars, runs, skip};
 use super::peer::{self, Server};
 
 /// No script runs longer.
@@ -19,99 +18,15 @@ const SCRIPT_SECONDS_MAX: u64 = 300;
 /// What a client prints to have its server killed and started again.
 const RESTART: &str = "RESTART";
 
-/// Apache ZooKeeper as a child process.
-pub(crate) struct Apache {
-    child: Child,
-    pub(crate) port: u16,
-    pub(crate) home: PathBuf,
-}
-
-impl Apache {
-    /// Starts it in a fresh directory with additional lines of configuration.
-    pub(crate) fn start(jars: &Path, settings: &str) -> Self {
-        let home = peer::fresh_directory();
-        let port = peer::free_port();
-        peer::write_config(&home, port, &format!("admin.enableServer=false\n{settings}"));
-        let child = Self::spawn(jars, &home, settings);
-        let apache = Self { child, port, home };
-        apache.wait_until_serving();
-        apache
-    }
-
-    fn spawn(jars: &Path, home: &Path, settings: &str) -> Child {
-        // What Apache reads from the command line only.
-        let flags = settings.lines().filter(|line| line.starts_with("znode.container."));
-        let log = fs::File::create(home.join("log")).expect("the directory is writable");
-        Command::new("java")
-            .args(flags.map(|flag| format!("-D{flag}")))
-            .arg("-cp")
-            .arg(jars.join("*"))
-            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
-            .arg(home.join("zoo.cfg"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("descriptors are left"))
-            .stderr(log)
-            .spawn()
-            .expect("java was found before")
-    }
-
-    fn wait_until_serving(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        // It answers `ruok` before it serves sessions.
-        while !peer::word(self.port, "srvr").contains("Mode: ") {
-            assert!(Instant::now() < deadline, "Apache ZooKeeper does not answer");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// SIGKILL, and a new process in the same directory.
-    fn restart(&mut self, jars: &Path, settings: &str) {
-        self.child.kill().expect("the child is ours");
-        self.child.wait().expect("the child is ours");
-        self.child = Self::spawn(jars, &self.home, settings);
-        self.wait_until_serving();
-    }
-}
-
-impl Drop for Apache {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
-        peer::clean(&self.home);
-    }
-}
-
-/// Says what is missing; a failure where nothing may be.
-pub(crate) fn skip(test: &str, why: &str) {
-    assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
-    // Not by `eprintln`, which is shown of failing tests only.
-    let _told = writeln!(std::io::stderr(), "SKIPPED {test}: {why}; .ci/run installs it");
-}
-
-fn deps() -> Option<PathBuf> {
-    env::var_os("RINGKEEPER_TEST_DEPS").map(PathBuf::from)
-}
-
 fn python() -> Option<PathBuf> {
     let own = deps().map(|deps| deps.join("venv/bin/python")).filter(|path| path.exists());
     let found = own.unwrap_or_else(|| PathBuf::from("python3"));
     runs(Command::new(&found).args(["-c", "import kazoo"])).then_some(found)
 }
 
-/// Where Apache's jars are, if they can be run.
-pub(crate) fn jars() -> Option<PathBuf> {
-    let jars = deps()?.join("zookeeper");
-    (jars.is_dir() && runs(Command::new("java").arg("-version"))).then_some(jars)
-}
-
-fn runs(command: &mut Command) -> bool {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
-}
-
 /// What a command prints; it must end well and in time. A client that prints `RESTART` has its
 /// server killed and started again, and goes on when it reads a line.
-fn transcript(command: &mut Command, port: u16, mut restart: impl FnMut()) -> String {
+pub(crate) fn transcript(command: &mut Command, port: u16, mut restart: impl FnMut()) -> String {
     let mut child = command
         .arg(port.to_string())
         .stdin(Stdio::piped())
@@ -195,7 +110,8 @@ fn compare(test: &str, settings: &str, lines_min: usize, client: impl Fn() -> Co
 /// A client's transcript on a fresh Apache ZooKeeper.
 fn on_apache(jars: &Path, settings: &str, client: impl Fn() -> Command) -> String {
     let mut apache = Apache::start(jars, settings);
-    transcript(&mut client(), apache.port, || apache.restart(jars, settings))
+    let port = apache.port;
+    transcript(&mut client(), port, || apache.restart())
 }
 
 /// A client's transcript on a fresh server of ours.
@@ -212,7 +128,8 @@ fn on_ringkeeper(settings: &str, client: impl Fn() -> Command) -> String {
     text
 }
 
-fn script(name: &str) -> PathBuf {
+/// A program in `tests/clients`.
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 

@@ -16,7 +16,7 @@ use ringkeeper::model::{
     CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, Stat, WriteRequest, Zxid,
 };
 
-use super::apache::{self, Apache};
+use super::apache::{self, Apache, Java};
 use super::client::{self, Client, Hello, create, delete, exists, set};
 use super::peer::{self, Server};
 
@@ -208,7 +208,7 @@ fn snapshots(data: &Path) -> usize {
 
 /// There, on, back, and there again.
 fn round_trip(test: &str, setup: &Setup) {
-    let Some(jars) = apache::jars(setup.jars) else {
+    let Some(jars) = apache::jars_of(setup.jars) else {
         return apache::skip(test, "no java or no Apache ZooKeeper");
     };
     let extended = setup.flags.contains(&("extendedTypesEnabled", "true"));
@@ -217,8 +217,11 @@ fn round_trip(test: &str, setup: &Setup) {
     let extra = format!("maxSessionTimeout=600000\nextendedTypesEnabled={extended}");
     peer::write_config(&home, port, &extra);
 
-    let flags: Vec<_> = setup.flags.iter().copied().chain([("snapCount", SNAP_COUNT)]).collect();
-    let server = Apache::start(&jars, &home, port, &flags);
+    let flags = setup.flags.iter().chain(&[("snapCount", SNAP_COUNT)]);
+    let java = flags.fold(Java::new(&jars), |java, (name, value)| {
+        java.with(&format!("zookeeper.{name}"), value)
+    });
+    let server = Apache::start_in(&java, &home, port);
     let owners = fill(port, extended);
     load(port);
     let before = dump(port);
@@ -256,7 +259,7 @@ fn round_trip(test: &str, setup: &Setup) {
     assert!(!again.status.success(), "{test}: nothing is written over");
     let port = peer::free_port();
     peer::write_config(&back, port, &extra);
-    let server = Apache::start(&jars, &back, port, &flags);
+    let server = Apache::start_in(&java, &back, port);
     assert_same(&written, &dump(port), &format!("{test}: exported"));
     let mut owner =
         client::attach(port, held.session, held.password, Zxid::ZERO).expect("it serves");

@@ -16,8 +16,8 @@ use ringkeeper::snapshot::{SnapshotEncoder, catalog};
 use ringkeeper::wire::connect::ConnectResponse;
 use serde_json::Value;
 
+use super::apache::{self, Apache};
 use super::client::{self, Client, Hello, create, delete, set};
-use super::clients;
 use super::peer::{self, Server};
 
 /// A tree as a client sees it: data, stat and ACL by path.
@@ -628,11 +628,11 @@ fn a_running_servers_files_are_read_and_not_touched() {
 
 #[test]
 fn apaches_directories_are_shown_checked_and_replayed() {
-    let Some(jars) = clients::jars() else {
-        return clients::skip("rk-log on Apache's files", "no java or no Apache ZooKeeper");
+    let Some(jars) = apache::jars() else {
+        return apache::skip("rk-log on Apache's files", "no java or no Apache ZooKeeper");
     };
-    let apache = clients::Apache::start(&jars, "");
-    let mut client = client::connect(apache.port).expect("it serves");
+    let server = Apache::start(&jars, "");
+    let mut client = client::connect(server.port).expect("it serves");
     let mut moments = Vec::new();
     ok(&mut client, &create("/a", b"one", 0));
     ok(&mut client, &create("/a/b", b"two", 0));
@@ -645,7 +645,7 @@ fn apaches_directories_are_shown_checked_and_replayed() {
     ok(&mut client, &delete("/a/b"));
     ok(&mut client, &set("/a", b"three"));
     moments.push(moment(&mut client));
-    let home = apache.home.clone();
+    let home = server.home.clone();
     let data = home.join("data");
     let own = data.join("version-2");
     // While it runs, too.
@@ -691,7 +691,7 @@ fn apaches_directories_are_shown_checked_and_replayed() {
         expect(0, &["dump", text(&own.join(name))]);
         expect(0, &["verify", text(&own.join(name))]);
     }
-    drop(apache);
+    drop(server);
     peer::clean(&home);
 }
 

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use super::clients::{self, Apache};
+use super::apache::{self, Apache};
 use super::peer::{self, Server};
 use super::rk::{Running, clean, fails, ok, rk};
 
@@ -307,8 +307,8 @@ fn rk_shows_on_apache_what_it_shows_here() {
     let ours = transcript(server.port);
     clean(server);
     assert!(ours[0].ends_with("Some(0)\n/a\n"), "{}", ours[0]);
-    let Some(jars) = clients::jars() else {
-        return clients::skip("rk", "no java or no Apache ZooKeeper to compare with");
+    let Some(jars) = apache::jars() else {
+        return apache::skip("rk", "no java or no Apache ZooKeeper to compare with");
     };
     let apache = Apache::start(&jars, settings);
     for (ours, theirs) in ours.iter().zip(transcript(apache.port)) {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -25,7 +25,8 @@ use ringkeeper::zab::election::{Decision, Election, ElectionOutput};
 use ringkeeper::zab::links::{LinkId, LinkOutput, Links};
 use ringkeeper::zab::paxos::{Acceptor, Answer, DurableHistory, Epochs, HistoryEnd, Said};
 
-use super::{client, clients, peer};
+use super::apache::{self, Java};
+use super::{client, peer};
 
 /// Nothing takes longer.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -74,20 +75,9 @@ impl Ensemble {
         let home = self.home.join(sid.to_string());
         fs::create_dir_all(home.join("data")).expect("the directory is writable");
         fs::write(home.join("data/myid"), sid.to_string()).expect("the directory is writable");
-        let extra = format!("initLimit=20\nsyncLimit=10\nadmin.enableServer=false\n{}", self.lines);
+        let extra = format!("initLimit=20\nsyncLimit=10\n{}", self.lines);
         peer::write_config(&home, self.client_ports[&sid], &extra);
-        let log = fs::File::create(home.join("log")).expect("the directory is writable");
-        let child = Command::new("java")
-            .arg("-cp")
-            .arg(self.jars.join("*"))
-            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
-            .arg(home.join("zoo.cfg"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("descriptors are left"))
-            .stderr(log)
-            .spawn()
-            .expect("java was found before");
-        self.servers.insert(sid, child);
+        self.servers.insert(sid, Java::new(&self.jars).spawn(&home));
     }
 
     fn kill(&mut self, sid: i64) {
@@ -442,8 +432,8 @@ impl Learner {
 /// agree, are synchronized, and agree again when that one is killed.
 #[test]
 fn our_voter_agrees_with_apaches_and_is_synchronized() {
-    let Some(jars) = clients::jars() else {
-        return clients::skip("an ensemble with Apache's", "no java or no Apache ZooKeeper");
+    let Some(jars) = apache::jars() else {
+        return apache::skip("an ensemble with Apache's", "no java or no Apache ZooKeeper");
     };
     let mut ensemble = Ensemble::new(jars);
     let configs = ensemble.configs();
@@ -500,8 +490,8 @@ fn our_voter_agrees_with_apaches_and_is_synchronized() {
 /// knowledge of our own.
 #[test]
 fn our_voter_joins_the_leader_that_apaches_follow() {
-    let Some(jars) = clients::jars() else {
-        return clients::skip("joining Apache's", "no java or no Apache ZooKeeper");
+    let Some(jars) = apache::jars() else {
+        return apache::skip("joining Apache's", "no java or no Apache ZooKeeper");
     };
     let mut ensemble = Ensemble::new(jars);
     let configs = ensemble.configs();

@@ -24,7 +24,7 @@ pub(crate) use values::{put_buffer, put_i32};
 use explained::Used;
 use pair::Pair;
 
-use crate::clients::{jars, skip};
+use crate::apache::{jars, skip};
 
 /// Requests of one sequence, cleaning up not counted.
 const SEQUENCE: usize = 1000;

@@ -12,7 +12,7 @@ use super::requests::plain;
 use super::script::{Frame, Hello, SLOTS, Step, Whose};
 use super::side::Side;
 use super::values::{put_buffer, put_i32};
-use crate::clients::Apache;
+use crate::apache::Apache;
 use crate::peer::{self, Server};
 
 /// Znodes that are read or deleted in one go.
