@@ -10,7 +10,8 @@ use ringkeeper::base::{FileOps, Prng, Str};
 use ringkeeper::client::requests;
 use ringkeeper::model::txn::CreateTxn;
 use ringkeeper::model::{
-    Acl, ConnId, CreateTxnKind, ErrorCode, Id, Perms, SessionId, TxnBody, TxnHeader, Xid, Zxid,
+    Acl, ConnId, CreateTxnKind, ErrorCode, ExtendedTypes, Id, Perms, SessionId, TxnBody, TxnHeader,
+    Xid, Zxid,
 };
 use ringkeeper::tree::{Overlay, Tree, TreeOptions};
 use ringkeeper::txnlog::{LogConfig, LogEnd, LogWriter};
@@ -58,7 +59,7 @@ fn set(number: u64, version: i32) -> TxnBody {
 }
 
 fn filled() -> Tree {
-    let mut tree = Tree::new(TreeOptions { extended_types: false, digests: true });
+    let mut tree = Tree::new(TreeOptions { extended_types: ExtendedTypes::Off, digests: true });
     for number in 0..ZNODES {
         let zxid = i64::try_from(number + 1).expect("it is small");
         tree.apply(&header(zxid), &create(number, number));

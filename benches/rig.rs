@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::{Duration, Instant, WallMs};
 use ringkeeper::client::requests;
-use ringkeeper::model::{ConnId, Request, SessionId, ShardId, Xid, Zxid};
+use ringkeeper::model::{ConnId, ExtendedTypes, Request, SessionId, ShardId, Xid, Zxid};
 use ringkeeper::server::recovery::Recovered;
 use ringkeeper::server::{
     Clock, ConnectionThrottleConfig, Input, LargeRequests, Machine, Output, Published, Reaping,
@@ -52,7 +52,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(metered: bool) -> Self {
-        let tree = Tree::new(TreeOptions { extended_types: false, digests: true });
+        let tree = Tree::new(TreeOptions { extended_types: ExtendedTypes::Off, digests: true });
         let recovered = Recovered {
             tree,
             sessions: Vec::new(),
@@ -217,7 +217,7 @@ fn options() -> ServerOptions {
         outstanding_requests_max: 1_000,
         auth: AuthConfig::default(),
         words_allowed: WordsAllowed::All,
-        extended_types: false,
+        extended_types: ExtendedTypes::Off,
         enforce_quotas: false,
         reaping: Reaping {
             every: Duration::from_millis(60_000),

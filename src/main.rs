@@ -122,6 +122,7 @@ fn export(arguments: ExportArguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let extended_types = config.extended_types();
     let exported = shell::export(&ExportSettings {
         data_dir: config.data_dir,
         log_dir: config.data_log_dir,
@@ -135,7 +136,7 @@ fn export(arguments: ExportArguments) -> ExitCode {
             digest: !arguments.no_digest,
             last_zxid: arguments.apache == ApacheArgument::V3_9,
         },
-        extended_types: config.extended_types_enabled,
+        extended_types,
     });
     match exported {
         Ok(exported) => {
@@ -232,7 +233,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
             words_allowed: if all { WordsAllowed::All } else { WordsAllowed::Listed(words) },
             reconfig_enabled: config.reconfig_enabled,
             fsync_warning_threshold: Duration::from_millis(config.fsync_warning_threshold_ms),
-            extended_types: config.extended_types_enabled,
+            extended_types: config.extended_types(),
             enforce_quotas: config.enforce_quota,
             reaping: Reaping {
                 every: Duration::from_millis(config.container_check_interval_ms),

@@ -75,6 +75,7 @@ pub static KEYS: &[Key] = &[
     used(&["jute.maxbuffer"]),
     used(&["globalOutstandingLimit"]),
     used(&["extendedTypesEnabled"]),
+    used(&["emulate353TTLNodes"]),
     used(&["znode.container.checkIntervalMs"]),
     used(&["znode.container.maxPerMinute"]),
     used(&["znode.container.maxNeverUsedIntervalMs"]),
@@ -199,8 +200,8 @@ pub static KEYS: &[Key] = &[
     not_built(&["sessionRequireClientSASLAuth"], "SASL", is_true),
     not_built(&["allowSaslFailedClients"], "SASL", is_true),
     not_built(&["java.security.auth.login.config"], "SASL", always),
-    not_built(&["quorum.auth.enableSasl"], "SASL", is_true),
     not_built(&["audit.enable"], "the audit log", is_true),
+    not_built(&["quorum.auth.enableSasl"], "SASL", is_true),
 ];
 
 /// Keys by prefix.

@@ -21,7 +21,7 @@ use keys::Status;
 use properties::Property;
 use values::Values;
 
-use crate::model::DigestAlgorithm;
+use crate::model::{DigestAlgorithm, ExtendedTypes};
 
 /// The configuration of one server.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,8 @@ pub struct Config {
     pub large_request_max_bytes: usize,
     pub throttle: Throttle,
     pub extended_types_enabled: bool,
+    /// `emulate353TTLNodes`.
+    pub emulate_353_ttl_nodes: bool,
     pub container_check_interval_ms: u64,
     pub container_max_per_minute: u64,
     pub container_max_never_used_interval_ms: i64,
@@ -182,6 +184,7 @@ impl Default for Config {
             large_request_max_bytes: 100 << 20,
             throttle: Throttle::default(),
             extended_types_enabled: false,
+            emulate_353_ttl_nodes: false,
             container_check_interval_ms: 60_000,
             container_max_per_minute: 10_000,
             container_max_never_used_interval_ms: 0,
@@ -232,6 +235,16 @@ impl Config {
         let values = Values::new(file, known);
         let config = values.into_config(&mut warnings)?;
         Ok((config, warnings))
+    }
+
+    /// What the two keys of TTL znodes mean together.
+    #[must_use]
+    pub const fn extended_types(&self) -> ExtendedTypes {
+        match (self.extended_types_enabled, self.emulate_353_ttl_nodes) {
+            (false, _) => ExtendedTypes::Off,
+            (true, false) => ExtendedTypes::On,
+            (true, true) => ExtendedTypes::Emulate353,
+        }
     }
 
     /// `ringkeeper PORT DATADIR [tickTime] [maxClientCnxns]`: as Apache's short form, every address

@@ -80,6 +80,7 @@ impl<'a> Values<'a> {
             global_outstanding_limit: self
                 .number("globalOutstandingLimit", defaults.global_outstanding_limit)?,
             extended_types_enabled: self.lenient_true("extendedTypesEnabled", false),
+            emulate_353_ttl_nodes: self.lenient_true("emulate353TTLNodes", false),
             container_check_interval_ms: self
                 .number("znode.container.checkIntervalMs", defaults.container_check_interval_ms)?
                 .max(1),

@@ -22,7 +22,7 @@ pub use event::{EventType, WatchEvent};
 pub use ids::{ConnId, Generation, SessionId, ShardId, Xid};
 pub use quorum::{EnsembleConfigs, QuorumRule};
 pub use request::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest};
-pub use stat::{EphemeralOwner, Stat, StatPersisted};
+pub use stat::{EphemeralOwner, ExtendedTypes, Stat, StatPersisted};
 pub use txn::{CreateTxn, CreateTxnKind, Txn, TxnBody, TxnHeader};
 pub use vote::{ServerState, Vote};
 pub use zxid::Zxid;

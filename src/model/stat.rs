@@ -46,7 +46,12 @@ impl StatPersisted {
     /// What clients see: cversion counts creations and deletions, and only real ephemerals show
     /// an owner (`client-protocol.md` 5.5).
     #[must_use]
-    pub const fn visible(&self, data_length: i32, num_children: i32, extended_types: bool) -> Stat {
+    pub const fn visible(
+        &self,
+        data_length: i32,
+        num_children: i32,
+        extended_types: ExtendedTypes,
+    ) -> Stat {
         let owner = match EphemeralOwner::of(self.ephemeral_owner, extended_types) {
             EphemeralOwner::Session(session) => session.0,
             _ => 0,
@@ -65,6 +70,18 @@ impl StatPersisted {
             pzxid: self.pzxid,
         }
     }
+}
+
+/// What a stored owner below zero means: `extendedTypesEnabled` and `emulate353TTLNodes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExtendedTypes {
+    /// A container or a session: there are no TTL znodes.
+    #[default]
+    Off,
+    /// With a tag in the top byte a TTL.
+    On,
+    /// As `On`, and what has no tag is a TTL that a server 3.5.3 has written.
+    Emulate353,
 }
 
 /// What the stored owner field means (`client-protocol.md` 5.8).
@@ -89,12 +106,17 @@ impl EphemeralOwner {
 
     /// Reads the stored field.
     #[must_use]
-    pub const fn of(stored: i64, extended_types: bool) -> Self {
+    pub const fn of(stored: i64, extended_types: ExtendedTypes) -> Self {
+        let is_ttl = match extended_types {
+            ExtendedTypes::Off => false,
+            ExtendedTypes::On => (stored & Self::TTL_TAG) == Self::TTL_TAG,
+            ExtendedTypes::Emulate353 => stored < 0,
+        };
         if stored == 0 {
             Self::Persistent
         } else if stored == Self::CONTAINER {
             Self::Container
-        } else if extended_types && (stored & Self::TTL_TAG) == Self::TTL_TAG {
+        } else if is_ttl {
             Self::Ttl(stored & Self::TTL_MS_MAX)
         } else {
             Self::Session(SessionId(stored))
@@ -105,5 +127,38 @@ impl EphemeralOwner {
     #[must_use]
     pub const fn ttl_to_stored(ttl_ms: i64) -> i64 {
         Self::TTL_TAG | (ttl_ms & Self::TTL_MS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_mean_what_the_settings_say() {
+        use EphemeralOwner::{Container, Persistent, Session, Ttl};
+        let session = |id: u64| Session(SessionId(id.cast_signed()));
+        for (stored, off, on, emulated) in [
+            (0, Persistent, Persistent, Persistent),
+            (1_u64 << 63, Container, Container, Container),
+            (
+                0x0100_0000_0000_0007,
+                session(0x0100_0000_0000_0007),
+                session(0x0100_0000_0000_0007),
+                session(0x0100_0000_0000_0007),
+            ),
+            (0xff00_0000_0000_03e8, session(0xff00_0000_0000_03e8), Ttl(1000), Ttl(1000)),
+            (
+                0x8000_0000_0000_03e8,
+                session(0x8000_0000_0000_03e8),
+                session(0x8000_0000_0000_03e8),
+                Ttl(1000),
+            ),
+        ] {
+            let of = |types| EphemeralOwner::of(stored.cast_signed(), types);
+            assert_eq!(of(ExtendedTypes::Off), off, "{stored:x}");
+            assert_eq!(of(ExtendedTypes::On), on, "{stored:x}");
+            assert_eq!(of(ExtendedTypes::Emulate353), emulated, "{stored:x}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::auth::AuthConfig;
 use crate::base::Duration;
 use crate::limits;
-use crate::model::{EnsembleConfigs, ServerId};
+use crate::model::{EnsembleConfigs, ExtendedTypes, ServerId};
 use crate::wire::vote::ElectionAddress;
 
 use super::throttle::ConnectionThrottleConfig;
@@ -40,8 +40,8 @@ pub struct ServerOptions {
     pub reconfig_enabled: bool,
     /// `fsync.warningthresholdms`: a flush that takes longer is warned about.
     pub fsync_warning_threshold: Duration,
-    /// TTL znodes are offered.
-    pub extended_types: bool,
+    /// Whether TTL znodes are offered, and how they are told from ephemerals.
+    pub extended_types: ExtendedTypes,
     /// Quotas are enforced, not only kept account of.
     pub enforce_quotas: bool,
     /// When containers and TTL znodes are looked after.

@@ -7,8 +7,8 @@ use crate::auth::{self, AuthConfig, Identities};
 use crate::base::Str;
 use crate::model::request::RawAcl;
 use crate::model::{
-    Acl, CreateKind, CreateRequest, CreateTxn, CreateTxnKind, EphemeralOwner, ErrorCode, Perms,
-    TxnBody, TxnHeader, WriteRequest, path,
+    Acl, CreateKind, CreateRequest, CreateTxn, CreateTxnKind, EphemeralOwner, ErrorCode,
+    ExtendedTypes, Perms, TxnBody, TxnHeader, WriteRequest, path,
 };
 use crate::tree::{Excess, Overlay, PendingZnode, Tree};
 use crate::wire::txn::encoded_bytes;
@@ -18,7 +18,7 @@ pub(crate) struct Prep<'a> {
     pub(crate) tree: &'a Tree,
     pub(crate) overlay: &'a mut Overlay,
     pub(crate) auth: &'a AuthConfig,
-    pub(crate) extended_types: bool,
+    pub(crate) extended_types: ExtendedTypes,
     pub(crate) enforce_quotas: bool,
     pub(crate) txn_bytes_max: usize,
 }
@@ -202,7 +202,7 @@ impl Prep<'_> {
             return Err(ErrorCode::BAD_ARGUMENTS);
         }
         let ttl_flag = flags >= 5;
-        if ttl_flag && !self.extended_types {
+        if ttl_flag && self.extended_types == ExtendedTypes::Off {
             return Err(ErrorCode::UNIMPLEMENTED);
         }
         let sequential = matches!(flags, 2 | 3 | 6);

@@ -14,8 +14,8 @@ use crate::base::{Duration, FileOpId, Instant, Str, WallMs};
 use crate::limits;
 use crate::model::request::{PathWatch, RawAcl};
 use crate::model::{
-    ConnId, CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, SessionId, ShardId,
-    WriteRequest, Xid,
+    ConnId, CreateKind, CreateRequest, ErrorCode, ExtendedTypes, Perms, ReadRequest, Request,
+    SessionId, ShardId, WriteRequest, Xid,
 };
 use crate::tree::TreeOptions;
 use crate::wire::client::{decode_reply_header, encode_request};
@@ -38,7 +38,7 @@ pub(super) fn options() -> ServerOptions {
         words_allowed: WordsAllowed::All,
         reconfig_enabled: false,
         fsync_warning_threshold: Duration::from_millis(1_000_000),
-        extended_types: false,
+        extended_types: ExtendedTypes::Off,
         enforce_quotas: false,
         reaping: Reaping {
             every: Duration::from_millis(1_000_000),
@@ -86,7 +86,7 @@ impl World {
 
     /// Satellites that do nothing, but have their share of the limits.
     fn with_satellites(options: ServerOptions, satellites: u16) -> Self {
-        let tree = TreeOptions { extended_types: false, digests: true };
+        let tree = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
         let mut recovery = Recovery::new(tree, 1);
         let mut answer = Answer::Start;
         let recovered = loop {

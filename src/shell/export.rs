@@ -8,7 +8,7 @@ use super::lock::{self, Paths};
 use super::{StartError, files, recover};
 use crate::apache::{Compression, names};
 use crate::base::FileDir;
-use crate::model::Zxid;
+use crate::model::{ExtendedTypes, Zxid};
 use crate::server::epochs::Epochs;
 use crate::server::export::{Export, Sections};
 use crate::server::import;
@@ -28,8 +28,8 @@ pub struct ExportSettings {
     pub compression: Compression,
     /// What the snapshot ends with.
     pub sections: Sections,
-    /// Whether `extendedTypesEnabled` is set where the data comes from.
-    pub extended_types: bool,
+    /// `extendedTypesEnabled` and `emulate353TTLNodes` where the data comes from.
+    pub extended_types: ExtendedTypes,
 }
 
 /// What was written.

@@ -15,7 +15,7 @@ use super::replay;
 use super::shards::Shards;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Prng, WallMs};
-use crate::model::{ConnId, ShardId};
+use crate::model::{ConnId, ExtendedTypes, ShardId};
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
 use crate::server::{
     Clock, ConnectionThrottleConfig, Input, LargeRequests, Machine, Mesh, Output, Published,
@@ -510,7 +510,7 @@ impl World {
 }
 
 fn recover(disk: &mut Disk, prng: &mut Prng, trace: &mut u32) -> Result<Recovered, Failure> {
-    let options = TreeOptions { extended_types: false, digests: true };
+    let options = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
     let mut recovery = Recovery::new(options, prng.next_u64());
     let mut answer = Answer::Start;
     loop {
@@ -554,7 +554,7 @@ fn new_server(
         words_allowed: WordsAllowed::All,
         reconfig_enabled: false,
         fsync_warning_threshold: Duration::from_millis(1_000),
-        extended_types: false,
+        extended_types: ExtendedTypes::Off,
         enforce_quotas: false,
         reaping: Reaping {
             every: Duration::from_millis(200),

@@ -11,13 +11,15 @@ use super::listing::Listings;
 use super::restore::LastParent;
 use super::value::{self, Shared, Value};
 use crate::base::{Index, Pages, Str, StrSet};
-use crate::model::{Acl, EphemeralOwner, Perms, SessionId, Stat, StatPersisted, Zxid, path};
+use crate::model::{
+    Acl, EphemeralOwner, ExtendedTypes, Perms, SessionId, Stat, StatPersisted, Zxid, path,
+};
 
 /// Settings that change what the tree stores or shows.
 #[derive(Clone, Copy, Debug)]
 pub struct TreeOptions {
     /// TTL owners are recognised.
-    pub extended_types: bool,
+    pub extended_types: ExtendedTypes,
     /// Keep the tree's digest.
     pub digests: bool,
 }

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::Str;
 use crate::model::{
-    Acl, CreateTxn, CreateTxnKind, ErrorCode, SessionId, StatPersisted, TxnBody, TxnHeader, Xid,
-    Zxid,
+    Acl, CreateTxn, CreateTxnKind, ErrorCode, ExtendedTypes, SessionId, StatPersisted, TxnBody,
+    TxnHeader, Xid, Zxid,
 };
 
-const OPTIONS: TreeOptions = TreeOptions { extended_types: false, digests: true };
+const OPTIONS: TreeOptions = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
 
 fn header(zxid: i64) -> TxnHeader {
     TxnHeader { session: SessionId(9), cxid: Xid(1), zxid: Zxid(zxid), time_ms: 1000 + zxid }

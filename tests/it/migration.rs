@@ -7,13 +7,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use ringkeeper::apache::{Compression, SnapshotEncoder};
 use ringkeeper::model::request::{PathWatch, RawAcl};
 use ringkeeper::model::{
-    CreateKind, CreateRequest, ErrorCode, Perms, ReadRequest, Request, Stat, WriteRequest, Zxid,
+    Acl, CreateKind, CreateRequest, EphemeralOwner, ErrorCode, Perms, ReadRequest, Request, Stat,
+    StatPersisted, WriteRequest, Zxid,
 };
 
 use super::apache::{self, Apache, Java};
@@ -304,4 +308,86 @@ fn from_apache_3_8_and_back_with_gzip() {
     let flags = &[("snapshot.compression.method", "gz")];
     let export = &["--compression", "gz", "--apache", "3.8"];
     round_trip("3.8 with gzip", &Setup { jars: "zookeeper-3.8", flags, export });
+}
+
+/// A data directory as a server 3.5.3 leaves it: its TTL znodes have no tag in their owners.
+fn write_353(data: &Path) {
+    let open: Arc<[Acl]> = Arc::new([Acl::open()]);
+    let mut snapshot = SnapshotEncoder::new(Compression::None, &[], []);
+    let ttl = |ttl_ms: i64| i64::MIN | ttl_ms;
+    let far = 86_400_000;
+    for (path, owner) in [
+        ("/", 0),
+        ("/container", i64::MIN),
+        ("/kept", ttl(far)),
+        ("/kept/child", 0),
+        ("/overdue", ttl(1)),
+        // Only the low 40 bits count.
+        ("/wide", ttl(far | (1 << 50))),
+        ("/tagged", EphemeralOwner::ttl_to_stored(far)),
+        ("/zookeeper", 0),
+        ("/zookeeper/config", 0),
+        ("/zookeeper/quota", 0),
+    ] {
+        let mtime = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        let mtime = i64::try_from(mtime.as_millis()).expect("it is not far away");
+        let stat = StatPersisted { mtime, ephemeral_owner: owner, ..StatPersisted::default() };
+        snapshot.znode(path, Some(path.as_bytes()), &open, &stat);
+    }
+    let directory = data.join("version-2");
+    fs::create_dir_all(&directory).expect("the directory is writable");
+    let bytes = snapshot.finish(None, Some(Zxid(5)));
+    fs::write(directory.join("snapshot.5"), bytes).expect("the directory is writable");
+}
+
+/// What there is once what is overdue has gone.
+fn reaped(port: u16) -> Dump {
+    let mut client = client::connect(port).expect("the server serves");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.code(&exists("/overdue", false)) == ErrorCode::OK {
+        assert!(Instant::now() < deadline, "/overdue is reaped");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut found = dump(port);
+    // Sessions of this test take zxids, some before it goes and some after.
+    let (_, root, _) = found.get_mut("/").expect("there is a root");
+    root.pzxid = Zxid::ZERO;
+    found
+}
+
+#[test]
+fn ttl_znodes_of_3_5_3_are_known_if_asked_for() {
+    let test = "TTL znodes of 3.5.3";
+    let Some(jars) = apache::jars() else {
+        return apache::skip(test, "no java or no Apache ZooKeeper");
+    };
+    let settings = "extendedTypesEnabled=true\nemulate353TTLNodes=true\ndigest.enabled=false\n\
+                    znode.container.checkIntervalMs=200";
+    let (ours, theirs) = (peer::fresh_directory(), peer::fresh_directory());
+    write_353(&ours.join("data"));
+    Command::new("cp").arg("-r").arg(ours.join("data")).arg(&theirs).status().expect("it is there");
+    let (our_port, their_port) = (peer::free_port(), peer::free_port());
+    peer::write_config(&ours, our_port, settings);
+    peer::write_config(&theirs, their_port, settings);
+    let java = Java::new(&jars).with("znode.container.checkIntervalMs", "200");
+    let apache = Apache::start_in(&java, &theirs, their_port);
+    let there = reaped(their_port);
+    apache.kill();
+    let server = Server::start_in(ours.clone(), our_port);
+    let here = reaped(our_port);
+    assert_same(&there, &here, test);
+    assert!(here.contains_key("/wide") && !here.contains_key("/overdue"), "{here:?}");
+    // They are ephemerals of nobody to a server that is not told.
+    let (status, ..) = server.stop();
+    assert!(status.success());
+    peer::write_config(&ours, our_port, "extendedTypesEnabled=true");
+    let server = Server::start_in(ours.clone(), our_port);
+    let mut client = client::connect(our_port).expect("it serves");
+    let ephemerals = Request::Read(ReadRequest::GetEphemerals { prefix: None });
+    let mut reply = client.call(&ephemerals).expect("the server serves");
+    assert_eq!(reply.body.i32("count"), Ok(0), "{test}: of this session");
+    assert!(server.word("dump").contains("\t/wide\n"), "{}", server.word("dump"));
+    drop(server);
+    peer::clean(&ours);
+    peer::clean(&theirs);
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ringkeeper::model::{
-    Acl, CreateTxn, CreateTxnKind, EphemeralOwner, Perms, StatPersisted, Txn, TxnBody,
+    Acl, CreateTxn, CreateTxnKind, EphemeralOwner, ExtendedTypes, Perms, StatPersisted, Txn,
+    TxnBody,
 };
 use serde_json::{Map, Value, json};
 
@@ -263,7 +264,7 @@ pub(crate) fn znode_json(
 }
 
 fn owner_text(stat: &StatPersisted) -> String {
-    match EphemeralOwner::of(stat.ephemeral_owner, true) {
+    match EphemeralOwner::of(stat.ephemeral_owner, ExtendedTypes::On) {
         EphemeralOwner::Persistent => "persistent".to_owned(),
         EphemeralOwner::Container => "container".to_owned(),
         EphemeralOwner::Ttl(ttl_ms) => format!("ttl={ttl_ms}"),

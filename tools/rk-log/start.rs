@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ringkeeper::base::{FileDir, FileName, FileOp};
-use ringkeeper::model::Zxid;
+use ringkeeper::model::{ExtendedTypes, Zxid};
 use ringkeeper::server::epochs;
 use ringkeeper::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use ringkeeper::snapshot::catalog;
@@ -13,7 +13,8 @@ use super::files::{self, Files};
 
 /// TTL znodes are recognised whatever the server's configuration says: a log that has none of them
 /// is read the same either way.
-pub(crate) const OPTIONS: TreeOptions = TreeOptions { extended_types: true, digests: true };
+pub(crate) const OPTIONS: TreeOptions =
+    TreeOptions { extended_types: ExtendedTypes::On, digests: true };
 
 /// The outcome of a start that was only thought of.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::apache::{LogRecord, SnapshotDecoder, SnapshotItem, SnapshotSummary};
-use crate::model::{EphemeralOwner, SessionId, Txn, TxnBody, TxnHeader, Zxid};
+use crate::model::{EphemeralOwner, ExtendedTypes, SessionId, Txn, TxnBody, TxnHeader, Zxid};
 use crate::server::state::State;
 use crate::tree::TreeOptions;
 use crate::wire;
@@ -32,7 +32,7 @@ pub(super) struct History {
     recent: VecDeque<(Zxid, u32)>,
     /// Digests that were compared.
     pub(super) compared: u64,
-    extended_types: bool,
+    extended_types: ExtendedTypes,
 }
 
 /// How far the tree may be ahead of the record.
@@ -217,8 +217,8 @@ impl History {
         for session in dead {
             let path = tree.ephemerals_of(session).next().cloned().unwrap_or_default();
             let looks_like_ttl =
-                matches!(EphemeralOwner::of(session.0, true), EphemeralOwner::Ttl(_));
-            if looks_like_ttl && !self.extended_types {
+                matches!(EphemeralOwner::of(session.0, ExtendedTypes::On), EphemeralOwner::Ttl(_));
+            if looks_like_ttl && self.extended_types == ExtendedTypes::Off {
                 return Err(ImportRefusal::Ttl { path: path.to_string() });
             }
             count += tree.ephemerals_of(session).count();

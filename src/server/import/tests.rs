@@ -11,14 +11,14 @@ use crate::apache::{
 };
 use crate::base::{Prng, Str};
 use crate::model::{
-    Acl, CreateTxn, CreateTxnKind, ErrorCode, Id, Perms, SessionId, StatPersisted, TxnBody,
-    TxnHeader,
+    Acl, CreateTxn, CreateTxnKind, ErrorCode, ExtendedTypes, Id, Perms, SessionId, StatPersisted,
+    TxnBody, TxnHeader,
 };
 use crate::server::recovery::{self, Recovery};
 use crate::server::state::State;
 use crate::wire;
 
-const OPTIONS: TreeOptions = TreeOptions { extended_types: false, digests: true };
+const OPTIONS: TreeOptions = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
 
 type Files = BTreeMap<String, Vec<u8>>;
 

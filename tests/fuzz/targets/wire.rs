@@ -8,8 +8,8 @@ use ringkeeper::model::request::{
     MultiReadKind, PathWatch, RawAcl, SetWatches, WatcherSelection, WatcherType,
 };
 use ringkeeper::model::{
-    CreateKind, CreateRequest, EventType, Perms, ReadRequest, Request, SessionId, StatPersisted,
-    WatchEvent, WriteRequest, Xid, Zxid, path,
+    CreateKind, CreateRequest, EventType, ExtendedTypes, Perms, ReadRequest, Request, SessionId,
+    StatPersisted, WatchEvent, WriteRequest, Xid, Zxid, path,
 };
 use ringkeeper::wire::connect::{ConnectRequest, ConnectResponse};
 use ringkeeper::wire::frame::Deframer;
@@ -201,7 +201,7 @@ fn replies() -> Vec<Vec<u8>> {
         buf.put_i64(9);
         buf.put_i32(0);
     };
-    let stat = StatPersisted::default().visible(4, 2, false);
+    let stat = StatPersisted::default().visible(4, 2, ExtendedTypes::Off);
     let names = ["a", "b", "c"];
     let event = WatchEvent { event_type: EventType::NodeCreated, path: Str::from_static("/a") };
     let bodies: Vec<Write> = vec![
