@@ -217,6 +217,7 @@ fn options() -> ServerOptions {
         outstanding_requests_max: 1_000,
         auth: AuthConfig::default(),
         words_allowed: WordsAllowed::All,
+        audit_user: None,
         extended_types: ExtendedTypes::Off,
         enforce_quotas: false,
         reaping: Reaping {

@@ -2,6 +2,7 @@
 //! outcome into an exit code.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,13 +11,18 @@ use ringkeeper::apache::Compression;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
 use ringkeeper::config::{Config, Throttle};
+use ringkeeper::server::audit;
 use ringkeeper::server::export::Sections;
 use ringkeeper::server::{
     ConnectionThrottleConfig, LargeRequests, Reaping, RequestThrottle, ServerOptions,
     SessionWeights, Slices, WordsAllowed,
 };
 use ringkeeper::shell::{self, ExportSettings, Outcome, Settings, StartError};
-use tracing_subscriber::EnvFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -66,11 +72,7 @@ const LISTEN_BACKLOG: i32 = 1024;
 const LOG_LINES_MAX: usize = 16_384;
 
 fn main() -> ExitCode {
-    let (writer, _guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
-        .buffered_lines_limit(LOG_LINES_MAX)
-        .finish(std::io::stderr());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_writer(writer).with_env_filter(filter).with_target(false).init();
+    let _guards = start_logging();
     // A shard that panics must not leave a server that is half alive.
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -94,8 +96,37 @@ fn main() -> ExitCode {
             tracing::error!("{halt}");
             ExitCode::FAILURE
         }
-        Err(error) => failed(&error),
+        Err(error) => {
+            if let Some(user) = &settings.server.audit_user {
+                audit::server_start(user, false);
+            }
+            failed(&error)
+        }
     }
+}
+
+/// Lines go through queues to threads. Of diagnostics, those that find their queue full are
+/// dropped; the audit log has no gaps, so what is told of waits instead, and `RUST_LOG` does not
+/// count.
+fn start_logging() -> [WorkerGuard; 2] {
+    let queue = |lossy| {
+        let queue = NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MAX).lossy(lossy);
+        queue.finish(std::io::stderr())
+    };
+    let ((diagnostics, guard), (audit, audit_guard)) = (queue(true), queue(false));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let no_audit = format!("{}=off", audit::TARGET).parse().expect("it is a directive");
+    let only_audit = Targets::new().with_target(audit::TARGET, LevelFilter::INFO);
+    tracing_subscriber::registry()
+        .with(
+            fmt::layer()
+                .with_writer(diagnostics)
+                .with_target(false)
+                .with_filter(filter.add_directive(no_audit)),
+        )
+        .with(fmt::layer().with_writer(audit).with_filter(only_audit))
+        .init();
+    [guard, audit_guard]
 }
 
 fn failed(error: &StartError) -> ExitCode {
@@ -230,6 +261,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
                 ensemble_names: config.ensemble_auth_names.clone(),
                 enforced_schemes: config.enforced_auth_schemes.clone(),
             },
+            audit_user: config.audit_enable.then(user_name),
             words_allowed: if all { WordsAllowed::All } else { WordsAllowed::Listed(words) },
             reconfig_enabled: config.reconfig_enabled,
             fsync_warning_threshold: Duration::from_millis(config.fsync_warning_threshold_ms),
@@ -278,6 +310,16 @@ fn listen_address(config: &Config) -> Result<SocketAddr, String> {
     found.into_iter().next().ok_or_else(|| format!("clientPortAddress: {host} has no address"))
 }
 
+/// The name of the user that this process runs as, or the number of one that has no name.
+fn user_name() -> String {
+    let uid = std::fs::metadata("/proc/self").map(|process| process.uid());
+    let uid = uid.unwrap_or_default().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut accounts = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let name = accounts.find(|fields| fields.get(2) == Some(&uid.as_str()));
+    name.and_then(|fields| fields.first().map(|name| (*name).to_owned())).unwrap_or(uid)
+}
+
 /// What the word `envi` tells of this machine.
 fn environment() -> Vec<(&'static str, String)> {
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
@@ -289,7 +331,7 @@ fn environment() -> Vec<(&'static str, String)> {
         ("os.name", Some("Linux".to_owned())),
         ("os.arch", Some(std::env::consts::ARCH.replace("x86_64", "amd64"))),
         ("os.version", read("/proc/sys/kernel/osrelease")),
-        ("user.name", variable("USER").or_else(|| variable("LOGNAME"))),
+        ("user.name", Some(user_name())),
         ("user.home", variable("HOME")),
         ("user.dir", directory),
     ]

@@ -92,6 +92,7 @@ impl<'a> Values<'a> {
                 defaults.container_max_never_used_interval_ms,
             )?,
             enforce_quota: self.lenient_true("enforceQuota", false),
+            audit_enable: self.lenient_true("audit.enable", false),
             digest_enabled: self.lenient_true("digest.enabled", true),
             skip_acl: self.text("skipACL") == Some("yes"),
             super_digest: self.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::model::{SessionId, ShardId, Zxid};
 use crate::wire::word::Word;
 
+use super::audit;
 use super::contract::{Clock, Halt, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::credit::{self, Credit, Lender};
 use super::options::ServerOptions;
@@ -180,6 +181,11 @@ impl Server {
             Input::Stop => {
                 self.shard.stop_accepting();
                 self.tell_all(&ToShard::StopAccepting);
+                if let Some(user) =
+                    self.options.audit_user.as_ref().filter(|_| self.stopping.is_none())
+                {
+                    audit::server_stop(user);
+                }
                 self.stopping.get_or_insert(Stopping::Draining);
             }
         }

@@ -1,6 +1,7 @@
 //! Layer 3: the whole server without I/O: the commit pipeline and the client-facing shards, pure
 //! machines joined by one ordered stream for each shard.
 
+pub mod audit;
 pub mod contract;
 mod credit;
 pub mod epochs;

@@ -33,6 +33,9 @@ pub struct ServerOptions {
     pub connection_throttle: ConnectionThrottleConfig,
     /// Schemes, super user, `skipACL`.
     pub auth: AuthConfig,
+    /// `audit.enable`: the name of the user that the server runs as, under which the audit log
+    /// tells what the server itself does; `None`: there is no audit log.
+    pub audit_user: Option<String>,
     /// Words that are executed; `srvr` always is.
     pub words_allowed: WordsAllowed,
     /// `reconfigEnabled`: a standalone server then says that it cannot, instead of that it must

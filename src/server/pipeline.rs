@@ -13,10 +13,11 @@ use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
 use crate::session::{SessionConfig, SessionTable};
-use crate::tree::{Overlay, Tree};
+use crate::tree::{Overlay, Step, Tree};
 use crate::txnlog::{LogConfig, LogWriter};
 use crate::wire;
 
+use super::audit;
 use super::contract::Clock;
 use super::options::{Reaping, ServerOptions};
 use super::prep::Prep;
@@ -65,6 +66,8 @@ struct InFlight {
     bytes: usize,
     /// Set for the creation of a session: the handshake that waits for it.
     attach: Option<Address>,
+    /// What the audit log will tell of it.
+    audit: Option<audit::Entry>,
 }
 
 /// When the next snapshot starts: a random point in the second half of each interval, so that
@@ -272,7 +275,12 @@ impl Pipeline {
             }
             Err(code) => TxnBody::Error(*code),
         };
+        let audit = self.options.audit_user.is_some();
+        let audit = audit.then(|| audit::Entry::of(session, &identities, &request, &body));
         self.log_txn(header, body, Some(origin), None);
+        if let Some(logged) = self.in_flight.back_mut() {
+            logged.audit = audit;
+        }
     }
 
     /// The connection of an attachment is gone; the session lives on until it expires.
@@ -316,8 +324,9 @@ impl Pipeline {
         assert!(next.header.zxid <= self.log.flushed_zxid(), "only durable txns are applied");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
-        let InFlight { header, body, origin, attach, bytes } = next;
+        let InFlight { header, body, origin, attach, bytes, audit } = next;
         let applied = self.tree.apply(&header, &body);
+        self.audit(&header, &body, audit.as_ref(), &applied.steps);
         self.overlay.retire(header.zxid);
         self.note_digest(header.zxid);
         self.snapshot_due.txns_left = self.snapshot_due.txns_left.saturating_sub(1);
@@ -332,6 +341,26 @@ impl Pipeline {
             _ => {}
         }
         Commit { delta: Delta { header, body, applied, origin }, notice, bytes }
+    }
+
+    fn audit(
+        &self,
+        header: &TxnHeader,
+        body: &TxnBody,
+        entry: Option<&audit::Entry>,
+        steps: &[Step],
+    ) {
+        let Some(user) = &self.options.audit_user else { return };
+        if let Some(entry) = entry {
+            entry.tell();
+        }
+        if matches!(body, TxnBody::CloseSession { .. }) {
+            for step in steps {
+                if let Step::Deleted { path, .. } = step {
+                    audit::ephemeral_deleted(user, header.session, path);
+                }
+            }
+        }
     }
 
     /// Once per turn: submits the open batch, feeds a snapshot under way, starts one that is due.
@@ -543,6 +572,6 @@ impl Pipeline {
             bytes = buf.len() - before;
         });
         self.in_flight_bytes += bytes;
-        self.in_flight.push_back(InFlight { header, body, origin, bytes, attach });
+        self.in_flight.push_back(InFlight { header, body, origin, bytes, attach, audit: None });
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn options() -> ServerOptions {
         words_allowed: WordsAllowed::All,
         reconfig_enabled: false,
         fsync_warning_threshold: Duration::from_millis(1_000_000),
+        audit_user: None,
         extended_types: ExtendedTypes::Off,
         enforce_quotas: false,
         reaping: Reaping {

@@ -42,6 +42,7 @@ use std::time::Duration;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::model::ShardId;
+use crate::server::audit;
 use crate::server::import::ImportRefusal;
 use crate::server::recovery::Refusal;
 use crate::server::{Satellite, Server};
@@ -118,6 +119,9 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         serve_satellite(builder, satellite, clock, Arc::clone(&fabric))?;
     }
     let home = executor(0).make().map_err(cannot_start)?;
+    if let Some(user) = &settings.server.audit_user {
+        audit::server_start(user, true);
+    }
     let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io()));
     let limits = listener::ConnLimits {
         per_address: settings.conns_per_address_max,

@@ -554,6 +554,7 @@ fn new_server(
         words_allowed: WordsAllowed::All,
         reconfig_enabled: false,
         fsync_warning_threshold: Duration::from_millis(1_000),
+        audit_user: None,
         extended_types: ExtendedTypes::Off,
         enforce_quotas: false,
         reaping: Reaping {

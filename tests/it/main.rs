@@ -2,6 +2,8 @@
 
 /// Apache ZooKeeper's servers as child processes.
 mod apache;
+/// The audit log's lines, beside Apache ZooKeeper's.
+mod audit;
 /// A blocking client over the library's codec, for the tests below.
 mod client;
 /// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.
