@@ -47,6 +47,23 @@ impl Index {
         }
     }
 
+    /// Makes the buckets that this many entries will need, so that none of them is split or grows
+    /// on the way there. Only if there is no entry yet.
+    pub fn reserve(&mut self, count: usize) {
+        let wanted = u32::try_from(count / BUCKET_ENTRIES).unwrap_or(u32::MAX);
+        if self.len != 0 || wanted <= self.buckets.len() {
+            return;
+        }
+        let whole = 1 << wanted.ilog2();
+        let waiting = wanted - whole..whole;
+        self.buckets = Pages::default();
+        for at in 0..wanted {
+            let share = count / whole as usize;
+            let share = if waiting.contains(&at) { share } else { share / 2 };
+            self.buckets.push(HashTable::with_capacity(share + share / 8));
+        }
+    }
+
     /// Removes the entry with this hash for which `eq` holds, if there is one.
     pub fn remove(&mut self, hash: u64, eq: impl FnMut(&u32) -> bool) {
         let at = self.bucket_of(hash);
@@ -111,6 +128,24 @@ mod tests {
             assert!(!has(&index, id));
         }
         assert_eq!(index.len, 0);
+    }
+
+    #[test]
+    fn what_was_reserved_is_not_moved() {
+        for count in [0, 1, 174, 175, 1_000, 100_000, 179_200, 179_199, 250_000] {
+            let (mut index, moved) = (Index::default(), Cell::new(0));
+            index.reserve(count);
+            for id in 0..count as u32 {
+                index.insert(hash(id), id, |id| {
+                    moved.set(moved.get() + 1);
+                    hash(*id)
+                });
+            }
+            assert!(moved.get() <= 2 * BUCKET_ENTRIES + count / 20, "{} of {count}", moved.get());
+            index.reserve(2 * count);
+            let found = |id| index.find(hash(id), |other| *other == id) == Some(id);
+            assert!((0..count as u32).all(found) && index.len == count, "{count}");
+        }
     }
 
     #[test]

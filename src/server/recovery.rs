@@ -65,6 +65,8 @@ pub enum Answer {
 /// Items of a snapshot in the order of its file.
 #[derive(Debug)]
 pub struct Decoded {
+    /// About how many znodes the whole snapshot has, if the driver looked; 0 if not.
+    pub expected_znodes: u64,
     /// Those that the bytes held.
     pub items: Vec<SnapshotItem>,
     /// How many bytes of the file they were made from.
@@ -81,14 +83,14 @@ impl Decoded {
     pub fn take(decoder: &mut SnapshotDecoder, bytes: &Bytes) -> Result<Self, SnapshotDamage> {
         if bytes.is_empty() {
             let summary = Some(decoder.finish()?);
-            return Ok(Self { items: Vec::new(), bytes: 0, summary });
+            return Ok(Self { expected_znodes: 0, items: Vec::new(), bytes: 0, summary });
         }
         decoder.push(bytes);
         let mut items = Vec::new();
         while let Some(item) = decoder.next_item()? {
             items.push(item);
         }
-        Ok(Self { items, bytes: bytes.len() as u64, summary: None })
+        Ok(Self { expected_znodes: 0, items, bytes: bytes.len() as u64, summary: None })
     }
 }
 
@@ -296,6 +298,7 @@ impl Recovery {
 
     fn on_decoded(&mut self, zxid: Zxid, decoded: Result<Decoded, SnapshotDamage>) -> Step {
         let taken = decoded.map_err(SnapshotUnfit::from).and_then(|decoded| {
+            self.state.tree.make_room(decoded.expected_znodes);
             for item in decoded.items {
                 self.state.take_snapshot_item(item)?;
             }

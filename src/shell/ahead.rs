@@ -7,8 +7,9 @@ use std::thread;
 
 use super::reading::Reading;
 use crate::base::FileFailure;
+use crate::limits::BLOCK_BYTES;
 use crate::server::recovery::Decoded;
-use crate::snapshot::{SnapshotDamage, SnapshotDecoder};
+use crate::snapshot::{self, SnapshotDamage, SnapshotDecoder};
 
 /// Bytes of the file in a piece.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -44,14 +45,25 @@ fn decode(path: &Path, pieces: &SyncSender<Piece>) {
     let mut reading = Reading::default();
     let mut decoder = SnapshotDecoder::new();
     let mut offset = 0;
+    // What cannot be read fails again below.
+    let mut expected_znodes = expected_znodes_of(path, &mut reading).unwrap_or_default();
     loop {
         let piece = reading.read(path, offset, PIECE_BYTES).map(|bytes| {
             offset += bytes.len() as u64;
-            Decoded::take(&mut decoder, &bytes)
+            let expected_znodes = std::mem::take(&mut expected_znodes);
+            Ok(Decoded { expected_znodes, ..Decoded::take(&mut decoder, &bytes)? })
         });
         let is_last = !matches!(&piece, Ok(Ok(decoded)) if decoded.summary.is_none());
         if pieces.send(piece).is_err() || is_last {
             return;
         }
     }
+}
+
+/// How many znodes the file's last block speaks of.
+fn expected_znodes_of(path: &Path, reading: &mut Reading) -> Option<u64> {
+    let len = path.metadata().ok()?.len();
+    let bytes =
+        reading.read(path, len.checked_sub(BLOCK_BYTES as u64)?, BLOCK_BYTES as u64).ok()?;
+    Some(snapshot::expected_znodes(&bytes, len))
 }

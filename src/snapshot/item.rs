@@ -9,6 +9,11 @@ use super::write::{ACL, SESSION, VERSION, ZNODE};
 use crate::base::{Str, WallMs};
 use crate::model::{Acl, Id, Perms, SessionId, StatPersisted, Zxid};
 
+/// Length of the end block's payload.
+pub(super) const END_BYTES: usize = 32;
+/// Length of a znode without path and data: tag, two lengths, ACL, stat.
+pub(super) const ZNODE_BYTES_MIN: u64 = 1 + 4 + 4 + 4 + 60;
+
 /// One item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotItem {
@@ -55,7 +60,7 @@ impl SnapshotSummary {
         (zxid, wall): (Zxid, WallMs),
         mut payload: &[u8],
     ) -> Result<Self, &'static str> {
-        if payload.len() != 32 {
+        if payload.len() != END_BYTES {
             return Err("the end block has another length");
         }
         Ok(Self {

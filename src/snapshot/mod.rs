@@ -13,5 +13,5 @@ mod tests;
 
 pub use block::MAGIC;
 pub use item::{SnapshotItem, SnapshotSummary};
-pub use read::{SnapshotDamage, SnapshotDecoder};
+pub use read::{SnapshotDamage, SnapshotDecoder, expected_znodes};
 pub use write::SnapshotEncoder;

@@ -3,8 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::block::{Block, BlockFault, Kind, open};
-use super::item::{ItemDecoder, SnapshotItem, SnapshotSummary, decode_header};
+use super::block::{BLOCK_HEADER_BYTES, Block, BlockFault, Kind, open};
+use super::item::{
+    END_BYTES, ItemDecoder, SnapshotItem, SnapshotSummary, ZNODE_BYTES_MIN, decode_header,
+};
 use crate::base::WallMs;
 use crate::model::Zxid;
 
@@ -35,6 +37,15 @@ pub struct SnapshotDecoder {
     offset: u64,
     /// How long `partial` must be before it is looked at again.
     needed: usize,
+}
+
+/// About how many znodes a snapshot of `len` bytes holds, by the last [`BLOCK_BYTES`] of its file.
+/// Nothing proves it: it is for making room, and never more than the file can hold.
+#[must_use]
+pub fn expected_znodes(last_block: &[u8], len: u64) -> u64 {
+    let payload = last_block.get(BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + END_BYTES);
+    let said = SnapshotSummary::decode((Zxid::ZERO, WallMs(0)), payload.unwrap_or_default());
+    said.map_or(0, |summary| summary.znode_count.min(len / ZNODE_BYTES_MIN))
 }
 
 impl SnapshotDecoder {

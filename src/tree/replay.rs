@@ -9,7 +9,8 @@ impl Tree {
         for path in ["/zookeeper", "/zookeeper/quota", "/zookeeper/config"] {
             let (None, Some(znode)) = (self.get(path), built_in.get(path)) else { continue };
             let data = znode.data().map(bytes::Bytes::copy_from_slice);
-            self.restore_znode(path, data.as_ref(), znode.acl(), *znode.persisted())
+            let acl = znode.acl().into();
+            self.restore_znode(path, data.as_ref(), &acl, *znode.persisted())
                 .expect("it is a path and was absent");
         }
     }

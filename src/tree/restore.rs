@@ -1,5 +1,7 @@
 //! Filling a tree from a snapshot, whose znodes come in any order.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::store::{NONE, ROOT, SlotId, Tree, TreeOptions, hash};
@@ -20,17 +22,25 @@ pub enum RestoreError {
     MissingParent(String),
 }
 
-/// Where the last znode was restored: mostly the next one goes there, too.
+/// Parent and ACL of the znode that was restored last: mostly the next one has the same.
 #[derive(Clone, Debug)]
-pub(super) struct LastParent {
-    path: String,
-    id: SlotId,
+pub(super) struct LastRestored {
+    parent_path: String,
+    parent: SlotId,
+    acl: Option<GivenAcl>,
 }
 
-impl Default for LastParent {
-    /// Above the children of the root, which every tree has.
+/// An ACL as it was given, and as the tree has it.
+#[derive(Clone, Debug)]
+struct GivenAcl {
+    given: Arc<[Acl]>,
+    interned: Arc<[Acl]>,
+}
+
+impl Default for LastRestored {
+    /// The root, which every tree has; its children's paths have nothing before the last slash.
     fn default() -> Self {
-        Self { path: String::new(), id: ROOT }
+        Self { parent_path: String::new(), parent: ROOT, acl: None }
     }
 }
 
@@ -44,6 +54,11 @@ impl Tree {
         tree
     }
 
+    /// Says how many znodes will come, so that the index need not grow on the way.
+    pub fn make_room(&mut self, znodes: u64) {
+        self.index.reserve(usize::try_from(znodes).unwrap_or_default());
+    }
+
     /// Adds a znode of a snapshot, in any order, to a tree that nothing is removed from before
     /// [`Tree::finish_restore`].
     ///
@@ -53,14 +68,22 @@ impl Tree {
         &mut self,
         path: &str,
         data: Option<&Bytes>,
-        acl: &[Acl],
+        acl: &Arc<[Acl]>,
         stat: StatPersisted,
     ) -> Result<(), RestoreError> {
         let id = self.find_or_make(path)?;
         if self.value(id).is_some() {
             return Err(RestoreError::Twice(path.to_owned()));
         }
-        let acl = self.intern(acl);
+        let acl = match &self.last_restored.acl {
+            Some(last) if Arc::ptr_eq(&last.given, acl) => Arc::clone(&last.interned),
+            _ => {
+                let interned = self.intern(acl);
+                let (given, interned_too) = (Arc::clone(acl), Arc::clone(&interned));
+                self.last_restored.acl = Some(GivenAcl { given, interned: interned_too });
+                interned
+            }
+        };
         let data = data.map(|data| Shared::from(data.as_ref()));
         self.fill(id, path, data, acl, stat);
         Ok(())
@@ -76,7 +99,7 @@ impl Tree {
                 return Err(RestoreError::MissingParent(self.path_of(id)));
             }
         }
-        self.last_parent = LastParent::default();
+        self.last_restored = LastRestored::default();
         self.last_zxid = last_zxid;
         self.restore_quotas();
         Ok(())
@@ -90,12 +113,13 @@ impl Tree {
             .rsplit_once('/')
             .filter(|_| path.starts_with('/'))
             .ok_or_else(|| RestoreError::BadPath(path.to_owned()))?;
-        if self.last_parent.path != parent_path {
+        if self.last_restored.parent_path != parent_path {
             let names = parent_path.split('/').skip(1);
-            let id = names.fold(ROOT, |parent, name| self.child_or_new(parent, name));
-            self.last_parent = LastParent { path: parent_path.to_owned(), id };
+            let parent = names.fold(ROOT, |parent, name| self.child_or_new(parent, name));
+            parent_path.clone_into(&mut self.last_restored.parent_path);
+            self.last_restored.parent = parent;
         }
-        Ok(self.child_or_new(self.last_parent.id, name))
+        Ok(self.child_or_new(self.last_restored.parent, name))
     }
 
     fn child_or_new(&mut self, parent: SlotId, name: &str) -> SlotId {

@@ -8,7 +8,7 @@ use ecow::EcoString;
 
 use super::cut::Cuts;
 use super::listing::Listings;
-use super::restore::LastParent;
+use super::restore::LastRestored;
 use super::value::{self, Shared, Value};
 use crate::base::{Index, Pages, Str, StrSet};
 use crate::model::{
@@ -30,7 +30,7 @@ pub struct Tree {
     pub(super) options: TreeOptions,
     slots: Pages<Slot>,
     free: Pages<SlotId>,
-    index: Index,
+    pub(super) index: Index,
     ephemerals: BTreeMap<SessionId, StrSet>,
     acls: BTreeSet<Arc<[Acl]>>,
     /// Roots of the subtrees that have a quota.
@@ -39,7 +39,7 @@ pub struct Tree {
     reapable: BTreeSet<Str>,
     pub(super) cuts: Cuts,
     pub(super) listings: Listings,
-    pub(super) last_parent: LastParent,
+    pub(super) last_restored: LastRestored,
 
     pub(super) last_zxid: Zxid,
     digest: u64,
@@ -112,7 +112,7 @@ impl Tree {
             reapable: BTreeSet::new(),
             cuts: Cuts::default(),
             listings: Listings::default(),
-            last_parent: LastParent::default(),
+            last_restored: LastRestored::default(),
             last_zxid: Zxid::ZERO,
             digest: 0,
             znode_count: 0,
@@ -135,7 +135,7 @@ impl Tree {
             reapable: self.reapable.clone(),
             cuts: Cuts::default(),
             listings: Listings::default(),
-            last_parent: LastParent::default(),
+            last_restored: LastRestored::default(),
             last_zxid: self.last_zxid,
             digest: 0,
             znode_count: self.znode_count,

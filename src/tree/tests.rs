@@ -323,7 +323,7 @@ proptest! {
         let mut restored = Tree::for_restore(OPTIONS);
         for (path, (data, stat, acl)) in found.iter().rev() {
             let data = data.clone().map(Bytes::from);
-            restored.restore_znode(path, data.as_ref(), acl, *stat).unwrap();
+            restored.restore_znode(path, data.as_ref(), &acl[..].into(), *stat).unwrap();
         }
         restored.finish_restore(last_zxid).unwrap();
         prop_assert_eq!(restored.digest(), digest);
