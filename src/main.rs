@@ -10,14 +10,15 @@ use clap::{Parser, ValueEnum};
 use ringkeeper::apache::Compression;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
-use ringkeeper::config::{Config, Throttle};
+use ringkeeper::config::{Config, Ensemble, Throttle};
 use ringkeeper::server::audit;
 use ringkeeper::server::export::Sections;
 use ringkeeper::server::{
-    ConnectionThrottleConfig, LargeRequests, Reaping, RequestThrottle, ServerOptions,
-    SessionWeights, Slices, WordsAllowed,
+    ConnectionThrottleConfig, EnsembleOptions, LargeRequests, PeerAddress, PeerPort, Reaping,
+    RequestThrottle, ServerOptions, SessionWeights, Slices, WordsAllowed,
 };
-use ringkeeper::shell::{self, ExportSettings, Outcome, Settings, StartError};
+use ringkeeper::shell::{self, ExportSettings, Outcome, PeerSettings, Settings, StartError};
+use ringkeeper::wire::vote::ElectionAddress;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -84,6 +85,10 @@ fn main() -> ExitCode {
         return export(ExportArguments::parse_from(arguments));
     }
     let settings = match configure(&arguments).and_then(|config| settings(&config)) {
+        Ok(settings) if settings.peers.is_some() => {
+            tracing::error!("server.N: an ensemble cannot be run yet");
+            return ExitCode::from(2);
+        }
         Ok(settings) => settings,
         Err(text) => {
             tracing::error!("{text}");
@@ -191,8 +196,8 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
         [flag] if flag == "--help" || flag == "-h" => Err(USAGE.to_owned()),
         [file] => {
             let text = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
-            let (config, warnings) =
-                Config::parse(&text, file).map_err(|error| error.to_string())?;
+            let (config, warnings) = Config::parse(&text, file, &shell::read_if_there)
+                .map_err(|error| error.to_string())?;
             for warning in warnings {
                 tracing::warn!("{}", warning.0);
             }
@@ -234,6 +239,7 @@ fn settings(config: &Config) -> Result<Settings, String> {
         spin: config.spin_micros.map(std::time::Duration::from_micros),
         io_memory_bytes: config.io_memory_kb as usize * 1024,
         direct_io: config.direct_io,
+        peers: config.ensemble.as_ref().map(peers),
         server: ServerOptions {
             tick_ms: config.tick_time_ms,
             session_timeout_ms_min: config.min_session_timeout_ms,
@@ -278,13 +284,56 @@ fn settings(config: &Config) -> Result<Settings, String> {
             snap_retain_count: config.snap_retain_count,
             segment_bytes: config.pre_alloc_size_kb * 1024,
             sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
-            server_id: 1,
-            ensemble: None,
+            server_id: config.ensemble.as_ref().map_or(1, server_id),
+            ensemble: config.ensemble.as_ref().map(|ensemble| ensemble_options(config, ensemble)),
             environment: environment(),
             conf_text: conf_text(config),
             slices: Slices::default(),
         },
     })
+}
+
+/// The top byte of session ids.
+fn server_id(ensemble: &Ensemble) -> u8 {
+    u8::try_from(ensemble.me.0).expect("parsing has seen to its range")
+}
+
+fn peers(ensemble: &Ensemble) -> PeerSettings {
+    let all = |host: &String| match ensemble.listens_on_all_ips {
+        true => "::".to_owned(),
+        false => host.clone(),
+    };
+    let addresses = ensemble.own().addresses.iter();
+    PeerSettings {
+        listen: addresses
+            .flat_map(|address| {
+                [
+                    (PeerPort::Election, address.election_port),
+                    (PeerPort::Quorum, address.quorum_port),
+                ]
+                .map(|(is, port)| (is, PeerAddress { host: all(&address.host), port }))
+            })
+            .collect(),
+        bind_tries: ensemble.bind_tries,
+        tcp_keep_alive: ensemble.tcp_keep_alive,
+    }
+}
+
+fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
+    let own = ensemble.own().addresses.first().expect("every member has an address");
+    EnsembleOptions {
+        me: ensemble.me,
+        configs: ensemble.configs.clone(),
+        election_address: ElectionAddress { host: own.host.clone(), port: own.election_port },
+        tick: Duration::from_millis(u64::from(config.tick_time_ms)),
+        init_limit: ensemble.init_limit,
+        sync_limit: ensemble.sync_limit,
+        ping_every: Duration::from_millis(ensemble.ping_ms),
+        detect: Duration::from_millis(ensemble.detect_ms),
+        connect_within: Duration::from_millis(ensemble.connection_timeout_ms),
+        adopts_configs: config.reconfig_enabled,
+        is_observer: ensemble.is_observer(),
+    }
 }
 
 fn connection_throttle(keys: &Throttle) -> ConnectionThrottleConfig {
@@ -358,7 +407,7 @@ fn conf_text(config: &Config) -> String {
         format!("minSessionTimeout={}", config.min_session_timeout_ms),
         format!("maxSessionTimeout={}", config.max_session_timeout_ms),
         format!("clientPortListenBacklog={}", config.client_port_listen_backlog),
-        "serverId=0".to_owned(),
+        format!("serverId={}", config.ensemble.as_ref().map_or(0, server_id)),
     ]
     .map(|line| line + "\n")
     .concat()

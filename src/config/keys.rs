@@ -5,8 +5,10 @@
 pub struct Key {
     /// How it is spelt, the usual spelling first.
     pub names: &'static [&'static str],
-    /// What it does here.
-    pub status: Status,
+    /// What it does on a standalone server.
+    pub alone: Status,
+    /// What it does on a member of an ensemble.
+    pub in_ensemble: Status,
 }
 
 /// What a key does here.
@@ -26,6 +28,10 @@ pub enum Status {
 }
 
 const JVM: Status = Status::NoEffect("it tunes a part that this server does not have");
+const SYNC: &str = "what learners lack is found and sent in another way";
+const TIMES: &str = "connections and elections have times of their own";
+const ALL_GLOBAL: Status = Status::NoEffect("every session of a standalone server is global");
+const OF_ENSEMBLE: Status = Status::NoEffect("it belongs to an ensemble");
 
 fn is_true(value: &str) -> bool {
     value.eq_ignore_ascii_case("true")
@@ -35,16 +41,52 @@ fn always(_: &str) -> bool {
     true
 }
 
+fn is_false(value: &str) -> bool {
+    value.eq_ignore_ascii_case("false")
+}
+
+fn is_no(value: &str) -> bool {
+    value == "no"
+}
+
+/// A port that is not switched off.
+fn is_port(value: &str) -> bool {
+    value.parse().is_ok_and(|port: i64| 0 < port)
+}
+
+const fn both(names: &'static [&'static str], status: Status) -> Key {
+    Key { names, alone: status, in_ensemble: status }
+}
+
 const fn used(names: &'static [&'static str]) -> Key {
-    Key { names, status: Status::Used }
+    both(names, Status::Used)
 }
 
 const fn jvm(names: &'static [&'static str]) -> Key {
-    Key { names, status: JVM }
+    both(names, JVM)
 }
 
 const fn without(names: &'static [&'static str], why: &'static str) -> Key {
-    Key { names, status: Status::NoEffect(why) }
+    both(names, Status::NoEffect(why))
+}
+
+/// Belongs to an ensemble, and there it is used.
+const fn member(names: &'static [&'static str]) -> Key {
+    Key { names, alone: OF_ENSEMBLE, in_ensemble: Status::Used }
+}
+
+/// Belongs to an ensemble, and does nothing there either.
+const fn member_without(names: &'static [&'static str], why: &'static str) -> Key {
+    Key { names, alone: OF_ENSEMBLE, in_ensemble: Status::NoEffect(why) }
+}
+
+/// Belongs to an ensemble, and is not built.
+const fn member_not_built(
+    names: &'static [&'static str],
+    feature: &'static str,
+    switches_on: fn(&str) -> bool,
+) -> Key {
+    Key { names, alone: OF_ENSEMBLE, in_ensemble: Status::NotBuilt { feature, switches_on } }
 }
 
 const fn not_built(
@@ -52,7 +94,7 @@ const fn not_built(
     feature: &'static str,
     switches_on: fn(&str) -> bool,
 ) -> Key {
-    Key { names, status: Status::NotBuilt { feature, switches_on } }
+    both(names, Status::NotBuilt { feature, switches_on })
 }
 
 /// Every known key. `server.N`, `ssl.*` and other families are in [`FAMILIES`].
@@ -90,7 +132,11 @@ pub static KEYS: &[Key] = &[
     used(&["enforce.auth.schemes"]),
     used(&["ensembleAuthName"]),
     used(&["reconfigEnabled"]),
-    used(&["readonlymode.enabled"]),
+    Key {
+        names: &["readonlymode.enabled"],
+        alone: Status::Used,
+        in_ensemble: Status::NotBuilt { feature: "the read-only server", switches_on: is_true },
+    },
     used(&["fsync.warningthresholdms"]),
     used(&["clientTcpKeepAlive"]),
     used(&["nio.sessionlessCnxnTimeout"]),
@@ -127,18 +173,21 @@ pub static KEYS: &[Key] = &[
     used(&["ringkeeper.directIo"]),
     without(&["autopurge.purgeInterval"], "old snapshots and logs go after each new snapshot"),
     without(&["forceSync"], "writes are always flushed before they are acknowledged"),
-    without(&["initLimit"], "it belongs to an ensemble"),
-    without(&["syncLimit"], "it belongs to an ensemble"),
-    without(&["connectToLearnerMasterLimit"], "it belongs to an ensemble"),
-    without(&["electionAlg"], "it belongs to an ensemble"),
-    without(&["peerType"], "it belongs to an ensemble"),
-    without(&["leaderServes"], "it belongs to an ensemble"),
-    without(&["quorumListenOnAllIPs"], "it belongs to an ensemble"),
-    without(&["cnxTimeout"], "it belongs to an ensemble"),
-    without(&["commitLogCount"], "it belongs to an ensemble"),
-    without(&["snapshotSizeFactor"], "it belongs to an ensemble"),
-    without(&["tcpKeepAlive"], "it belongs to an ensemble"),
-    without(&["syncEnabled"], "it belongs to an ensemble"),
+    member(&["initLimit"]),
+    member(&["syncLimit"]),
+    member_without(
+        &["connectToLearnerMasterLimit"],
+        "connecting takes up to cnxTimeout, and counts towards initLimit",
+    ),
+    used(&["electionAlg"]),
+    member(&["peerType"]),
+    member_not_built(&["leaderServes"], "a leader without clients", is_no),
+    member(&["quorumListenOnAllIPs"]),
+    member(&["cnxTimeout"]),
+    member_without(&["commitLogCount"], SYNC),
+    member_without(&["snapshotSizeFactor"], SYNC),
+    member(&["tcpKeepAlive"]),
+    member(&["syncEnabled", "observer.syncEnabled"]),
     without(&["flushDelay"], "a flush starts as soon as the one before has ended"),
     without(&["maxWriteQueuePollTime"], "a flush starts as soon as the one before has ended"),
     without(&["maxBatchSize"], "batches are bounded in bytes"),
@@ -148,25 +197,43 @@ pub static KEYS: &[Key] = &[
     without(&["serializeLastProcessedZxid.enabled"], "snapshots always carry their zxid"),
     without(&["closeSessionTxn.enabled"], "closeSession txns always list their paths"),
     without(&["datadir.autocreate"], "missing directories are always made"),
-    without(&["db.autocreate"], "it belongs to an ensemble"),
-    without(&["forceSnapshotSync"], "it belongs to an ensemble"),
-    without(&["electionPortBindRetry"], "it belongs to an ensemble"),
-    without(&["leaderConnectDelayDuringRetryMs"], "it belongs to an ensemble"),
-    without(&["observerMasterPort"], "it belongs to an ensemble"),
-    without(&["quorumCnxnTimeoutMs"], "it belongs to an ensemble"),
-    without(&["oraclePath"], "it belongs to an ensemble"),
-    without(&["maxTimeToWaitForEpoch"], "it belongs to an ensemble"),
-    without(&["maxConcurrentSnapSyncs"], "it belongs to an ensemble"),
-    without(&["maxConcurrentDiffSyncs"], "it belongs to an ensemble"),
+    member_not_built(&["db.autocreate"], "an empty database that is not trusted", is_false),
+    member_without(&["forceSnapshotSync"], SYNC),
+    member(&["electionPortBindRetry"]),
+    member_without(&["leaderConnectDelayDuringRetryMs"], TIMES),
+    member_not_built(&["observerMasterPort"], "an observer master", is_port),
+    member_without(&["quorumCnxnTimeoutMs"], TIMES),
+    member_not_built(&["oraclePath"], "the oracle", always),
+    member_without(
+        &["leader.maxTimeToWaitForEpoch", "maxTimeToWaitForEpoch"],
+        "the learners are waited for as long as initLimit says",
+    ),
+    member_without(&["leader.maxConcurrentSnapSyncs", "maxConcurrentSnapSyncs"], SYNC),
+    member_without(&["leader.maxConcurrentDiffSyncs", "maxConcurrentDiffSyncs"], SYNC),
+    member_without(&["leader.nodelay"], "it is always on"),
+    member_without(&["follower.nodelay"], "it is always on"),
+    used(&["multiAddress.enabled"]),
+    used(&["version"]),
+    used(&["dynamicConfigFile"]),
+    member(&["ringkeeper.pingMillis"]),
+    member(&["ringkeeper.detectMillis"]),
     without(&["admin.serverPort"], "there is no admin server yet"),
     without(&["admin.serverAddress"], "there is no admin server yet"),
     without(&["admin.commandURL"], "there is no admin server yet"),
     without(&["admin.idleTimeout"], "there is no admin server yet"),
-    without(&["enableEagerACLCheck"], "a standalone server checks ACLs once, in order"),
+    without(&["enableEagerACLCheck"], "ACLs are checked once, in order"),
     without(&["IPAuthenticationProvider.usexforwardedfor"], "there is no admin server yet"),
-    without(&["standaloneEnabled"], "a server without server.N lines is standalone"),
-    without(&["localSessionsEnabled"], "every session of a standalone server is global"),
-    without(&["localSessionsUpgradingEnabled"], "every session of a standalone server is global"),
+    Key {
+        names: &["localSessionsEnabled"],
+        alone: ALL_GLOBAL,
+        in_ensemble: Status::NotBuilt { feature: "local sessions", switches_on: is_true },
+    },
+    Key {
+        names: &["localSessionsUpgradingEnabled"],
+        alone: ALL_GLOBAL,
+        in_ensemble: Status::NotBuilt { feature: "local sessions", switches_on: is_true },
+    },
+    used(&["standaloneEnabled"]),
     jvm(&["serverCnxnFactory"]),
     jvm(&["nio.numSelectorThreads"]),
     jvm(&["nio.numWorkerThreads"]),
@@ -197,29 +264,32 @@ pub static KEYS: &[Key] = &[
     not_built(&["portUnification"], "TLS", is_true),
     not_built(&["admin.enableServer"], "the HTTP admin server", is_true),
     not_built(&["metricsProvider.className"], "the metrics provider", always),
-    not_built(&["dynamicConfigFile"], "an ensemble", always),
     not_built(&["sessionRequireClientSASLAuth"], "SASL", is_true),
     not_built(&["allowSaslFailedClients"], "SASL", is_true),
     not_built(&["java.security.auth.login.config"], "SASL", always),
     not_built(&["quorum.auth.enableSasl"], "SASL", is_true),
+    not_built(&["quorum.auth.serverRequireSasl"], "SASL", is_true),
+    not_built(&["quorum.auth.learnerRequireSasl"], "SASL", is_true),
 ];
 
 /// Keys by prefix.
 pub static FAMILIES: &[Key] = &[
-    not_built(&["server."], "an ensemble", always),
-    not_built(&["group."], "an ensemble", always),
-    not_built(&["weight."], "an ensemble", always),
+    used(&["server."]),
+    used(&["group."]),
+    used(&["weight."]),
     not_built(&["ssl."], "TLS", always),
     used(&["authProvider."]),
     not_built(&["quorum.auth."], "SASL", |_| false),
     without(&["metricsProvider."], "there is no metrics provider yet"),
-    without(&["fastleader."], "it belongs to an ensemble"),
-    without(&["leader."], "it belongs to an ensemble"),
-    without(&["learner."], "it belongs to an ensemble"),
-    without(&["observer."], "it belongs to an ensemble"),
-    without(&["quorum."], "it belongs to an ensemble"),
-    without(&["follower."], "it belongs to an ensemble"),
-    without(&["multiAddress."], "it belongs to an ensemble"),
+    member_without(&["fastleader."], TIMES),
+    jvm(&["leader."]),
+    jvm(&["learner."]),
+    member_without(&["observer."], TIMES),
+    member_without(&["observerMaster."], "there is no observer master yet"),
+    jvm(&["quorum."]),
+    jvm(&["follower."]),
+    jvm(&["forward_learner_requests_to_commit_processor_disabled"]),
+    member_without(&["multiAddress."], "the addresses of a server are tried in order"),
     without(&["X509AuthenticationProvider."], "there is no TLS yet"),
     without(&["client.certReload"], "there is no TLS yet"),
     without(&["sslQuorumReloadCertFiles"], "there is no TLS yet"),

@@ -7,6 +7,9 @@
 
 pub mod ensemble;
 pub mod keys;
+mod membership;
+#[cfg(test)]
+mod membership_tests;
 pub mod properties;
 mod security;
 mod throttle;
@@ -16,6 +19,8 @@ mod values;
 mod tests;
 
 use std::path::PathBuf;
+
+pub use membership::{Ensemble, ReadFile};
 
 use keys::Status;
 use properties::Property;
@@ -85,6 +90,8 @@ pub struct Config {
     pub io_memory_kb: u32,
     /// `ringkeeper.directIo`: whether log writes go past the page cache where the file system can.
     pub direct_io: bool,
+    /// `None`: standalone.
+    pub ensemble: Option<Ensemble>,
 }
 
 /// `connection_throttle_*`, `request_throttle_*`, `request_stale_*` and `throttled_op_wait_time`.
@@ -208,13 +215,19 @@ impl Default for Config {
             spin_micros: None,
             io_memory_kb: 1024,
             direct_io: true,
+            ensemble: None,
         }
     }
 }
 
 impl Config {
-    /// Reads the text of a configuration file called `file`.
-    pub fn parse(text: &[u8], file: &str) -> Result<(Self, Vec<ConfigWarning>), ConfigError> {
+    /// Reads the text of a configuration file called `file`, and with `read` the files that it
+    /// names.
+    pub fn parse(
+        text: &[u8],
+        file: &str,
+        read: ReadFile<'_>,
+    ) -> Result<(Self, Vec<ConfigWarning>), ConfigError> {
         let mut warnings = Vec::new();
         let mut known: Vec<(&'static keys::Key, Property)> = Vec::new();
         for mut property in properties::parse(text) {
@@ -231,11 +244,16 @@ impl Config {
                 None => warnings.push(unknown(file, &property)),
             }
         }
-        for (key, property) in &known {
-            judge(file, key, property, &mut warnings)?;
-        }
         let values = Values::new(file, known);
-        let config = values.into_config(&mut warnings)?;
+        let membership = values.membership(read, &mut warnings)?;
+        for (key, property) in &values.known {
+            let status = match membership.ensemble {
+                Some(_) => key.in_ensemble,
+                None => key.alone,
+            };
+            judge(file, status, property, &mut warnings)?;
+        }
+        let config = values.into_config(membership, read, &mut warnings)?;
         Ok((config, warnings))
     }
 
@@ -279,11 +297,11 @@ impl Config {
 /// switch the feature on.
 fn judge(
     file: &str,
-    key: &keys::Key,
+    status: Status,
     property: &Property,
     warnings: &mut Vec<ConfigWarning>,
 ) -> Result<(), ConfigError> {
-    match key.status {
+    match status {
         Status::Used => Ok(()),
         Status::NoEffect(why) => {
             let Property { line, key, .. } = property;

@@ -1,17 +1,20 @@
 //! From known keys to typed values.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::keys::Key;
+use super::membership::{Membership, ReadFile};
 use super::properties::Property;
 use super::{Config, ConfigError, ConfigWarning, Pin};
 use crate::limits::{FRAME_BYTES_HARD_MAX, FRAME_BYTES_MAX_DEFAULT, SHARDS_MAX};
+use crate::model::ClientAddress;
 
 /// The properties of one file, by the usual spelling of their keys.
 pub(super) struct Values<'a> {
-    file: &'a str,
-    known: Vec<(&'static Key, Property)>,
+    pub(super) file: &'a str,
+    pub(super) known: Vec<(&'static Key, Property)>,
 }
 
 impl<'a> Values<'a> {
@@ -21,6 +24,8 @@ impl<'a> Values<'a> {
 
     pub(super) fn into_config(
         self,
+        membership: Membership,
+        read: ReadFile<'_>,
         warnings: &mut Vec<ConfigWarning>,
     ) -> Result<Config, ConfigError> {
         let defaults = Config::default();
@@ -39,19 +44,17 @@ impl<'a> Values<'a> {
             let what = format!("{min} is above maxSessionTimeout, which is {max}");
             return Err(self.wrong("minSessionTimeout", &what));
         }
-        let has_port = self.get("clientPort").is_some();
-        if !has_port && self.get("clientPortAddress").is_some() {
-            return Err(self.wrong("clientPortAddress", "needs clientPort"));
+        let (client_port_address, client_port) = self.client_address(membership.client)?;
+        if !matches!(self.text("electionAlg"), None | Some("3")) {
+            return Err(self.wrong("electionAlg", "only 3 is supported"));
         }
-        if !has_port {
-            return Err(self.missing("clientPort", "the port for clients, usually 2181"));
-        }
+        let ensemble = membership.ensemble.map(|found| self.ensemble(found, read)).transpose()?;
         let snap_retain_count = self.snap_retain_count(&defaults, warnings)?;
         Ok(Config {
             data_log_dir: self.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
             data_dir,
-            client_port: self.number("clientPort", defaults.client_port)?,
-            client_port_address: self.text("clientPortAddress").map(str::to_owned),
+            client_port,
+            client_port_address,
             client_port_listen_backlog: self
                 .number("clientPortListenBacklog", defaults.client_port_listen_backlog)?,
             tick_time_ms,
@@ -112,7 +115,37 @@ impl<'a> Values<'a> {
             spin_micros: self.spin_micros()?,
             io_memory_kb: self.io_memory_kb(&defaults)?,
             direct_io: self.lenient_true("ringkeeper.directIo", true),
+            ensemble,
         })
+    }
+
+    /// Where clients connect: host (`None` is every address) and port. The client part of this
+    /// server's `server.N` line holds, and must not contradict `clientPort`.
+    fn client_address(
+        &self,
+        line: Option<ClientAddress>,
+    ) -> Result<(Option<String>, u16), ConfigError> {
+        let has_port = self.text("clientPort").is_some();
+        let address = self.text("clientPortAddress");
+        if !has_port && address.is_some() {
+            return Err(self.wrong("clientPortAddress", "needs clientPort"));
+        }
+        let port = self.number("clientPort", 0)?;
+        match line {
+            None if !has_port => {
+                Err(self.missing("clientPort", "the port for clients, usually 2181"))
+            }
+            None => Ok((address.map(str::to_owned), port)),
+            Some(line) if has_port && line.port != port => {
+                let what = format!("the server.N line names port {} for clients", line.port);
+                Err(self.wrong("clientPort", &what))
+            }
+            Some(line) if differ(address, &line.host) => {
+                let what = format!("the server.N line names {} for clients", line.host);
+                Err(self.wrong("clientPortAddress", &what))
+            }
+            Some(line) => Ok((Some(line.host), line.port)),
+        }
     }
 
     fn snap_retain_count(
@@ -221,7 +254,7 @@ impl<'a> Values<'a> {
     }
 
     /// Apache's parser knows these: anything but `true` or `false` is refused.
-    fn boolean(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
+    pub(super) fn boolean(&self, name: &str, default: bool) -> Result<bool, ConfigError> {
         match self.text(name) {
             None => Ok(default),
             Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
@@ -245,6 +278,10 @@ impl<'a> Values<'a> {
         }
     }
 
+    pub(super) fn warning(&self, name: &str, what: &str) -> ConfigWarning {
+        ConfigWarning(self.wrong(name, what).to_string())
+    }
+
     pub(super) fn wrong_property(&self, property: &Property, what: &str) -> ConfigError {
         ConfigError {
             file: self.file.to_owned(),
@@ -254,8 +291,17 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn missing(&self, name: &str, meaning: &str) -> ConfigError {
+    pub(super) fn missing(&self, name: &str, meaning: &str) -> ConfigError {
         let what = format!("is missing; write {name}=..., {meaning}");
         ConfigError { file: self.file.to_owned(), line: 0, key: name.to_owned(), what }
+    }
+}
+
+/// Whether two hosts are certainly not one: names may stand for any address.
+fn differ(address: Option<&str>, other: &str) -> bool {
+    let address = address.and_then(|address| address.parse::<IpAddr>().ok());
+    match (address, other.parse::<IpAddr>()) {
+        (Some(address), Ok(other)) => !address.is_unspecified() && address != other,
+        _ => false,
     }
 }

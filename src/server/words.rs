@@ -6,9 +6,11 @@ use std::fmt::Write;
 
 use super::contract::Clock;
 use super::machine::Server;
+use super::options::EnsembleOptions;
 use super::shard::{ConnStats, ShardReport};
 use crate::base::{Duration, Instant};
-use crate::model::SessionId;
+use crate::config;
+use crate::model::{ServerAddress, SessionId};
 use crate::wire::opcode;
 use crate::wire::word::Word;
 
@@ -169,9 +171,30 @@ fn dirs(server: &Server) -> String {
 fn conf(server: &Server) -> String {
     let (data, log) = (server.pipeline.snapshot_bytes(), server.pipeline.log_bytes());
     let sizes = [("dataDirSize=0\n", data), ("dataLogSize=0\n", log)];
-    sizes.into_iter().fold(server.options.conf_text.clone(), |text, (line, bytes)| {
+    let text = sizes.into_iter().fold(server.options.conf_text.clone(), |text, (line, bytes)| {
         text.replace(line, &line.replace('0', &bytes.to_string()))
-    })
+    });
+    let ensemble = server.options.ensemble.as_ref();
+    text + &ensemble.map(conf_of_ensemble).unwrap_or_default()
+}
+
+/// What a member of an ensemble has in addition, without a newline at its end.
+fn conf_of_ensemble(ensemble: &EnsembleOptions) -> String {
+    let config = &ensemble.configs.committed;
+    let own = config.members.get(&ensemble.me);
+    let ports = |port: fn(&ServerAddress) -> u16| {
+        let addresses = own.map(|own| own.addresses.as_slice()).unwrap_or_default();
+        addresses.iter().map(|address| port(address).to_string()).collect::<Vec<_>>().join("|")
+    };
+    let mut text = String::new();
+    line(&mut text, format_args!("initLimit={}", ensemble.init_limit));
+    line(&mut text, format_args!("syncLimit={}", ensemble.sync_limit));
+    line(&mut text, format_args!("electionAlg=3"));
+    line(&mut text, format_args!("electionPort={}", ports(|address| address.election_port)));
+    line(&mut text, format_args!("quorumPort={}", ports(|address| address.quorum_port)));
+    line(&mut text, format_args!("peerType={}", u8::from(!config.is_voter(ensemble.me))));
+    line(&mut text, format_args!("membership: "));
+    text + &config::ensemble::text(config)
 }
 
 /// Digests of the tree at every 128th zxid.
@@ -333,8 +356,34 @@ fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, Instant, date, decimal};
+    use super::{Clock, Duration, EnsembleOptions, Instant, conf_of_ensemble, date, decimal};
     use crate::base::WallMs;
+    use crate::config::ensemble;
+    use crate::model::{EnsembleConfigs, ServerId};
+    use crate::wire::vote::ElectionAddress;
+
+    #[test]
+    fn a_member_prints_its_ensemble_as_apache_does() {
+        let members = "server.1=h1:2888:3888:participant\n\
+                       server.2=h2:2889:3889:observer;0.0.0.0:2182\nversion=1f";
+        let config = ensemble::parse(members, "zoo.cfg").unwrap();
+        let options = EnsembleOptions {
+            me: ServerId(2),
+            configs: EnsembleConfigs::settled(config),
+            election_address: ElectionAddress { host: "h2".to_owned(), port: 3889 },
+            tick: Duration::from_millis(2000),
+            init_limit: 10,
+            sync_limit: 5,
+            ping_every: Duration::from_millis(50),
+            detect: Duration::from_millis(300),
+            connect_within: Duration::from_millis(5000),
+            adopts_configs: false,
+            is_observer: true,
+        };
+        let expected = "initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
+                        quorumPort=2889\npeerType=1\nmembership: \n";
+        assert_eq!(conf_of_ensemble(&options), format!("{expected}{members}"));
+    }
 
     #[test]
     fn dates_are_printed_as_java_prints_them() {

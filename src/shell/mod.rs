@@ -33,7 +33,8 @@ mod startup;
 
 pub use driver::Outcome;
 pub use export::{ExportSettings, Exported, export};
-pub use settings::Settings;
+pub use reading::read_if_there;
+pub use settings::{PeerSettings, Settings};
 
 use std::rc::Rc;
 use std::sync::Arc;

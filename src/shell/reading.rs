@@ -87,3 +87,12 @@ impl Reading {
         }
     }
 }
+
+/// The whole of a small file, `None` if there is none: what a configuration names.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}

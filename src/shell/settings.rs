@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::Pin;
-use crate::server::ServerOptions;
+use crate::server::{PeerAddress, PeerPort, ServerOptions};
 
 /// Settings of one server process.
 #[derive(Clone, Debug)]
@@ -34,6 +34,19 @@ pub struct Settings {
     pub io_memory_bytes: usize,
     /// Whether log writes go past the page cache where the file system can.
     pub direct_io: bool,
+    /// Where the other servers of the ensemble connect; `None` when standalone.
+    pub peers: Option<PeerSettings>,
     /// The machine's own settings.
     pub server: ServerOptions,
+}
+
+/// Where a member of an ensemble listens for the others.
+#[derive(Clone, Debug)]
+pub struct PeerSettings {
+    /// The ports of each address of its own `server.N` line.
+    pub listen: Vec<(PeerPort, PeerAddress)>,
+    /// How often each of them is tried, a second apart; 0 is for ever.
+    pub bind_tries: u32,
+    /// The kernel probes connections that are silent.
+    pub tcp_keep_alive: bool,
 }

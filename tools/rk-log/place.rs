@@ -135,7 +135,7 @@ fn apache_directory(path: &Path) -> Result<Option<PathBuf>, Trouble> {
 fn locate_config(path: &Path) -> Result<Place, Trouble> {
     let text = fs::read(path).map_err(|error| unreadable(path, &error))?;
     let name = path.display().to_string();
-    let parsed = Config::parse(&text, &name);
+    let parsed = Config::parse(&text, &name, &ringkeeper::shell::read_if_there);
     let (config, _) = parsed.map_err(|error| Trouble::Unreadable(error.to_string()))?;
     locate_directory(&config.data_dir, Some(&config.data_log_dir))
 }
