@@ -196,6 +196,10 @@ pub const REQUESTS_PER_TURN: usize = 2_048;
 /// hundred nanoseconds. What has more steps than this is a long answer.
 pub const LONG_STEPS_PER_TURN: usize = 2_048;
 
+/// Steps of a four-letter word that one turn makes: connections or watches reported, or lines of
+/// text; each up to two microseconds.
+pub const WORD_STEPS_PER_TURN: usize = 512;
+
 /// Bytes of long answers that a connection's socket is given before it has taken them.
 pub const CONN_WINDOW_BYTES: usize = 1 << 20;
 

@@ -5,12 +5,13 @@
 //! the shard hears the delta. Between two inputs the tree is at `published`. Satellites hear the
 //! same deltas through their streams.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::base::{FileOps, Instant};
 use crate::limits;
 use crate::model::{SessionId, ShardId, Zxid};
+use crate::session::SessionTable;
 use crate::wire::word::Word;
 
 use super::audit;
@@ -21,9 +22,9 @@ use super::pipeline::Pipeline;
 use super::pulse::Pulse;
 use super::recovery::Recovered;
 use super::satellite::Satellite;
-use super::shard::{Shard, ShardReport, Surroundings};
+use super::shard::{Reporting, Shard, ShardReport, Surroundings};
 use super::stream::{Address, Ask, Notice, Ticket, ToShard};
-use super::words;
+use super::telling::{self, Telling};
 
 /// The home shard's id.
 pub(super) const HOME: ShardId = ShardId(0);
@@ -39,8 +40,8 @@ pub struct Server {
     asks: Vec<Ask>,
     lender: Lender,
     published: Published,
-    /// Words that wait for the reports of satellites.
-    questions: BTreeMap<Ticket, Question>,
+    /// Words that are being answered; each turn goes on with one.
+    questions: VecDeque<Question>,
     next_ticket: u64,
     /// Overdue sessions whose satellites were asked.
     life_asked: BTreeSet<SessionId>,
@@ -64,13 +65,23 @@ struct Link {
     emptied: bool,
 }
 
-/// A word that waits for reports.
+/// A word that is being answered.
 #[derive(Debug)]
 struct Question {
+    ticket: Ticket,
     from: Address,
-    word: Word,
-    report: ShardReport,
+    telling: Telling,
+    /// The home shard's own report, until it is whole.
+    reporting: Option<Reporting>,
+    /// Satellites whose reports are not whole.
     missing: usize,
+}
+
+impl Question {
+    /// Whether it waits for nothing but its turn.
+    const fn can_go_on(&self) -> bool {
+        self.reporting.is_some() || self.missing == 0
+    }
 }
 
 /// How far a planned stop has come.
@@ -124,7 +135,7 @@ impl Server {
             asks: Vec::new(),
             lender: Lender::new(requests, share, shards),
             published,
-            questions: BTreeMap::new(),
+            questions: VecDeque::new(),
             next_ticket: 0,
             life_asked: BTreeSet::new(),
             stopping: None,
@@ -255,12 +266,12 @@ impl Server {
             Ask::Submit(submit) => self.pipeline.submit(clock, submit),
             Ask::Touch(session) => self.pipeline.touch(session, clock.now),
             Ask::Detach(session, generation) => self.pipeline.detach(session, generation),
-            Ask::Word(conn, word) => self.ask(clock, Address { shard: from, conn }, word),
+            Ask::Word(conn, word) => self.ask(Address { shard: from, conn }, word),
             Ask::Life(session, heard) => {
                 self.life_asked.remove(&session);
                 self.pipeline.expire(clock, session, heard);
             }
-            Ask::Report(ticket, report) => self.take_report(clock, ticket, *report),
+            Ask::Report(ticket, report) => self.take_report(ticket, *report),
             Ask::Watching(watching) => self.with_link(from, |link| link.watching = watching),
             Ask::Passed(bytes) => {
                 self.with_link(from, |link| {
@@ -328,8 +339,8 @@ impl Server {
         }
     }
 
-    /// Answers a word, once every satellite has said its part if the word tells of all shards.
-    fn ask(&mut self, clock: Clock, from: Address, word: Word) {
+    /// Begins to answer a word.
+    fn ask(&mut self, from: Address, word: Word) {
         match word {
             Word::Srst => {
                 self.shard.reset_stats();
@@ -341,40 +352,56 @@ impl Server {
             }
             _ => {}
         }
-        let missing = if words::tells_of_shards(word) { self.satellites.len() } else { 0 };
-        let with_watches = words::tells_of_watches(word);
-        let report = self.shard.report(with_watches);
-        let question = Question { from, word, report, missing };
-        if missing == 0 {
-            self.answer(clock, question);
-            return;
-        }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        self.questions.insert(ticket, question);
-        self.tell_all(&ToShard::Report(ticket, with_watches));
+        let mut question =
+            Question { ticket, from, telling: Telling::new(word), reporting: None, missing: 0 };
+        if let Some(scope) = telling::scope(word) {
+            question.reporting = Some(Reporting::new(scope));
+            question.missing = self.satellites.len();
+            self.tell_all(&ToShard::Report(ticket, scope));
+        }
+        self.questions.push_back(question);
     }
 
-    fn take_report(&mut self, clock: Clock, ticket: Ticket, report: ShardReport) {
-        let Some(question) = self.questions.get_mut(&ticket) else { return };
-        question.report.add(report);
-        question.missing -= 1;
-        if question.missing == 0
-            && let Some(question) = self.questions.remove(&ticket)
-        {
-            self.answer(clock, question);
+    fn take_report(&mut self, ticket: Ticket, report: ShardReport) {
+        let question = self.questions.iter_mut().find(|question| question.ticket == ticket);
+        let Some(question) = question else { return };
+        question.missing -= usize::from(report.is_last);
+        question.telling.gather(report);
+    }
+
+    /// Makes the next piece of the answer to a word.
+    fn go_on_answering(&mut self, clock: Clock) {
+        let Some(at) = self.questions.iter().position(Question::can_go_on) else { return };
+        let Some(mut question) = self.questions.remove(at) else { return };
+        if let Some(reporting) = &mut question.reporting {
+            let report = self.shard.report(reporting);
+            if report.is_last {
+                question.reporting = None;
+            }
+            question.telling.gather(report);
+        }
+        let mut is_whole = false;
+        if question.reporting.is_none() && question.missing == 0 {
+            let mut text = String::new();
+            is_whole = question.telling.go_on(self, clock, self.options.slices.words, &mut text);
+            let conn = question.from.conn;
+            match question.from.shard {
+                HOME => self.shard.answer_word(conn, &text, is_whole),
+                shard => {
+                    let item = ToShard::WordText(conn, text, is_whole);
+                    self.with_link(shard, |link| link.push(item, true));
+                }
+            }
+        }
+        if !is_whole {
+            self.questions.push_back(question);
         }
     }
 
-    fn answer(&mut self, clock: Clock, question: Question) {
-        let Question { from, word, report, .. } = question;
-        let text = words::answer(self, word, &report, clock);
-        if from.shard == HOME {
-            self.shard.answer_word(from.conn, &text);
-        } else {
-            let item = ToShard::WordText(from.conn, text);
-            self.with_link(from.shard, |link| link.push(item, true));
-        }
+    pub(super) const fn sessions(&self) -> &SessionTable {
+        self.pipeline.sessions()
     }
 
     fn go_on_stopping(&mut self, now: Instant, out: &mut Vec<Output>) {
@@ -428,6 +455,7 @@ impl Machine for Server {
         if self.pipeline.next_commit().is_some() {
             self.commit(clock, out);
         }
+        self.go_on_answering(clock);
         // Twice: answers that the pipeline gave to what the first pass took in go out in the same
         // turn.
         for _ in 0..2 {
@@ -443,7 +471,9 @@ impl Machine for Server {
     }
 
     fn wants_turn(&self) -> bool {
-        self.shard.wants_turn() || self.pipeline.next_commit().is_some()
+        self.shard.wants_turn()
+            || self.pipeline.next_commit().is_some()
+            || self.questions.iter().any(Question::can_go_on)
     }
 
     fn next_timer(&self) -> Option<Instant> {

@@ -20,6 +20,9 @@ mod snapshotter;
 pub mod state;
 mod stats;
 mod stream;
+mod telling;
+#[cfg(test)]
+mod telling_tests;
 mod throttle;
 mod words;
 

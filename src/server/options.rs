@@ -115,6 +115,8 @@ pub struct Slices {
     pub requests: usize,
     /// Steps of long answers that are made; what has more is a long answer.
     pub long_steps: usize,
+    /// Connections or watches that a four-letter word is told of, or lines of its text.
+    pub words: usize,
     /// Committed txns that are applied.
     pub commits: usize,
 }
@@ -127,6 +129,7 @@ impl Default for Slices {
             requests_per_conn: limits::REQUESTS_PER_CONN_AND_TURN,
             requests: limits::REQUESTS_PER_TURN,
             long_steps: limits::LONG_STEPS_PER_TURN,
+            words: limits::WORD_STEPS_PER_TURN,
             commits: limits::COMMITS_PER_TURN,
         }
     }

@@ -17,8 +17,8 @@ use super::credit::Credit;
 use super::machine::HOME;
 use super::options::ServerOptions;
 use super::pulse::Pulse;
-use super::shard::{Shard, Surroundings};
-use super::stream::{Ask, Delta, ToShard};
+use super::shard::{Reporting, Shard, Surroundings};
+use super::stream::{Ask, Delta, Ticket, ToShard};
 
 /// One shard that is not the home shard. Made by [`Server::new`](super::Server::new); driven as
 /// [`contract`](super::contract) says, on any thread.
@@ -29,6 +29,8 @@ pub struct Satellite {
     /// Not yet taken in: what follows a delta that is not published.
     stream: VecDeque<ToShard>,
     asks: Vec<Ask>,
+    /// Words that wait for what is told of this shard.
+    reports: VecDeque<(Ticket, Reporting)>,
     published: Published,
     /// Bytes of deltas applied and not yet told of.
     passed_bytes: usize,
@@ -53,6 +55,7 @@ impl Satellite {
             replica,
             stream: VecDeque::new(),
             asks: Vec::new(),
+            reports: VecDeque::new(),
             published,
             passed_bytes: 0,
             watching: false,
@@ -88,14 +91,15 @@ impl Satellite {
                     self.passed_bytes += bytes;
                 }
                 ToShard::Notice(notice) => self.shard.on_notice(notice),
-                ToShard::WordText(conn, text) => self.shard.answer_word(conn, &text),
+                ToShard::WordText(conn, text, is_last) => {
+                    self.shard.answer_word(conn, &text, is_last);
+                }
                 ToShard::AskLife(session) => {
                     let heard = self.shard.last_heard(session, clock.now);
                     self.asks.push(Ask::Life(session, heard));
                 }
-                ToShard::Report(ticket, with_watches) => {
-                    let report = Box::new(self.shard.report(with_watches));
-                    self.asks.push(Ask::Report(ticket, report));
+                ToShard::Report(ticket, scope) => {
+                    self.reports.push_back((ticket, Reporting::new(scope)));
                 }
                 ToShard::Lend(credit) => self.shard.lend(credit),
                 ToShard::ResetStats => self.shard.reset_stats(),
@@ -116,6 +120,17 @@ impl Satellite {
         }
         self.replica.apply(&delta.header, &delta.body);
         self.shard.on_delta(delta, surroundings(&self.replica, self.published, clock));
+    }
+
+    /// The next piece of the report that is due.
+    fn go_on_reporting(&mut self) {
+        let Some((ticket, reporting)) = self.reports.front_mut() else { return };
+        let report = self.shard.report(reporting);
+        let is_last = report.is_last;
+        self.asks.push(Ask::Report(*ticket, Box::new(report)));
+        if is_last {
+            self.reports.pop_front();
+        }
     }
 
     /// What the pipeline should know of this turn.
@@ -171,6 +186,7 @@ impl Machine for Satellite {
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let around = surroundings(&self.replica, self.published, clock);
         self.shard.turn_end(around, &mut self.asks, out);
+        self.go_on_reporting();
         self.take_stock();
         if !self.asks.is_empty() {
             let body = MeshBody::ToPipeline(std::mem::take(&mut self.asks));
@@ -180,7 +196,7 @@ impl Machine for Satellite {
     }
 
     fn wants_turn(&self) -> bool {
-        self.shard.wants_turn()
+        self.shard.wants_turn() || !self.reports.is_empty()
     }
 
     fn next_timer(&self) -> Option<Instant> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::credit::Credit;
-use super::shard::ShardReport;
+use super::shard::{Scope, ShardReport};
 use crate::auth::Identities;
 use crate::base::Instant;
 use crate::model::{
@@ -34,7 +34,7 @@ pub(crate) enum Ask {
     /// The answer to [`ToShard::AskLife`]: when the session was last heard of; `None` if its
     /// connection is not here.
     Life(SessionId, Option<Instant>),
-    /// The answer to [`ToShard::Report`].
+    /// A piece of the answer to [`ToShard::Report`].
     Report(Ticket, Box<ShardReport>),
     /// Whether there are watches here, so that deltas are urgent.
     Watching(bool),
@@ -59,12 +59,12 @@ pub(crate) enum ToShard {
     Delta(Arc<Delta>, usize),
     /// The answer to a handshake, or the end of a connection.
     Notice(Notice),
-    /// The text of a four-letter word.
-    WordText(ConnId, String),
+    /// The next piece of a four-letter word's text; whether it is the last.
+    WordText(ConnId, String, bool),
     /// The session seems overdue: was it heard of?
     AskLife(SessionId),
-    /// Say what the words tell; who watches what only if asked for.
-    Report(Ticket, bool),
+    /// Say what the words tell.
+    Report(Ticket, Scope),
     /// Room for more outstanding requests.
     Lend(Credit),
     /// Count from zero again.

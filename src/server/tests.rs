@@ -61,8 +61,8 @@ pub(super) fn options() -> ServerOptions {
 }
 
 /// A server with one shard, its disk and its clients.
-struct World {
-    server: Server,
+pub(super) struct World {
+    pub(super) server: Server,
     now: Instant,
     /// File operations that have not ended.
     files: Vec<FileOpId>,
@@ -81,7 +81,7 @@ struct Client {
 }
 
 impl World {
-    fn new(options: ServerOptions) -> Self {
+    pub(super) fn new(options: ServerOptions) -> Self {
         Self::with_satellites(options, 0)
     }
 
@@ -106,7 +106,7 @@ impl World {
         world
     }
 
-    fn clock(&self) -> Clock {
+    pub(super) fn clock(&self) -> Clock {
         Clock { now: self.now, wall: WallMs(1_700_000_000_000) }
     }
 
@@ -135,7 +135,7 @@ impl World {
     }
 
     /// Lets every file operation end, those that follow included.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some(id) = self.files.pop() {
             self.turn(vec![Input::FileDone { id, result: Ok(()) }]);
         }
@@ -176,7 +176,7 @@ impl World {
         conn
     }
 
-    fn connect(&mut self, number: u64, timeout_ms: i32) -> ConnId {
+    pub(super) fn connect(&mut self, number: u64, timeout_ms: i32) -> ConnId {
         let conn = self.hello(number, timeout_ms);
         self.settle();
         assert_ne!(self.client(conn).session, SessionId(0), "it is attached");
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Sends requests in one chunk; their xids count from 1.
-    fn send(&mut self, conn: ConnId, requests: &[Request]) {
+    pub(super) fn send(&mut self, conn: ConnId, requests: &[Request]) {
         let mut buf = BytesMut::new();
         for (number, request) in requests.iter().enumerate() {
             let xid = Xid(i32::try_from(number).expect("few") + 1);
@@ -221,7 +221,7 @@ impl Client {
     }
 }
 
-fn create(path: &str, data: usize) -> Request {
+pub(super) fn create(path: &str, data: usize) -> Request {
     let (world, anyone) = (Some(Str::from_static("world")), Some(Str::from_static("anyone")));
     Request::Write(WriteRequest::Create(CreateRequest {
         kind: CreateKind::Create,

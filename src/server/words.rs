@@ -1,14 +1,13 @@
 //! Text of the four-letter words, in Apache's formats (`operations.md` part 2): agents read lines
 //! by position and keys by name.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::contract::Clock;
 use super::machine::Server;
 use super::options::EnsembleOptions;
-use super::shard::{ConnStats, ShardReport};
-use crate::base::{Duration, Instant};
+use super::shard::{ConnStats, Counts};
+use crate::base::Instant;
 use crate::config;
 use crate::model::{ServerAddress, SessionId};
 use crate::wire::opcode;
@@ -21,65 +20,44 @@ const VERSION: &str =
 /// Apache's default trace mask; `stmk` is accepted and changes nothing.
 const TRACE_MASK: &str = "306";
 
-/// What the word prints.
-pub(super) fn answer(server: &Server, word: Word, report: &ShardReport, clock: Clock) -> String {
+/// The text of a word that is not made in slices.
+pub(super) fn short(server: &Server, word: Word, counts: &Counts, clock: Clock) -> String {
     match word {
         Word::Ruok => "imok".to_owned(),
         Word::Isro => "rw".to_owned(),
-        Word::Srvr => srvr(server, report, false),
-        Word::Stat => srvr(server, report, true),
-        Word::Mntr => mntr(server, report, clock.now),
+        Word::Srvr => version() + &stat_tail(server, counts),
+        Word::Mntr => mntr(server, counts, clock.now),
         Word::Conf => conf(server),
-        Word::Cons => cons(report),
         Word::Crst => "Connection stats reset.\n".to_owned(),
         Word::Srst => "Server stats reset.\n".to_owned(),
         Word::Dirs => dirs(server),
-        Word::Dump => dump(server, report, clock),
         Word::Envi => envi(server),
-        Word::Wchs => wchs(report),
-        Word::Wchc => wchc(report),
-        Word::Wchp => wchp(report),
         Word::Gtmk | Word::Stmk => TRACE_MASK.to_owned(),
         Word::Hash => hash(server),
-    }
-}
-
-/// Whether the word's text needs what every shard reports.
-pub(super) const fn tells_of_shards(word: Word) -> bool {
-    matches!(
-        word,
-        Word::Srvr
-            | Word::Stat
-            | Word::Mntr
-            | Word::Cons
-            | Word::Dump
-            | Word::Wchs
-            | Word::Wchc
-            | Word::Wchp
-    )
-}
-
-/// Whether the word's text tells who watches what, which is much.
-pub(super) const fn tells_of_watches(word: Word) -> bool {
-    matches!(word, Word::Wchs | Word::Wchc | Word::Wchp)
-}
-
-/// `stat` is `srvr` with the clients in it.
-fn srvr(server: &Server, report: &ShardReport, clients: bool) -> String {
-    let mut text = format!("Zookeeper version: {VERSION}\n");
-    if clients {
-        text.push_str("Clients:\n");
-        for (stats, _) in &report.conns {
-            line(&mut text, format_args!("{})", conn_start(stats)));
+        Word::Stat | Word::Cons | Word::Dump | Word::Wchs | Word::Wchc | Word::Wchp => {
+            unreachable!("a telling makes its text")
         }
-        text.push('\n');
     }
-    let latency = &report.latency;
+}
+
+fn version() -> String {
+    format!("Zookeeper version: {VERSION}\n")
+}
+
+/// What `stat` prints before its clients.
+pub(super) fn stat_head() -> String {
+    version() + "Clients:\n"
+}
+
+/// What `stat` and `srvr` print at the end.
+pub(super) fn stat_tail(server: &Server, counts: &Counts) -> String {
+    let mut text = String::new();
+    let latency = &counts.latency;
     let (min, mean, max) = (latency.min_ms(), latency.mean_ms(), latency.max_ms());
     line(&mut text, format_args!("Latency min/avg/max: {min}/{}/{max}", decimal(mean)));
-    line(&mut text, format_args!("Received: {}", report.received));
-    line(&mut text, format_args!("Sent: {}", report.sent));
-    line(&mut text, format_args!("Connections: {}", report.conns.len()));
+    line(&mut text, format_args!("Received: {}", counts.received));
+    line(&mut text, format_args!("Sent: {}", counts.sent));
+    line(&mut text, format_args!("Connections: {}", counts.conns));
     line(&mut text, format_args!("Outstanding: {}", server.pipeline.outstanding()));
     line(&mut text, format_args!("Zxid: {}", server.published()));
     line(&mut text, format_args!("Mode: standalone"));
@@ -92,19 +70,19 @@ fn znode_count(server: &Server) -> u64 {
     server.tree().znode_count() as u64 + 1
 }
 
-fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
+fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
     let mut text = format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n");
-    let (latency, tree) = (&report.latency, server.tree());
+    let (latency, tree) = (&counts.latency, server.tree());
     line(&mut text, format_args!("zk_avg_latency\t{}", decimal(latency.mean_ms())));
     for (key, value) in [
         ("min_latency", latency.min_ms()),
         ("max_latency", latency.max_ms()),
-        ("packets_received", report.received),
-        ("packets_sent", report.sent),
-        ("num_alive_connections", report.conns.len() as u64),
+        ("packets_received", counts.received),
+        ("packets_sent", counts.sent),
+        ("num_alive_connections", counts.conns as u64),
         ("outstanding_requests", server.pipeline.outstanding() as u64),
         ("znode_count", znode_count(server)),
-        ("watch_count", (report.data_watch_count + report.child_watch_count) as u64),
+        ("watch_count", (counts.data_watches + counts.child_watches) as u64),
         ("ephemerals_count", tree.ephemerals_count() as u64),
         ("approximate_data_size", tree.data_bytes()),
         ("open_file_descriptor_count", server.open_files.0),
@@ -121,21 +99,18 @@ fn mntr(server: &Server, report: &ShardReport, now: Instant) -> String {
     text
 }
 
-fn cons(report: &ShardReport) -> String {
-    let mut text = String::new();
-    for (stats, session) in &report.conns {
-        text.push_str(&conn_start(stats));
-        if let Some(session) = session {
-            conn_session(&mut text, stats, *session);
-        }
-        text.push_str(")\n");
+/// A connection's line of `cons`.
+pub(super) fn conn(stats: &ConnStats, session: Option<SessionId>) -> String {
+    let mut text = conn_start(stats);
+    if let Some(session) = session {
+        conn_session(&mut text, stats, session);
     }
-    text.push('\n');
+    text.push_str(")\n");
     text
 }
 
 /// ` /address:port[interest](queued=...`, without the closing parenthesis.
-fn conn_start(stats: &ConnStats) -> String {
+pub(super) fn conn_start(stats: &ConnStats) -> String {
     let ConnStats { peer, queued, received, sent, .. } = stats;
     let interest = u8::from(stats.timeout_ms != 0);
     format!(" /{peer}[{interest}](queued={queued},recved={received},sent={sent}")
@@ -206,50 +181,8 @@ fn hash(server: &Server) -> String {
     text
 }
 
-fn dump(server: &Server, report: &ShardReport, clock: Clock) -> String {
-    let sessions = server.pipeline.sessions();
-    let buckets: Vec<_> = sessions.buckets().collect();
-    let mut text = "SessionTracker dump:\n".to_owned();
-    let counts = (buckets.len(), sessions.len());
-    line(&mut text, format_args!("Session Sets ({})/({}):", counts.0, counts.1));
-    for (expires, ids) in buckets {
-        line(&mut text, format_args!("{} expire at {}:", ids.len(), date(expires, clock)));
-        for id in ids {
-            line(&mut text, format_args!("\t{id}"));
-        }
-    }
-    text.push_str("ephemeral nodes dump:\n");
-    let owners: Vec<SessionId> = server.tree().ephemeral_sessions().collect();
-    line(&mut text, format_args!("Sessions with Ephemerals ({}):", owners.len()));
-    for owner in owners {
-        line(&mut text, format_args!("{owner}:"));
-        for path in server.tree().ephemerals_of(owner) {
-            line(&mut text, format_args!("\t{path}"));
-        }
-    }
-    text.push_str("Connections dump:\n");
-    let mut sets: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    for (stats, session) in &report.conns {
-        let timeout = u64::try_from(stats.timeout_ms).unwrap_or_default();
-        let expires = stats.last_response + Duration::from_millis(timeout);
-        let session = session.unwrap_or_default();
-        let conn = format!("\tip: /{} sessionId: {session}", stats.peer);
-        sets.entry(expires.as_millis() / 1_000 + 1).or_default().push(conn);
-    }
-    let counts = (sets.len(), report.conns.len());
-    line(&mut text, format_args!("Connections Sets ({})/({}):", counts.0, counts.1));
-    for (second, conns) in sets {
-        let expires = Instant(second * 1_000_000_000);
-        line(&mut text, format_args!("{} expire at {}:", conns.len(), date(expires, clock)));
-        for conn in conns {
-            line(&mut text, format_args!("{conn}"));
-        }
-    }
-    text
-}
-
 /// As Java prints dates, in UTC.
-fn date(at: Instant, clock: Clock) -> String {
+pub(super) fn date(at: Instant, clock: Clock) -> String {
     let ahead = i64::try_from(at.since(clock.now).as_millis()).unwrap_or_default();
     let behind = i64::try_from(clock.now.since(at).as_millis()).unwrap_or_default();
     let seconds = (clock.wall.0 + ahead - behind).div_euclid(1_000);
@@ -308,36 +241,6 @@ fn envi(server: &Server) -> String {
     text
 }
 
-fn wchs(report: &ShardReport) -> String {
-    let (sessions, paths) = (report.watches_by_session().len(), report.watches_by_path.len());
-    let total = report.data_watch_count;
-    format!("{sessions} connections watching {paths} paths\nTotal watches:{total}\n")
-}
-
-fn wchc(report: &ShardReport) -> String {
-    let mut text = String::new();
-    for (session, paths) in report.watches_by_session() {
-        line(&mut text, format_args!("{session}"));
-        for path in paths {
-            line(&mut text, format_args!("\t{path}"));
-        }
-    }
-    text.push('\n');
-    text
-}
-
-fn wchp(report: &ShardReport) -> String {
-    let mut text = String::new();
-    for (path, sessions) in &report.watches_by_path {
-        line(&mut text, format_args!("{path}"));
-        for session in sessions {
-            line(&mut text, format_args!("\t{session}"));
-        }
-    }
-    text.push('\n');
-    text
-}
-
 /// At least one place behind the point and at most four, as Apache prints means.
 fn decimal(value: f64) -> String {
     let rounded = format!("{value:.4}");
@@ -345,7 +248,8 @@ fn decimal(value: f64) -> String {
     if trimmed.ends_with('.') { format!("{trimmed}0") } else { trimmed.to_owned() }
 }
 
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+/// Appends a line.
+pub(super) fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     put(text, arguments);
     text.push('\n');
 }
@@ -356,8 +260,8 @@ fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, Duration, EnsembleOptions, Instant, conf_of_ensemble, date, decimal};
-    use crate::base::WallMs;
+    use super::{Clock, EnsembleOptions, Instant, conf_of_ensemble, date, decimal};
+    use crate::base::{Duration, WallMs};
     use crate::config::ensemble;
     use crate::model::{EnsembleConfigs, ServerId};
     use crate::wire::vote::ElectionAddress;

@@ -4,6 +4,7 @@
 //! last heard of; sessions of one instant expire together, in the order of their ids.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use crate::base::{Duration, Instant, WallMs};
 use crate::model::{ConnId, Generation, SessionId, ShardId};
@@ -214,7 +215,22 @@ impl SessionTable {
         self.sessions.is_empty()
     }
 
-    /// Expiry instants with their sessions, for `dump`.
+    /// The session that expires next behind another one, with the number of those that expire with
+    /// it, for `dump`.
+    #[must_use]
+    pub fn expiring_behind(
+        &self,
+        at: Instant,
+        id: SessionId,
+    ) -> Option<(Instant, SessionId, usize)> {
+        self.buckets.range(at..).find_map(|(expires, ids)| {
+            let from = if *expires == at { Bound::Excluded(id) } else { Bound::Unbounded };
+            let next = ids.range((from, Bound::Unbounded)).next()?;
+            Some((*expires, *next, ids.len()))
+        })
+    }
+
+    /// Expiry instants with their sessions.
     pub fn buckets(&self) -> impl Iterator<Item = (Instant, &BTreeSet<SessionId>)> {
         self.buckets.iter().map(|(expires, ids)| (*expires, ids))
     }

@@ -581,6 +581,7 @@ fn new_server(
                 requests_per_conn: 1,
                 requests: 2,
                 long_steps: 1,
+                words: 1,
                 commits: 1,
             },
         },

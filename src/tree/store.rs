@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use ecow::EcoString;
@@ -207,6 +208,19 @@ impl Tree {
     /// Sessions that own ephemerals, sorted.
     pub fn ephemeral_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
         self.ephemerals.keys().copied()
+    }
+
+    /// Number of sessions that own ephemerals.
+    #[must_use]
+    pub fn ephemeral_session_count(&self) -> usize {
+        self.ephemerals.len()
+    }
+
+    /// The next session that owns ephemerals, behind another one or the first.
+    #[must_use]
+    pub fn ephemeral_session_behind(&self, session: Option<SessionId>) -> Option<SessionId> {
+        let from = session.map_or(Bound::Unbounded, Bound::Excluded);
+        self.ephemerals.range((from, Bound::Unbounded)).next().map(|(next, _)| *next)
     }
 
     /// Containers and TTL znodes that nobody needs any longer (`client-protocol.md` 5.9).

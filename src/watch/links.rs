@@ -249,14 +249,18 @@ impl Links {
         })
     }
 
-    /// Bound of all paths' places.
-    pub(super) fn path_bound(&self) -> Place {
-        self.paths.bound()
+    /// Bound of all links' places.
+    pub(super) fn bound(&self) -> Place {
+        self.links.bound()
     }
 
-    /// The path at a place below the bound; empty if nothing is there.
-    pub(super) fn text(&self, path: Place) -> &str {
-        &self.paths.get(path).text
+    /// The link at a place below the bound: what is watched by whom, if it is the znode itself.
+    pub(super) fn data_watch(&self, at: Place) -> Option<(&str, ConnId)> {
+        let link = self.links.get(at);
+        let conn = self.conns.get(link.conn());
+        // Links that are not in use have no modes.
+        let counts = link.modes() != 0 && link.side() == Side::Data && !conn.ended;
+        counts.then(|| (&*self.paths.get(link.path()).text, conn.id))
     }
 
     fn find(&self, conn: Place, path: Place, side: Side) -> Option<Place> {
@@ -351,11 +355,11 @@ impl Links {
     /// Whether everything that was taken up was let go of.
     #[cfg(test)]
     pub(super) fn is_swept(&self) -> bool {
-        let unused = |text: &str| self.path(text).is_none();
+        let unused = |at| self.path(&self.paths.get(at).text).is_none();
         self.by_id.is_empty()
             && self.ended.is_empty()
             && self.recursive_count == 0
-            && (0..self.path_bound()).all(|at| unused(self.text(at)))
+            && (0..self.paths.bound()).all(unused)
     }
 }
 

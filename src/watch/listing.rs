@@ -1,10 +1,7 @@
 //! What the words `wchs`, `wchc` and `wchp` tell. They count data watches, as Apache's do.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::WatchTable;
-use super::links::{ALL, Side};
-use crate::base::Str;
+use super::links::Side;
 use crate::model::ConnId;
 
 impl WatchTable {
@@ -20,14 +17,23 @@ impl WatchTable {
         self.links.count(Side::Child)
     }
 
-    /// Data watches by path, sorted.
+    /// Hands over the data watches at the next so many places from `from` on, which is 0 at first;
+    /// where to go on, if there are more. Each watch that is there all the time is met once.
     #[must_use]
-    pub fn data_by_path(&self) -> BTreeMap<Str, BTreeSet<ConnId>> {
-        let conns = |at| -> BTreeSet<ConnId> { self.links.watchers(at, Side::Data, ALL).collect() };
-        (0..self.links.path_bound())
-            .map(|at| (Str::from(self.links.text(at)), conns(at)))
-            .filter(|(_, conns)| !conns.is_empty())
-            .collect()
+    pub fn data_some(
+        &self,
+        from: u32,
+        places_max: u32,
+        sink: &mut dyn FnMut(&str, ConnId),
+    ) -> Option<u32> {
+        let bound = self.links.bound();
+        let to = from.saturating_add(places_max).min(bound);
+        for at in from..to {
+            if let Some((path, conn)) = self.links.data_watch(at) {
+                sink(path, conn);
+            }
+        }
+        (to < bound).then_some(to)
     }
 
     /// Whether nobody watches anything.

@@ -1,6 +1,6 @@
 //! What connections cost, and who is closed so that others can go on.
 
-use super::conn::{Conn, Load};
+use super::conn::{Conn, Load, Phase};
 use super::{Shard, mark_dirty};
 use crate::base::Instant;
 use crate::limits;
@@ -98,7 +98,8 @@ impl Shard {
 /// Events come whether the client reads or not.
 pub(super) fn abort_if_too_slow(conn: &mut Conn) {
     let unsent_bytes = conn.owed_bytes();
-    if limits::CONN_UNSENT_BYTES_HARD_MAX < unsent_bytes && !conn.phase.is_closing() {
+    let is_word = conn.phase == Phase::Word;
+    if limits::CONN_UNSENT_BYTES_HARD_MAX < unsent_bytes && !conn.phase.is_closing() && !is_word {
         tracing::warn!(peer = %conn.stats.peer, unsent_bytes, "closed: the client does not read");
         conn.abort();
     }

@@ -43,7 +43,7 @@ use super::stream::{Ask, Notice};
 pub(crate) use conn::ConnStats;
 use conn::{Conn, Phase};
 use load::abort_if_too_slow;
-pub(crate) use report::ShardReport;
+pub(crate) use report::{Counts, Reporting, Scope, ShardReport};
 
 /// One shard. See the module's documentation.
 pub(crate) struct Shard {
@@ -231,11 +231,14 @@ impl Shard {
         }
     }
 
-    /// The text of a four-letter word; the connection is closed behind it.
-    pub(crate) fn answer_word(&mut self, id: ConnId, text: &str) {
+    /// The next piece of a four-letter word's text; the connection is closed behind the last.
+    pub(crate) fn answer_word(&mut self, id: ConnId, text: &str, is_last: bool) {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.out.tail().extend_from_slice(text.as_bytes());
-            self.close(id);
+            mark_dirty(&mut self.dirty, id, conn);
+            if is_last {
+                self.close(id);
+            }
         }
     }
 
