@@ -66,7 +66,7 @@ impl Iterator for Export<'_> {
         let encoder = self.encoder.as_mut()?;
         while let Some(path) = self.open.pop() {
             let Some(znode) = self.tree.get(&path) else { continue };
-            encoder.znode(&path, znode.data(), znode.acl(), znode.persisted());
+            encoder.znode(&path, znode.data(), znode.acl(), &znode.persisted());
             let base = if path == "/" { "" } else { path.as_str() };
             self.open.extend(znode.children().map(|name| format!("{base}/{name}")));
             if let Some(chunk) = encoder.take_chunk(CHUNK_BYTES) {

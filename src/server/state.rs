@@ -125,7 +125,7 @@ impl State {
                 self.sessions.insert(id, timeout_ms);
             }
             SnapshotItem::Znode { path, data, acl, stat } => {
-                self.tree.restore_znode(&path, data.as_ref(), &acl, stat)?;
+                self.tree.restore_znode(&path, data.as_deref(), &acl, stat)?;
             }
         }
         Ok(())

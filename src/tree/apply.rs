@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::rules;
 use super::store::{SlotId, Tree};
-use super::value::{Shared, Value};
+use super::value::{Common, Place, Shared, Value};
 use crate::base::Str;
 use crate::model::{
     Acl, CreateTxn, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader, Zxid, path,
@@ -47,7 +47,7 @@ pub enum Step {
         /// Where.
         path: Str,
         /// What it is.
-        value: Shared<Value>,
+        value: Value,
         /// Its ACL.
         acl: Arc<[Acl]>,
         /// The parent's ACL.
@@ -60,7 +60,7 @@ pub enum Step {
         /// Whose.
         path: Str,
         /// What it is now.
-        value: Shared<Value>,
+        value: Value,
         /// Its ACL.
         acl: Arc<[Acl]>,
     },
@@ -69,7 +69,7 @@ pub enum Step {
         /// Whose.
         path: Str,
         /// What it is now.
-        value: Shared<Value>,
+        value: Value,
     },
     /// A znode was deleted.
     Deleted {
@@ -147,8 +147,7 @@ impl Tree {
             }
             TxnBody::SetData { path, data, version }
             | TxnBody::Reconfig { path, data, version } => {
-                let data = data.as_ref().map(|data| Shared::from(data.as_ref()));
-                self.set_data(header, path, data, *version, steps)
+                self.set_data(header, path, data.as_deref(), *version, steps)
             }
             TxnBody::SetAcl { path, acl, version } => self.set_acl(path, acl, *version, steps),
             // A multi in a multi does not decode.
@@ -163,18 +162,18 @@ impl Tree {
         if let Some(id) = self.find(&create.path) {
             return self.create_again(id, parent, parent_path, header, create);
         }
-        let acl = self.intern(&create.acl);
-        let data = create.data.as_ref().map(|data| Shared::from(data.as_ref()));
-        let bytes = create.data.as_ref().map_or(0, |data| data.len() as i64);
-        let id = self.add(&create.path, data, &acl, rules::created(header, create));
+        let interned = self.intern(&create.acl);
+        let data = create.data.as_deref();
+        let bytes = data.map_or(0, |data| data.len() as i64);
+        let id = self.add(&create.path, data, &interned, rules::created(header, create));
         // Before a statistics node is given its text.
         let stat = self.get(&create.path).expect("it was added").stat();
         let (parent_acl, parent_stat) =
             self.touch_parent(parent, parent_path, header.zxid, Some(create.parent_cversion));
         self.quota_node_created(&create.path);
         self.account(&create.path, 1, bytes);
-        let value = Shared::clone(self.value(id).expect("it was added"));
-        let path = create.path.clone();
+        let value = self.value(id).expect("it was added").clone();
+        let (path, acl) = (create.path.clone(), Arc::clone(&interned.acl));
         steps.push(Step::Created { path: path.clone(), value, acl, parent_acl, parent_stat });
         Outcome::Created { path, stat }
     }
@@ -189,8 +188,8 @@ impl Tree {
         create: &CreateTxn,
     ) -> Outcome {
         if let Some(value) = self.value(id).cloned() {
-            let acl = self.intern(&create.acl);
-            self.replace(id, &create.path, value.stat, acl, value.data.clone());
+            let common = self.with_acl(&value, &create.acl);
+            self.replace(id, &create.path, value.stat(), common, value.here());
         }
         // The parent may have been written before the child came. Apache makes up for that only
         // when the txn is of type 1, and its tree is then not what it was.
@@ -204,8 +203,8 @@ impl Tree {
         };
         let found = self.find(path).filter(|id| self.child_count(*id) == 0 && **path != *"/");
         let value = found.and_then(|id| self.value(id));
-        let bytes = value.map_or(0, |value| value.data_len());
-        let acl = value.map(|value| Arc::clone(&value.acl));
+        let bytes = value.map_or(0, |value| value.data_len() as i64);
+        let acl = value.map(|value| Arc::clone(value.acl()));
         if let Some(id) = found {
             self.remove(id, path);
             self.quota_node_deleted(path);
@@ -221,19 +220,20 @@ impl Tree {
         &mut self,
         header: &TxnHeader,
         path: &Str,
-        data: Option<Shared<[u8]>>,
+        data: Option<&[u8]>,
         version: i32,
         steps: &mut Vec<Step>,
     ) -> Outcome {
         let Some((id, old)) = self.find_value(path) else {
             return Outcome::Failed(ErrorCode::NO_NODE);
         };
-        let stat = rules::data_set(&old.stat, header, version);
-        let acl = Arc::clone(&old.acl);
-        let bytes = old.data_len();
+        let stat = rules::data_set(&old.stat(), header, version);
+        let acl = Arc::clone(old.acl());
+        let bytes = old.data_len() as i64;
+        let common = Common::of(&self.intern(&acl), data);
         drop(old);
-        let value = self.replace(id, path, stat, Arc::clone(&acl), data);
-        self.account(path, 0, value.data_len() - bytes);
+        let value = self.replace(id, path, stat, common, data.unwrap_or_default());
+        self.account(path, 0, value.data_len() as i64 - bytes);
         steps.push(Step::Changed { path: path.clone(), value, acl });
         self.set_outcome(path)
     }
@@ -242,11 +242,11 @@ impl Tree {
         let Some((id, old)) = self.find_value(path) else {
             return Outcome::Failed(ErrorCode::NO_NODE);
         };
-        let acl = self.intern(acl);
-        let stat = rules::acl_set(&old.stat, version);
-        let data = old.data.clone();
+        let stat = rules::acl_set(&old.stat(), version);
+        let (common, here) = (self.with_acl(&old, acl), old.here().to_vec());
+        // The last user of the old ACL, perhaps.
         drop(old);
-        let value = self.replace(id, path, stat, acl, data);
+        let value = self.replace(id, path, stat, common, &here);
         steps.push(Step::AclChanged { path: path.clone(), value });
         self.set_outcome(path)
     }
@@ -276,17 +276,25 @@ impl Tree {
         zxid: Zxid,
         created: Option<i32>,
     ) -> (Arc<[Acl]>, StatPersisted) {
-        let value = Shared::clone(self.value(parent).expect("parents are checked before"));
+        let value = self.value(parent).expect("parents are checked before").clone();
+        let before = value.stat();
         let stat = match created {
-            Some(cversion) => rules::parent_after_create(&value.stat, cversion, zxid),
-            None => rules::parent_after_delete(&value.stat, zxid),
+            Some(cversion) => rules::parent_after_create(&before, cversion, zxid),
+            None => rules::parent_after_delete(&before, zxid),
         };
-        let acl = Arc::clone(&value.acl);
-        let Some(stat) = stat else { return (acl, value.stat) };
-        let data = value.data.clone();
-        drop(value);
-        self.replace(parent, path, stat, Arc::clone(&acl), data);
+        let acl = Arc::clone(value.acl());
+        let Some(stat) = stat else { return (acl, before) };
+        self.replace(parent, path, stat, Shared::clone(value.common()), value.here());
         (acl, stat)
+    }
+
+    /// What a value with the same data and this ACL shares.
+    fn with_acl(&mut self, value: &Value, acl: &[Acl]) -> Shared<Common> {
+        let interned = self.intern(acl);
+        match &value.common().place {
+            Place::Here => interned,
+            place => Shared::new(Common { acl: Arc::clone(&interned.acl), place: place.clone() }),
+        }
     }
 
     fn parent_of<'p>(&self, path: &'p str) -> Option<(SlotId, &'p str)> {
@@ -295,8 +303,8 @@ impl Tree {
         self.value(parent).map(|_| (parent, parent_path))
     }
 
-    fn find_value(&self, path: &str) -> Option<(SlotId, Shared<Value>)> {
+    fn find_value(&self, path: &str) -> Option<(SlotId, Value)> {
         let id = self.find(path)?;
-        self.value(id).map(|value| (id, Shared::clone(value)))
+        self.value(id).map(|value| (id, value.clone()))
     }
 }

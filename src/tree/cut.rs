@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::store::{NONE, SlotId, Tree};
-use super::value::{Shared, Value};
+use super::value::Value;
 use crate::model::{Acl, StatPersisted};
 
 /// Names a cut of one tree, from [`Tree::begin_cut`] to [`Tree::end_cut`].
@@ -42,7 +42,7 @@ struct Cut {
 struct Saved {
     path: String,
     parent: SlotId,
-    value: Shared<Value>,
+    value: Value,
 }
 
 /// One znode of the cut.
@@ -86,13 +86,12 @@ impl Tree {
                 // Even a free slot costs a little, so that a sparse arena is walked in slices too.
                 handed_bytes += 16;
                 if let Some(Saved { path, value, .. }) = cut.next(self) {
-                    let data_bytes = value.data.as_ref().map_or(0, |data| data.len());
-                    handed_bytes += path.len() + data_bytes + 64;
+                    handed_bytes += path.len() + value.data_len() + 64;
                     sink(CutItem {
                         path: &path,
-                        data: value.data.as_deref(),
-                        acl: &value.acl,
-                        stat: &value.stat,
+                        data: value.data(),
+                        acl: value.acl(),
+                        stat: &value.stat(),
                     });
                 }
             }
@@ -123,7 +122,7 @@ impl Tree {
 
     /// What a slot is; `None` if it is free.
     fn saved(&self, id: SlotId) -> Option<Saved> {
-        let value = Shared::clone(self.value(id)?);
+        let value = self.value(id)?.clone();
         Some(Saved { path: self.path_of(id), parent: self.parent_slot(id), value })
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::rules;
 use super::store::Tree;
-use super::value::{self, Shared};
+use super::value::{self, Shared, Value};
 use crate::base::Str;
 use crate::model::{
     Acl, CreateTxn, EphemeralOwner, SessionId, StatPersisted, TxnBody, TxnHeader, Zxid, path,
@@ -39,8 +40,28 @@ struct Foreseen {
     stat: StatPersisted,
     child_count: usize,
     acl: Arc<[Acl]>,
-    data: Option<Shared<[u8]>>,
+    data: ForeseenData,
     digest: u32,
+}
+
+#[derive(Clone, Debug)]
+enum ForeseenData {
+    /// That of the znode as it is.
+    Kept(Value),
+    New(Option<Shared<[u8]>>),
+}
+
+impl ForeseenData {
+    fn new(data: Option<&Bytes>) -> Self {
+        Self::New(data.map(|data| Shared::from(data.as_ref())))
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Kept(value) => value.data(),
+            Self::New(data) => data.as_deref(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -91,7 +112,7 @@ impl Overlay {
             stat: znode.stat,
             child_count: znode.child_count,
             acl: znode.acl,
-            data_len: znode.data.map_or(0, |data| data.len()),
+            data_len: znode.data.bytes().map_or(0, <[u8]>::len),
         })
     }
 
@@ -125,7 +146,7 @@ impl Overlay {
             | TxnBody::Reconfig { path, data, version } => {
                 let Some(mut znode) = self.foresee(tree, path) else { return };
                 znode.stat = rules::data_set(&znode.stat, header, *version);
-                znode.data = data.as_ref().map(|data| Shared::from(data.as_ref()));
+                znode.data = ForeseenData::new(data.as_ref());
                 self.put(tree, header.zxid, path, Some(znode));
             }
             TxnBody::SetAcl { path, acl, version } => {
@@ -200,8 +221,7 @@ impl Overlay {
 
     fn stage_create(&mut self, tree: &Tree, header: &TxnHeader, create: &CreateTxn) {
         let stat = rules::created(header, create);
-        let data: Option<Shared<[u8]>> =
-            create.data.as_ref().map(|data| Shared::from(data.as_ref()));
+        let data = ForeseenData::new(create.data.as_ref());
         let acl = Arc::from(create.acl.as_slice());
         let znode = Foreseen { stat, child_count: 0, acl, data, digest: 0 };
         self.put(tree, header.zxid, &create.path, Some(znode));
@@ -232,11 +252,11 @@ impl Overlay {
         let znode = tree.get(path)?;
         let value = znode.value();
         Some(Foreseen {
-            stat: value.stat,
+            stat: value.stat(),
             child_count: znode.child_count(),
-            acl: Arc::clone(&value.acl),
-            data: value.data.clone(),
-            digest: value.digest,
+            acl: Arc::clone(value.acl()),
+            data: ForeseenData::Kept(value.clone()),
+            digest: value.digest(),
         })
     }
 
@@ -246,7 +266,7 @@ impl Overlay {
         let mut ephemeral_of = None;
         if let Some(znode) = &mut znode {
             if tree.options.digests {
-                znode.digest = value::digest(path, znode.data.as_deref(), &znode.stat);
+                znode.digest = value::digest(path, znode.data.bytes(), &znode.stat);
             }
             let extended = tree.options.extended_types;
             if let EphemeralOwner::Session(session) =

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::store::Tree;
-use super::value::Shared;
+use super::value::Common;
 use crate::base::Str;
 use crate::model::path;
 
@@ -223,8 +223,9 @@ impl Tree {
     fn rewrite(&mut self, stats: &str, track: &Track) {
         let Some(id) = self.find(stats) else { return };
         let Some(value) = self.value(id).cloned() else { return };
-        let data = Some(Shared::from(track.to_string().as_bytes()));
-        self.replace(id, stats, value.stat, std::sync::Arc::clone(&value.acl), data);
+        let (interned, text) = (self.intern(value.acl()), track.to_string());
+        let common = Common::of(&interned, Some(text.as_bytes()));
+        self.replace(id, stats, value.stat(), common, text.as_bytes());
     }
 
     pub(super) fn paths_below(&self, top: &str) -> Vec<String> {

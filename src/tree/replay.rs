@@ -8,9 +8,8 @@ impl Tree {
         let built_in = Self::new(self.options);
         for path in ["/zookeeper", "/zookeeper/quota", "/zookeeper/config"] {
             let (None, Some(znode)) = (self.get(path), built_in.get(path)) else { continue };
-            let data = znode.data().map(bytes::Bytes::copy_from_slice);
             let acl = znode.acl().into();
-            self.restore_znode(path, data.as_ref(), &acl, *znode.persisted())
+            self.restore_znode(path, znode.data(), &acl, znode.persisted())
                 .expect("it is a path and was absent");
         }
     }

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::store::{NONE, ROOT, SlotId, Tree, TreeOptions, hash};
-use super::value::Shared;
+use super::value::{Common, Shared};
 use crate::model::{Acl, StatPersisted, Zxid};
 
 /// A snapshot that does not make a tree.
@@ -34,7 +32,7 @@ pub(super) struct LastRestored {
 #[derive(Clone, Debug)]
 struct GivenAcl {
     given: Arc<[Acl]>,
-    interned: Arc<[Acl]>,
+    interned: Shared<Common>,
 }
 
 impl Default for LastRestored {
@@ -67,7 +65,7 @@ impl Tree {
     pub fn restore_znode(
         &mut self,
         path: &str,
-        data: Option<&Bytes>,
+        data: Option<&[u8]>,
         acl: &Arc<[Acl]>,
         stat: StatPersisted,
     ) -> Result<(), RestoreError> {
@@ -75,17 +73,16 @@ impl Tree {
         if self.value(id).is_some() {
             return Err(RestoreError::Twice(path.to_owned()));
         }
-        let acl = match &self.last_restored.acl {
-            Some(last) if Arc::ptr_eq(&last.given, acl) => Arc::clone(&last.interned),
+        let interned = match &self.last_restored.acl {
+            Some(last) if Arc::ptr_eq(&last.given, acl) => Shared::clone(&last.interned),
             _ => {
                 let interned = self.intern(acl);
-                let (given, interned_too) = (Arc::clone(acl), Arc::clone(&interned));
+                let (given, interned_too) = (Arc::clone(acl), Shared::clone(&interned));
                 self.last_restored.acl = Some(GivenAcl { given, interned: interned_too });
                 interned
             }
         };
-        let data = data.map(|data| Shared::from(data.as_ref()));
-        self.fill(id, path, data, acl, stat);
+        self.fill(id, path, data, &interned, stat);
         Ok(())
     }
 

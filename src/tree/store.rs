@@ -10,7 +10,7 @@ use ecow::EcoString;
 use super::cut::Cuts;
 use super::listing::Listings;
 use super::restore::LastRestored;
-use super::value::{self, Shared, Value};
+use super::value::{self, Common, Place, Shared, Value};
 use crate::base::{Index, Pages, Str, StrSet};
 use crate::model::{
     Acl, EphemeralOwner, ExtendedTypes, Perms, SessionId, Stat, StatPersisted, Zxid, path,
@@ -33,7 +33,8 @@ pub struct Tree {
     free: Pages<SlotId>,
     pub(super) index: Index,
     ephemerals: BTreeMap<SessionId, StrSet>,
-    acls: BTreeSet<Arc<[Acl]>>,
+    /// What values of short data with the same ACL share.
+    acls: BTreeMap<Arc<[Acl]>, Shared<Common>>,
     /// Roots of the subtrees that have a quota.
     pub(super) quotas: BTreeSet<Str>,
     /// Containers and TTL znodes.
@@ -71,7 +72,7 @@ struct Slot {
     name: EcoString,
     /// `None` while free, while it is kept for a listing, and for a parent that a restore has not
     /// met yet.
-    value: Option<Shared<Value>>,
+    value: Option<Value>,
 }
 
 const _: () = assert!(size_of::<Slot>() == 48);
@@ -81,7 +82,7 @@ const _: () = assert!(size_of::<Slot>() == 48);
 pub struct ZnodeRef<'a> {
     tree: &'a Tree,
     pub(super) id: SlotId,
-    value: &'a Shared<Value>,
+    value: &'a Value,
 }
 
 impl Tree {
@@ -89,14 +90,14 @@ impl Tree {
     #[must_use]
     pub fn new(options: TreeOptions) -> Self {
         let mut tree = Self::empty(options);
-        let open: Arc<[Acl]> = Arc::new([Acl::open()]);
-        let read: Arc<[Acl]> = Arc::new([Acl::world(Perms::READ)]);
+        let open = tree.intern(&[Acl::open()]);
+        let read = tree.intern(&[Acl::world(Perms::READ)]);
         let zero = StatPersisted::default();
         for path in ["/", "/zookeeper", "/zookeeper/quota"] {
-            tree.add(path, Some(Shared::from(&[][..])), &open, zero);
+            tree.add(path, Some(&[]), &open, zero);
         }
         let config = StatPersisted { aversion: -1, ..zero };
-        tree.add("/zookeeper/config", Some(Shared::from(&[][..])), &read, config);
+        tree.add("/zookeeper/config", Some(&[]), &read, config);
         tree
     }
 
@@ -108,7 +109,7 @@ impl Tree {
             free: Pages::default(),
             index: Index::default(),
             ephemerals: BTreeMap::new(),
-            acls: BTreeSet::new(),
+            acls: BTreeMap::new(),
             quotas: BTreeSet::new(),
             reapable: BTreeSet::new(),
             cuts: Cuts::default(),
@@ -185,7 +186,7 @@ impl Tree {
     /// Every ACL in use, in an order that does not depend on chance; some that were may be among
     /// them.
     pub fn acls(&self) -> impl Iterator<Item = &Arc<[Acl]>> {
-        self.acls.iter()
+        self.acls.keys()
     }
 
     /// Paths of a session's ephemerals, sorted.
@@ -231,7 +232,7 @@ impl Tree {
                 let stat = znode.persisted();
                 let age_ms = wall_ms.saturating_sub(stat.mtime);
                 znode.child_count() == 0
-                    && match self.owner(stat) {
+                    && match self.owner(&stat) {
                         EphemeralOwner::Container => {
                             0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
                         }
@@ -254,7 +255,7 @@ impl Tree {
         self.slots.len()
     }
 
-    pub(super) fn value(&self, id: SlotId) -> Option<&Shared<Value>> {
+    pub(super) fn value(&self, id: SlotId) -> Option<&Value> {
         self.slot(id).value.as_ref()
     }
 
@@ -312,22 +313,23 @@ impl Tree {
         self.index.find(hash, is_it)
     }
 
-    /// The shared form of an ACL.
-    pub(super) fn intern(&mut self, acl: &[Acl]) -> Arc<[Acl]> {
-        if let Some(shared) = self.acls.get(acl) {
-            return Arc::clone(shared);
+    /// What values with this ACL and short data share.
+    pub(super) fn intern(&mut self, acl: &[Acl]) -> Shared<Common> {
+        if let Some(common) = self.acls.get(acl) {
+            return Shared::clone(common);
         }
-        let shared: Arc<[Acl]> = Arc::from(acl);
-        self.acls.insert(Arc::clone(&shared));
-        shared
+        let acl: Arc<[Acl]> = Arc::from(acl);
+        let common = Shared::new(Common { acl: Arc::clone(&acl), place: Place::Here });
+        self.acls.insert(acl, Shared::clone(&common));
+        common
     }
 
     /// Adds a znode whose parent exists and which does not.
     pub(super) fn add(
         &mut self,
         path: &str,
-        data: Option<Shared<[u8]>>,
-        acl: &Arc<[Acl]>,
+        data: Option<&[u8]>,
+        interned: &Shared<Common>,
         stat: StatPersisted,
     ) -> SlotId {
         let parent = path::parent(path).and_then(|parent| self.find(parent));
@@ -338,31 +340,30 @@ impl Tree {
             }
             _ => self.take_slot(NONE, ""),
         };
-        let acl = self.intern(acl);
-        self.fill(id, path, data, acl, stat);
+        self.fill(id, path, data, interned, stat);
         id
     }
 
-    /// Replaces what a znode is. `path` is its path.
+    /// Replaces what a znode is. `path` is its path; `here` is the data if `common` says so.
     pub(super) fn replace(
         &mut self,
         id: SlotId,
         path: &str,
         stat: StatPersisted,
-        acl: Arc<[Acl]>,
-        data: Option<Shared<[u8]>>,
-    ) -> Shared<Value> {
+        common: Shared<Common>,
+        here: &[u8],
+    ) -> Value {
         self.save_for_cuts(id);
-        let digest = self.digest_of(path, data.as_deref(), &stat);
-        let new = Shared::new(Value { stat, digest, acl, data });
-        let old = self.slot_mut(id).value.replace(Shared::clone(&new));
+        let digest = self.digest_of(path, common.data(here), &stat);
+        let new = Value::new(&stat, digest, common, here);
+        let old = self.slot_mut(id).value.replace(new.clone());
         if let Some(old) = old {
-            self.digest = self.digest.wrapping_sub(u64::from(old.digest));
-            self.data_bytes -= old.data.as_ref().map_or(0, |data| data.len() as u64);
+            self.digest = self.digest.wrapping_sub(u64::from(old.digest()));
+            self.data_bytes -= old.data_len() as u64;
             self.release(old);
         }
-        self.digest = self.digest.wrapping_add(u64::from(new.digest));
-        self.data_bytes += new.data.as_ref().map_or(0, |data| data.len() as u64);
+        self.digest = self.digest.wrapping_add(u64::from(new.digest()));
+        self.data_bytes += new.data_len() as u64;
         new
     }
 
@@ -385,9 +386,9 @@ impl Tree {
         self.znode_count -= 1;
         self.data_bytes -= path.len() as u64;
         if let Some(value) = value {
-            self.digest = self.digest.wrapping_sub(u64::from(value.digest));
-            self.data_bytes -= value.data.as_ref().map_or(0, |data| data.len() as u64);
-            self.forget_owner(path, &value.stat);
+            self.digest = self.digest.wrapping_sub(u64::from(value.digest()));
+            self.data_bytes -= value.data_len() as u64;
+            self.forget_owner(path, &value.stat());
             self.release(value);
         }
         if !removal.stays {
@@ -493,11 +494,11 @@ impl Tree {
         &mut self,
         id: SlotId,
         path: &str,
-        data: Option<Shared<[u8]>>,
-        acl: Arc<[Acl]>,
+        data: Option<&[u8]>,
+        interned: &Shared<Common>,
         stat: StatPersisted,
     ) {
-        let digest = self.digest_of(path, data.as_deref(), &stat);
+        let digest = self.digest_of(path, data, &stat);
         self.digest = self.digest.wrapping_add(u64::from(digest));
         self.znode_count += 1;
         self.data_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
@@ -512,7 +513,9 @@ impl Tree {
             }
             EphemeralOwner::Persistent => {}
         }
-        self.slot_mut(id).value = Some(Shared::new(Value { stat, digest, acl, data }));
+        let common = Common::of(interned, data);
+        let value = Value::new(&stat, digest, common, data.unwrap_or_default());
+        self.slot_mut(id).value = Some(value);
     }
 
     fn forget_owner(&mut self, path: &str, stat: &StatPersisted) {
@@ -538,11 +541,18 @@ impl Tree {
     }
 
     /// Drops a value; its ACL leaves the table with its last user.
-    fn release(&mut self, value: Shared<Value>) {
-        let acl = Arc::clone(&value.acl);
+    fn release(&mut self, value: Value) {
+        let common = Shared::clone(value.common());
         drop(value);
-        if Arc::strong_count(&acl) == 2 {
-            self.acls.remove(&acl);
+        // The table has the ACL twice, and what is shared once.
+        let is_last = if common.place == Place::Here {
+            Arc::strong_count(&common.acl) == 2 && Shared::strong_count(&common) == 2
+        } else {
+            let interned = self.acls.get(&common.acl).map_or(1, Shared::strong_count);
+            Arc::strong_count(&common.acl) == 3 && Shared::strong_count(&common) + interned == 2
+        };
+        if is_last {
+            self.acls.remove(&common.acl);
         }
     }
 }
@@ -551,34 +561,33 @@ impl<'a> ZnodeRef<'a> {
     /// The stat as clients see it.
     #[must_use]
     pub fn stat(&self) -> Stat {
-        let length = self.value.data.as_ref().map_or(0, |data| data.len());
-        let length = i32::try_from(length).unwrap_or(i32::MAX);
+        let length = i32::try_from(self.value.data_len()).unwrap_or(i32::MAX);
         let children = i32::try_from(self.child_count()).unwrap_or(i32::MAX);
-        self.value.stat.visible(length, children, self.tree.options.extended_types)
+        self.value.stat().visible(length, children, self.tree.options.extended_types)
     }
 
     /// The stat as stored.
     #[must_use]
-    pub fn persisted(&self) -> &'a StatPersisted {
-        &self.value.stat
+    pub fn persisted(&self) -> StatPersisted {
+        self.value.stat()
     }
 
     /// The shared value.
     #[must_use]
-    pub const fn value(&self) -> &'a Shared<Value> {
+    pub const fn value(&self) -> &'a Value {
         self.value
     }
 
     /// The data; `None` is null.
     #[must_use]
     pub fn data(&self) -> Option<&'a [u8]> {
-        self.value.data.as_deref()
+        self.value.data()
     }
 
     /// The ACL.
     #[must_use]
     pub fn acl(&self) -> &'a [Acl] {
-        &self.value.acl
+        self.value.acl()
     }
 
     /// Number of children.

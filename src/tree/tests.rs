@@ -76,7 +76,7 @@ fn replay_over_a_newer_tree_is_harmless() {
     assert_eq!(again.outcome, Outcome::Failed(ErrorCode::NODE_EXISTS));
     let gone = tree.apply(&header(3), &TxnBody::Delete { path: "/a/c".into() });
     assert_eq!(gone.outcome, Outcome::Failed(ErrorCode::NO_NODE));
-    let stat = *tree.get("/a").unwrap().persisted();
+    let stat = tree.get("/a").unwrap().persisted();
     assert_eq!((stat.cversion, stat.pzxid), (1, Zxid(3)));
     let orphan = tree.apply(&header(4), &create("/x/y", "", 1, false));
     assert_eq!(orphan.outcome, Outcome::Failed(ErrorCode::NO_NODE));
@@ -323,7 +323,7 @@ proptest! {
         let mut restored = Tree::for_restore(OPTIONS);
         for (path, (data, stat, acl)) in found.iter().rev() {
             let data = data.clone().map(Bytes::from);
-            restored.restore_znode(path, data.as_ref(), &acl[..].into(), *stat).unwrap();
+            restored.restore_znode(path, data.as_deref(), &acl[..].into(), *stat).unwrap();
         }
         restored.finish_restore(last_zxid).unwrap();
         prop_assert_eq!(restored.digest(), digest);

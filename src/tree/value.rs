@@ -3,29 +3,154 @@
 use std::sync::Arc;
 
 use bytes::BufMut;
-/// Shares values and their data. Without a count of weak owners, which nothing here needs, it is 8
+/// Shares what is long of a value. Without a count of weak owners, which nothing here needs, it is 8
 /// bytes smaller than the standard library's, each.
 pub use triomphe::Arc as Shared;
+use triomphe::ThinArc;
 
-use crate::model::{Acl, StatPersisted};
+use crate::model::{Acl, StatPersisted, Zxid};
 
-/// Data, ACL and stat of a znode. A change makes a new value.
+/// Data of at most this many bytes stand in the value itself. A change of the stat copies them;
+/// longer ones are shared by all values of a znode that have the same.
+const HERE_BYTES_MAX: usize = 512;
+
+/// Data, ACL and stat of a znode: one pointer to one allocation, unless the data is long. A change
+/// makes a new value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Value {
-    /// Stored stat.
-    pub stat: StatPersisted,
-    /// CRC-32 of path, data and stat, if digests are on and the path counts; otherwise 0.
-    pub digest: u32,
-    /// The ACL, shared by all znodes with the same one.
-    pub acl: Arc<[Acl]>,
-    /// The data; `None` is null, which is not empty.
-    pub data: Option<Shared<[u8]>>,
+pub struct Value(ThinArc<Head, u8>);
+
+/// A stat and a digest without gaps, so that a value with 100 bytes of data takes 192.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    czxid: Zxid,
+    mzxid: Zxid,
+    pzxid: Zxid,
+    ctime: i64,
+    mtime: i64,
+    ephemeral_owner: i64,
+    version: i32,
+    cversion: i32,
+    aversion: i32,
+    digest: u32,
+    common: Shared<Common>,
+}
+
+const _: () = assert!(size_of::<Head>() == 72);
+
+/// What a value shares with others: that of short data with all that have its ACL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Common {
+    pub(super) acl: Arc<[Acl]>,
+    pub(super) place: Place,
+}
+
+/// Where a value's data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is null, which is not empty.
+    Null,
+    /// In the value.
+    Here,
+    /// Somewhere else, since it is long.
+    There(Shared<[u8]>),
+}
+
+impl Common {
+    /// For a value with this data, and the ACL of `interned`, which is shared if the data is short.
+    pub(super) fn of(interned: &Shared<Self>, data: Option<&[u8]>) -> Shared<Self> {
+        let place = match data {
+            None => Place::Null,
+            Some(short) if short.len() <= HERE_BYTES_MAX => return Shared::clone(interned),
+            Some(long) => Place::There(Shared::from(long)),
+        };
+        Shared::new(Self { acl: Arc::clone(&interned.acl), place })
+    }
+
+    /// The data of a value whose own bytes are `here`.
+    pub(super) fn data<'a>(&'a self, here: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.place {
+            Place::Null => None,
+            Place::Here => Some(here),
+            Place::There(data) => Some(data),
+        }
+    }
 }
 
 impl Value {
+    /// `here` is the data if that is its place, and else not looked at.
+    pub(super) fn new(
+        stat: &StatPersisted,
+        digest: u32,
+        common: Shared<Common>,
+        here: &[u8],
+    ) -> Self {
+        let here = if common.place == Place::Here { here } else { &[] };
+        let head = Head {
+            czxid: stat.czxid,
+            mzxid: stat.mzxid,
+            pzxid: stat.pzxid,
+            ctime: stat.ctime,
+            mtime: stat.mtime,
+            ephemeral_owner: stat.ephemeral_owner,
+            version: stat.version,
+            cversion: stat.cversion,
+            aversion: stat.aversion,
+            digest,
+            common,
+        };
+        Self(ThinArc::from_header_and_slice(head, here))
+    }
+
+    fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// Stored stat.
+    #[must_use]
+    pub fn stat(&self) -> StatPersisted {
+        let head = self.head();
+        StatPersisted {
+            czxid: head.czxid,
+            mzxid: head.mzxid,
+            pzxid: head.pzxid,
+            ctime: head.ctime,
+            mtime: head.mtime,
+            version: head.version,
+            cversion: head.cversion,
+            aversion: head.aversion,
+            ephemeral_owner: head.ephemeral_owner,
+        }
+    }
+
+    /// The ACL, shared by all znodes with the same one.
+    #[must_use]
+    pub fn acl(&self) -> &Arc<[Acl]> {
+        &self.head().common.acl
+    }
+
+    /// The data; `None` is null, which is not empty.
+    #[must_use]
+    pub fn data(&self) -> Option<&[u8]> {
+        self.head().common.data(self.here())
+    }
+
+    /// CRC-32 of path, data and stat, if digests are on and the path counts; otherwise 0.
+    pub(super) fn digest(&self) -> u32 {
+        self.head().digest
+    }
+
+    pub(super) fn common(&self) -> &Shared<Common> {
+        &self.head().common
+    }
+
+    /// The bytes that stand in the value itself.
+    pub(super) fn here(&self) -> &[u8] {
+        &self.0.slice
+    }
+
     /// Bytes of data; 0 for null.
-    pub(super) fn data_len(&self) -> i64 {
-        self.data.as_ref().map_or(0, |data| data.len() as i64)
+    pub(super) fn data_len(&self) -> usize {
+        self.data().map_or(0, <[u8]>::len)
     }
 }
 

@@ -230,7 +230,7 @@ fn compare(path: &Path, written: &Bytes, state: &State) -> Result<(), Trouble> {
                 let same = state.tree.get(&path).is_some_and(|znode| {
                     znode.data() == data.as_deref()
                         && znode.acl() == &*acl
-                        && *znode.persisted() == stat
+                        && znode.persisted() == stat
                 });
                 if !same {
                     return Err(wrong("has another znode"));

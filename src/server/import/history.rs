@@ -89,7 +89,7 @@ impl History {
                     self.state.sessions.insert(id, timeout_ms);
                 }
                 SnapshotItem::Znode { path, data, acl, stat } => {
-                    self.state.tree.restore_znode(&path, data.as_ref(), &acl, stat)?;
+                    self.state.tree.restore_znode(&path, data.as_deref(), &acl, stat)?;
                 }
             }
         }

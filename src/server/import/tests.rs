@@ -256,7 +256,7 @@ impl Model {
         let sessions: Vec<i64> = self.state.sessions.keys().map(|session| session.0).collect();
         let name = format!("{path}/{}", self.prng.below(3));
         let is_free = self.state.tree.get(&name).is_none();
-        let persisted = *self.state.tree.get(&path).unwrap().persisted();
+        let persisted = self.state.tree.get(&path).unwrap().persisted();
         let is_ephemeral = persisted.ephemeral_owner != 0;
         let is_empty = self.state.tree.get(&path).unwrap().child_count() == 0;
         match self.prng.below(12) {
@@ -322,7 +322,7 @@ impl Model {
         while let Some(path) = open.pop() {
             if let Some(znode) = self.state.tree.get(&path) {
                 let data = znode.data().map(<[u8]>::to_vec);
-                znodes.push((path.clone(), data, znode.acl().to_vec(), *znode.persisted()));
+                znodes.push((path.clone(), data, znode.acl().to_vec(), znode.persisted()));
                 let base = if path == "/" { "" } else { path.as_str() };
                 open.extend(znode.children().map(|name| format!("{base}/{name}")));
             }

@@ -233,7 +233,7 @@ impl Rewatch {
     }
 
     fn set(&mut self, view: &Tree, watches: &mut WatchTable, conn: ConnId, kind: Kind, path: &Str) {
-        let stat = || view.get(path).map(|znode| *znode.persisted());
+        let stat = || view.get(path).map(|znode| znode.persisted());
         let newer = |zxid: Zxid| self.since < zxid;
         let told = match kind {
             Kind::Data => match stat().map(|stat| newer(stat.mzxid)) {
