@@ -1,20 +1,20 @@
 //! Reads and decodes a snapshot on a thread of its own, a few pieces ahead of the machine that
 //! builds the tree: on two cores the two take as long as the longer one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::reading::Reading;
+use super::reading::{Reading, Soon};
 use crate::base::FileFailure;
 use crate::limits::BLOCK_BYTES;
 use crate::server::recovery::Decoded;
 use crate::snapshot::{self, SnapshotDamage, SnapshotDecoder};
 
 /// Bytes of the file in a piece.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 512 << 10;
 /// Decoded pieces that may wait.
-const PIECES_AHEAD: usize = 4;
+const PIECES_AHEAD: usize = 2;
 
 /// A snapshot being read.
 #[derive(Debug)]
@@ -26,11 +26,11 @@ pub(super) struct Ahead {
 type Piece = Result<Result<Decoded, SnapshotDamage>, FileFailure>;
 
 impl Ahead {
-    /// Begins with the file at `path`.
-    pub(super) fn start(path: &Path) -> Self {
+    /// Begins with the file at `path`. Those in `then` will be read behind it.
+    pub(super) fn start(path: &Path, then: &[PathBuf]) -> Self {
         let (sender, pieces) = sync_channel(PIECES_AHEAD);
-        let path = path.to_owned();
-        thread::spawn(move || decode(&path, &sender));
+        let (path, soon) = (path.to_owned(), Soon::new(then));
+        thread::spawn(move || decode(&path, soon, &sender));
         Self { pieces }
     }
 
@@ -41,7 +41,7 @@ impl Ahead {
 }
 
 /// Sends piece after piece until the last, or until nobody listens.
-fn decode(path: &Path, pieces: &SyncSender<Piece>) {
+fn decode(path: &Path, mut soon: Soon, pieces: &SyncSender<Piece>) {
     let mut reading = Reading::default();
     let mut decoder = SnapshotDecoder::new();
     let mut offset = 0;
@@ -53,6 +53,7 @@ fn decode(path: &Path, pieces: &SyncSender<Piece>) {
             let expected_znodes = std::mem::take(&mut expected_znodes);
             Ok(Decoded { expected_znodes, ..Decoded::take(&mut decoder, &bytes)? })
         });
+        soon.advance(PIECE_BYTES);
         let is_last = !matches!(&piece, Ok(Ok(decoded)) if decoded.summary.is_none());
         if pieces.send(piece).is_err() || is_last {
             return;

@@ -1,5 +1,6 @@
 //! [`Reading`]: pieces of long files in order, with a line for the operator every few seconds.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,6 +16,9 @@ use crate::base::FileFailure;
 /// From one line to the next.
 const EVERY: Duration = Duration::from_secs(3);
 
+/// The kernel heeds no more of one piece of advice on most disks.
+const ADVICE_BYTES: usize = 128 << 10;
+
 /// The file that was read from last, kept open, and when to speak next.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -22,6 +26,8 @@ pub(super) struct Reading {
     /// What was read last. Once nobody else has it, its buffer serves again.
     last: Bytes,
     spoke: Option<Instant>,
+    /// Files whose cached pages were dropped; what was cached since came from the disk.
+    dropped: BTreeSet<PathBuf>,
 }
 
 impl Reading {
@@ -41,10 +47,8 @@ impl Reading {
         let file = match self.open.take() {
             Some((open, file)) if open == path && offset != 0 => file,
             _ => {
-                let file = File::open(path)?;
-                // SAFETY: the descriptor is open; the call only drops clean cached pages.
-                unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-                file
+                self.drop_cached(path)?;
+                File::open(path)?
             }
         };
         let total = file.metadata()?.len();
@@ -65,6 +69,17 @@ impl Reading {
         self.open = Some((path.to_owned(), file));
         self.last = bytes.freeze();
         Ok(self.last.clone())
+    }
+
+    /// Drops the cached pages of the file, unless this was done before.
+    pub(super) fn drop_cached(&mut self, path: &Path) -> io::Result<()> {
+        if !self.dropped.contains(path) {
+            let file = File::open(path)?;
+            // SAFETY: the descriptor is open; the call only drops clean cached pages.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+            self.dropped.insert(path.to_owned());
+        }
+        Ok(())
     }
 
     /// A buffer of this length that holds anything.
@@ -94,5 +109,35 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Files that will be read soon: the kernel is asked to read them into its cache, a piece now and
+/// a piece then, so that what is read first is not kept waiting.
+#[derive(Debug)]
+pub(super) struct Soon {
+    files: VecDeque<File>,
+    offset: u64,
+}
+
+impl Soon {
+    /// Those of the files that can be opened; the others fail when they are read.
+    pub(super) fn new(paths: &[PathBuf]) -> Self {
+        Self { files: paths.iter().filter_map(|path| File::open(path).ok()).collect(), offset: 0 }
+    }
+
+    /// Asks for the next `len` bytes.
+    pub(super) fn advance(&mut self, len: u64) {
+        let Some(file) = self.files.front() else { return };
+        for offset in (self.offset..self.offset + len).step_by(ADVICE_BYTES) {
+            let (from, len) = (offset.cast_signed(), ADVICE_BYTES as i64);
+            // SAFETY: the descriptor is open; the call only fills the cache.
+            unsafe { libc::posix_fadvise(file.as_raw_fd(), from, len, libc::POSIX_FADV_WILLNEED) };
+        }
+        self.offset += len;
+        if file.metadata().map_or(0, |metadata| metadata.len()) <= self.offset {
+            self.files.pop_front();
+            self.offset = 0;
+        }
     }
 }

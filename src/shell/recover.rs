@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::StartError;
 use super::ahead::Ahead;
@@ -13,6 +13,10 @@ use crate::base::{FileDir, FileFailure, FileOp};
 use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::tree::TreeOptions;
+use crate::txnlog;
+
+/// A snapshot is due after about one segment.
+const SEGMENTS_AHEAD: usize = 2;
 
 /// Runs recovery to its end.
 pub(super) fn run(paths: &Paths, options: TreeOptions, seed: u64) -> Result<Recovered, StartError> {
@@ -38,7 +42,11 @@ fn drive(
             Step::List(dir) => Answer::Listing(list(paths, dir).map_err(Refusal::File)?),
             Step::Read { file, offset, .. } if catalog::zxid_of(&file.name).is_some() => {
                 if offset == 0 {
-                    ahead = Some(Ahead::start(&paths.of(file.dir).join(&file.name)));
+                    let then = last_segments(paths);
+                    for path in &then {
+                        reading.drop_cached(path).map_err(|error| unread(path, &error))?;
+                    }
+                    ahead = Some(Ahead::start(&paths.of(file.dir).join(&file.name), &then));
                 }
                 let pieces = ahead.as_ref().expect("a snapshot is read from its start");
                 Answer::Decoded(pieces.next().map_err(Refusal::File)?)
@@ -56,6 +64,20 @@ fn drive(
             Step::Refuse(refusal) => return Err(refusal.into()),
         };
     }
+}
+
+fn unread(path: &Path, error: &io::Error) -> Refusal {
+    Refusal::File(files::failure("reading", path, error))
+}
+
+/// The segments that are read behind a snapshot, as far as can be said before: the last ones.
+fn last_segments(paths: &Paths) -> Vec<PathBuf> {
+    let files = list(paths, FileDir::Log).unwrap_or_default();
+    let segments = files.iter().filter(|(name, _)| txnlog::segment_sequence(name).is_some());
+    let mut segments: Vec<&String> = segments.map(|(name, _)| name).collect();
+    let others = segments.len().saturating_sub(SEGMENTS_AHEAD);
+    let last = segments.drain(others..);
+    last.map(|name| paths.of(FileDir::Log).join(name)).collect()
 }
 
 /// Name and length of every file in one of our directories.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::BufMut;
-/// Shares what is long of a value. Without a count of weak owners, which nothing here needs, it is 8
-/// bytes smaller than the standard library's, each.
+/// Shares what is long of a value. Without a count of weak owners, which nothing here needs, it is
+/// 8 bytes smaller than the standard library's, each.
 pub use triomphe::Arc as Shared;
 use triomphe::ThinArc;
 
