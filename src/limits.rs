@@ -216,6 +216,27 @@ pub const CLIENT_EVENTS_MAX: usize = 1 << 16;
 /// needs more comes again: it is then less far behind.
 pub const LEARNER_WAITING_BYTES_MAX: usize = 256 << 20;
 
+/// Bytes of the last txns that a member of an ensemble keeps in memory for learners that lack only
+/// those: over 100,000 txns of 100-byte values.
+pub const RECENT_TXNS_BYTES_MAX: u64 = 32 << 20;
+
+/// Connections to the quorum port of a server that has no role yet.
+pub const QUORUM_WAITING_MAX: usize = 64;
+
+/// Bytes that such a connection may send: a greeting is far shorter.
+pub const QUORUM_WAITING_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a snapshot for a learner that one turn makes.
+pub const SNAPSHOT_SENT_BYTES_PER_TURN: usize = 256 << 10;
+
+/// Bytes of it that may wait for the learner's socket.
+pub const SNAPSHOT_UNSENT_BYTES_MAX: usize = 4 << 20;
+
+/// A leader that cannot be reached is dialled again after this time, then ever more rarely.
+pub const LEADER_DIAL_RETRY_AFTER: Duration = Duration::from_millis(1);
+/// The longest such time.
+pub const LEADER_DIAL_RETRY_AFTER_MAX: Duration = Duration::from_millis(100);
+
 const _: () = {
     assert!(FRAME_BYTES_MAX_DEFAULT < RECORD_BYTES_MAX);
     assert!((RECORD_BYTES_MAX as u64) < SEGMENT_BYTES_FIRST);

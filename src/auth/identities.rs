@@ -20,6 +20,11 @@ impl Identities {
         Self(Arc::new([Id { scheme: Str::from_static("ip"), id }]))
     }
 
+    /// Those that another server has found its client to have.
+    pub fn of_forwarded(ids: Vec<Id>) -> Self {
+        Self(ids.into())
+    }
+
     /// These and `id`, or the same if it is among them; `None` if a connection may not have as many
     /// ([`CONN_IDENTITIES_MAX`], [`CONN_IDENTITIES_BYTES_MAX`]).
     #[must_use]

@@ -58,6 +58,8 @@ codes! {
     INVALID_ACL = -114;
     /// The auth packet was refused.
     AUTH_FAILED = -115;
+    /// The session's connection is at another server by now.
+    SESSION_MOVED = -118;
     /// A write on a read-only server.
     NOT_READ_ONLY = -119;
     /// An ephemeral on a local session that cannot be upgraded.

@@ -321,4 +321,7 @@ pub enum Halt {
          is on disk, mend the disk and start again"
     )]
     LogFailed(FileFailure),
+    /// The epochs record could not be written: what this server promises would not be known.
+    #[error("the epochs record cannot be written: {0}; mend the disk and start again")]
+    EpochsFailed(FileFailure),
 }

@@ -6,9 +6,9 @@
 //! same deltas through their streams.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crate::base::{FileOps, Instant};
+use crate::base::{FileOpId, FileOps, Instant, Prng};
 use crate::limits;
 use crate::model::{SessionId, ShardId, Zxid};
 use crate::session::SessionTable;
@@ -17,14 +17,16 @@ use crate::wire::word::Word;
 use super::audit;
 use super::contract::{Clock, Halt, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::credit::{self, Credit, Lender};
+use super::ensemble::{Context, Effect, Ensemble};
 use super::options::ServerOptions;
-use super::pipeline::Pipeline;
+use super::pipeline::{Duty, Pipeline};
 use super::pulse::Pulse;
 use super::recovery::Recovered;
 use super::satellite::Satellite;
 use super::shard::{Reporting, Shard, ShardReport, Surroundings};
 use super::stream::{Address, Ask, Notice, Ticket, ToShard};
 use super::telling::{self, Telling};
+use super::words;
 
 /// The home shard's id.
 pub(super) const HOME: ShardId = ShardId(0);
@@ -47,6 +49,10 @@ pub struct Server {
     life_asked: BTreeSet<SessionId>,
     stopping: Option<Stopping>,
     pulse: Pulse,
+    /// Of a member of an ensemble.
+    ensemble: Option<Box<Ensemble>>,
+    /// For the pipelines of second recoveries.
+    prng: Prng,
     /// Descriptors in use, and how many there may be.
     pub(super) open_files: (u64, u64),
     pub(super) started: Instant,
@@ -126,6 +132,10 @@ impl Server {
         };
         let others = ids.iter().map(replica).collect();
         let shard = Shard::new(HOME, &options, share, shards);
+        let mut prng = Prng::new(seed);
+        let ensemble = options.ensemble.clone();
+        let ensemble = ensemble.map(|it| Box::new(Ensemble::new(it, recovered.epochs)));
+        let seed = prng.next_u64();
         let pipeline = Pipeline::new(options.clone(), recovered, seed, clock, &mut ops);
         let server = Self {
             pipeline,
@@ -140,6 +150,8 @@ impl Server {
             life_asked: BTreeSet::new(),
             stopping: None,
             pulse: Pulse::new(clock.now),
+            ensemble,
+            prng,
             open_files: (0, 0),
             started: clock.now,
             options,
@@ -175,6 +187,12 @@ impl Server {
             }
             // The home shard says what is published, and has no stream.
             Input::Mesh(_) | Input::Published(_) => {}
+            Input::FileDone { id, result } if self.is_epochs_record(id) => match result {
+                Ok(()) => self.with_ensemble(clock, |ensemble, cx| {
+                    ensemble.on_file_done(cx, id);
+                }),
+                Err(failure) => out.push(Output::Halt(Halt::EpochsFailed(failure))),
+            },
             Input::FileDone { id, result } => {
                 match self.pipeline.on_file_done(clock.now, id, result, &mut self.ops) {
                     Ok(()) => self.commit(clock, out),
@@ -183,12 +201,17 @@ impl Server {
             }
             Input::Timer => {
                 self.expire_sessions(clock);
-                self.pipeline.on_timer(clock, &mut self.ops);
+                if !self.is_recovering() {
+                    self.pipeline.on_timer(clock, &mut self.ops);
+                }
                 self.shard.on_timer(clock.now);
+                self.with_ensemble(clock, |ensemble, cx| ensemble.on_timer(cx));
             }
             Input::OpenFiles { count, max } => self.open_files = (count, max),
-            // A server that is alone has no peers and asks for no second recovery.
-            Input::Peer(_) | Input::Recovered(_) => {}
+            Input::Peer(input) => {
+                self.with_ensemble(clock, |ensemble, cx| ensemble.on_peer(cx, input));
+            }
+            Input::Recovered(recovered) => self.recovered(clock, *recovered),
             Input::Stop => {
                 self.shard.stop_accepting();
                 self.tell_all(&ToShard::StopAccepting);
@@ -263,7 +286,16 @@ impl Server {
                     self.deliver(shard, notice);
                 }
             }
-            Ask::Submit(submit) => self.pipeline.submit(clock, submit),
+            Ask::Submit(submit) => {
+                if let Some((shard, notice)) = self.pipeline.submit(clock, submit) {
+                    self.deliver(shard, notice);
+                }
+            }
+            Ask::Sync(session, origin) => match self.pipeline.duty() {
+                Duty::Following => self.pipeline.forward_sync(session, origin),
+                Duty::Leading => self.with_ensemble(clock, |it, cx| it.sync(cx, origin)),
+                Duty::Alone | Duty::Idle => {}
+            },
             Ask::Touch(session) => self.pipeline.touch(session, clock.now),
             Ask::Detach(session, generation) => self.pipeline.detach(session, generation),
             Ask::Word(conn, word) => self.ask(Address { shard: from, conn }, word),
@@ -352,6 +384,10 @@ impl Server {
             }
             _ => {}
         }
+        if self.mode().is_none() {
+            let text = words::without_leader(self, word);
+            return self.answer_word(from, text, true);
+        }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let mut question =
@@ -386,17 +422,20 @@ impl Server {
         if question.reporting.is_none() && question.missing == 0 {
             let mut text = String::new();
             is_whole = question.telling.go_on(self, clock, self.options.slices.words, &mut text);
-            let conn = question.from.conn;
-            match question.from.shard {
-                HOME => self.shard.answer_word(conn, &text, is_whole),
-                shard => {
-                    let item = ToShard::WordText(conn, text, is_whole);
-                    self.with_link(shard, |link| link.push(item, true));
-                }
-            }
+            self.answer_word(question.from, text, is_whole);
         }
         if !is_whole {
             self.questions.push_back(question);
+        }
+    }
+
+    fn answer_word(&mut self, to: Address, text: String, is_whole: bool) {
+        match to.shard {
+            HOME => self.shard.answer_word(to.conn, &text, is_whole),
+            shard => {
+                let item = ToShard::WordText(to.conn, text, is_whole);
+                self.with_link(shard, |link| link.push(item, true));
+            }
         }
     }
 
@@ -404,9 +443,62 @@ impl Server {
         self.pipeline.sessions()
     }
 
+    fn is_epochs_record(&self, id: FileOpId) -> bool {
+        self.ensemble.as_ref().is_some_and(|ensemble| ensemble.owns(id))
+    }
+
+    fn is_recovering(&self) -> bool {
+        self.ensemble.as_ref().is_some_and(|ensemble| ensemble.is_recovering())
+    }
+
+    /// What the word `srvr` calls the mode; `None` while clients are not served.
+    #[must_use]
+    pub fn mode(&self) -> Option<&'static str> {
+        self.ensemble.as_ref().map_or(Some("standalone"), |ensemble| ensemble.mode())
+    }
+
+    /// Lets the ensemble's part do something with the pipeline.
+    fn with_ensemble(&mut self, clock: Clock, act: impl FnOnce(&mut Ensemble, &mut Context<'_>)) {
+        if let Some(ensemble) = &mut self.ensemble {
+            let (pipeline, ops) = (&mut self.pipeline, &mut self.ops);
+            act(ensemble, &mut Context { clock, pipeline, ops });
+        }
+    }
+
+    /// Carries on the ensemble's part, and does what it wants of the server.
+    fn go_on_with_ensemble(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        self.with_ensemble(clock, |ensemble, cx| ensemble.go_on(cx));
+        while let Some(effect) = self.ensemble.as_mut().and_then(|it| it.next_effect()) {
+            match effect {
+                Effect::Serve => {
+                    self.shard.resume();
+                    self.tell_all(&ToShard::Resume);
+                }
+                Effect::Suspend => {
+                    self.shard.suspend();
+                    self.tell_all(&ToShard::Suspend);
+                }
+                Effect::Notice(shard, notice) => self.deliver(shard, notice),
+                Effect::Recover { keep_until } => out.push(Output::Recover { keep_until }),
+            }
+        }
+    }
+
+    /// The state was made anew from what is on disk.
+    fn recovered(&mut self, clock: Clock, recovered: Recovered) {
+        for link in self.satellites.values_mut() {
+            let replica = Arc::new(Mutex::new(Some(recovered.tree.replica())));
+            link.push(ToShard::Replace(replica), true);
+        }
+        let seed = self.prng.next_u64();
+        let options = self.options.clone();
+        self.pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
+        self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx));
+    }
+
     fn go_on_stopping(&mut self, now: Instant, out: &mut Vec<Output>) {
         match self.stopping {
-            Some(Stopping::Draining) if self.pipeline.outstanding() == 0 => {
+            Some(Stopping::Draining) if self.pipeline.is_drained() => {
                 self.shard.close_all();
                 self.tell_all(&ToShard::CloseAll);
                 self.pipeline.attest_now(&mut self.ops);
@@ -448,6 +540,7 @@ impl Machine for Server {
         }
         self.dispatch(clock, input, out);
         self.hear_home(clock);
+        self.go_on_with_ensemble(clock, out);
         self.hand_over_ops(out);
     }
 
@@ -463,7 +556,15 @@ impl Machine for Server {
             self.shard.turn_end(around, &mut self.asks, out);
             self.hear_home(clock);
         }
-        self.pipeline.turn_end(clock, &mut self.ops);
+        // What was prepared leaves for the learners before it is written here.
+        self.go_on_with_ensemble(clock, out);
+        if let Some(ensemble) = &mut self.ensemble {
+            out.extend(ensemble.take_outputs().into_iter().map(Output::Peer));
+        }
+        match self.is_recovering() {
+            true => self.pipeline.turn_end_in_wait(&mut self.ops),
+            false => self.pipeline.turn_end(clock, &mut self.ops),
+        }
         self.go_on_stopping(clock.now, out);
         self.flush_mesh(out);
         self.publish(out);
@@ -474,6 +575,7 @@ impl Machine for Server {
         self.shard.wants_turn()
             || self.pipeline.next_commit().is_some()
             || self.questions.iter().any(Question::can_go_on)
+            || self.ensemble.as_ref().is_some_and(|ensemble| ensemble.wants_turn())
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -482,7 +584,8 @@ impl Machine for Server {
             _ => None,
         };
         let pulse = Some(self.pulse.next());
-        [self.pipeline.next_timer(), self.shard.next_timer(), stop, pulse]
+        let ensemble = self.ensemble.as_ref().and_then(|ensemble| ensemble.next_timer());
+        [self.pipeline.next_timer(), self.shard.next_timer(), ensemble, stop, pulse]
             .into_iter()
             .flatten()
             .min()

@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod contract;
 mod credit;
+mod ensemble;
 pub mod epochs;
 pub mod export;
 pub mod import;
@@ -12,6 +13,7 @@ pub mod options;
 mod pipeline;
 mod prep;
 mod pulse;
+pub mod recent;
 pub mod recovery;
 mod satellite;
 mod shard;

@@ -101,6 +101,14 @@ pub struct EnsembleOptions {
     pub is_observer: bool,
 }
 
+impl ServerOptions {
+    /// Whether this server is a member of an ensemble.
+    #[must_use]
+    pub const fn is_member(&self) -> bool {
+        self.ensemble.is_some()
+    }
+}
+
 /// How much work of each kind one turn does before others have theirs, so that no handler runs
 /// longer than two milliseconds. The rest waits for the turns that follow at once.
 #[derive(Clone, Copy, Debug)]

@@ -5,10 +5,17 @@
 //! batch's flush has completed, and only then, [`Pipeline::next_commit`] and
 //! [`Pipeline::apply_next`] hand the txns out as deltas, one at a time and in zxid order.
 //!
-//! Cursors, always true: applied <= flushed <= assigned.
+//! Cursors, always true: applied <= committed <= assigned. Alone, what is flushed is committed; in
+//! an ensemble a quorum decides, and what a member of it does is in [`member`].
+
+mod member;
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
+
+pub(crate) use self::member::Duty;
+use self::member::Member;
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
@@ -39,6 +46,8 @@ pub(crate) struct Pipeline {
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     assigned: Zxid,
+    duty: Duty,
+    member: Member,
 
     snapshot_due: SnapshotDue,
     prng: Prng,
@@ -68,6 +77,8 @@ struct InFlight {
     attach: Option<Address>,
     /// What the audit log will tell of it.
     audit: Option<audit::Entry>,
+    /// The tree's digest behind it, as the leader told it.
+    digest: Option<u64>,
 }
 
 /// When the next snapshot starts: a random point in the second half of each interval, so that
@@ -106,6 +117,8 @@ impl Pipeline {
         let log_config = LogConfig { segment_bytes_default: options.segment_bytes };
         let mut log = LogWriter::new(log_config, recovered.log_end, prng.next_u64());
         log.start(ops);
+        let duty = if options.is_member() { Duty::Idle } else { Duty::Alone };
+        let member = Member::new(recovered.last_zxid, recovered.recent);
         let mut pipeline = Self {
             tree: recovered.tree,
             overlay,
@@ -115,6 +128,8 @@ impl Pipeline {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             assigned: recovered.last_zxid,
+            duty,
+            member,
             snapshot_due: SnapshotDue { txns_left: 0, log_bytes_at: 0 },
             prng,
             connection_throttle: ConnectionThrottle::new(options.connection_throttle, clock.now),
@@ -146,6 +161,14 @@ impl Pipeline {
 
     pub(crate) fn outstanding(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Nothing that was accepted waits: a planned stop may go on.
+    pub(crate) fn is_drained(&self) -> bool {
+        match self.duty {
+            Duty::Alone | Duty::Leading => self.in_flight.is_empty(),
+            Duty::Following | Duty::Idle => self.log.is_idle(),
+        }
     }
 
     /// The chance of a handshake to be refused by the connection throttle.
@@ -205,12 +228,15 @@ impl Pipeline {
 
     /// Nothing is in flight and everything logged is durable and attested.
     pub(crate) fn is_settled(&self) -> bool {
-        self.in_flight.is_empty() && self.log.is_idle() && !self.log.needs_attest()
+        self.is_drained() && self.log.is_idle() && !self.log.needs_attest()
     }
 
     /// Any request but auth counts as life.
     pub(crate) fn touch(&mut self, session: SessionId, now: Instant) {
         self.sessions.touch(session, now);
+        if self.duty == Duty::Following {
+            self.touch_as_learner(session);
+        }
     }
 
     /// Time in which this server could not hear its clients does not count against them.
@@ -236,6 +262,14 @@ impl Pipeline {
             return;
         }
         let timeout_ms = self.sessions.negotiate(attach.timeout_ms);
+        match self.duty {
+            Duty::Alone | Duty::Leading => {}
+            Duty::Following => return self.attach_as_learner(clock.now, attach, timeout_ms, out),
+            Duty::Idle => {
+                out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
+                return;
+            }
+        }
         if attach.session.0 == 0 {
             let session = self.sessions.next_id();
             let body = TxnBody::CreateSession { timeout_ms };
@@ -244,12 +278,11 @@ impl Pipeline {
             self.log_txn(header, body, None, Some(attach.to));
             return;
         }
-        let expected = wire::connect::session_password(attach.session);
-        let good = attach.password.as_deref() == Some(&expected[..]);
-        if !good || !self.sessions.is_live(attach.session) {
+        if !has_password(attach) || !self.sessions.is_live(attach.session) {
             out.push((attach.to.shard, Notice::Refused { conn: attach.to.conn }));
             return;
         }
+        self.member.remote.remove(&attach.session);
         if let Some((shard, old, _)) = self.sessions.owner(attach.session) {
             out.push((shard, Notice::Drop { conn: old }));
         }
@@ -259,12 +292,17 @@ impl Pipeline {
 
     /// A write. Requests of a session that is closing, or of an attachment that is no longer the
     /// session's, are dropped: their connection is being closed.
-    pub(crate) fn submit(&mut self, clock: Clock, submit: Submit) {
-        let Submit { origin, session, identities, request } = submit;
-        let current = self.sessions.owner(session).map(|(_, _, generation)| generation);
-        if !self.sessions.is_live(session) || current != Some(origin.generation) {
-            return;
+    pub(crate) fn submit(&mut self, clock: Clock, submit: Submit) -> Option<(ShardId, Notice)> {
+        let current = self.sessions.owner(submit.session).map(|(_, _, generation)| generation);
+        if !self.sessions.is_live(submit.session) || current != Some(submit.origin.generation) {
+            return None;
         }
+        match self.duty {
+            Duty::Alone | Duty::Leading => {}
+            Duty::Following => return self.forward(submit),
+            Duty::Idle => return None,
+        }
+        let Submit { origin, session, identities, request, .. } = submit;
         let header = self.next_header(session, origin.xid, clock.wall);
         let body = match &request {
             Ok(request) => {
@@ -281,6 +319,7 @@ impl Pipeline {
         if let Some(logged) = self.in_flight.back_mut() {
             logged.audit = audit;
         }
+        None
     }
 
     /// The connection of an attachment is gone; the session lives on until it expires.
@@ -290,7 +329,11 @@ impl Pipeline {
 
     /// Sessions whose time has come, with the shards that own their connections.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
+        if !self.duty.assigns_zxids() {
+            return Vec::new();
+        }
         let due = self.sessions.due(now).into_iter();
+        let due = due.filter(|session| self.may_expire(*session, now));
         due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
             .collect()
     }
@@ -315,29 +358,44 @@ impl Pipeline {
     /// the server's own.
     pub(crate) fn next_commit(&self) -> Option<Option<Origin>> {
         let next = self.in_flight.front()?;
-        (next.header.zxid <= self.log.flushed_zxid()).then_some(next.origin)
+        (next.header.zxid <= self.committed()).then_some(next.origin)
+    }
+
+    /// What may be applied: alone, what is durable; in an ensemble, what a quorum has.
+    fn committed(&self) -> Zxid {
+        match self.duty {
+            Duty::Alone => self.log.flushed_zxid(),
+            _ => self.member.committed,
+        }
     }
 
     /// Applies the txn that `next_commit` announced.
     pub(crate) fn apply_next(&mut self, now: Instant) -> Commit {
         let next = self.in_flight.pop_front().expect("next_commit has announced it");
-        assert!(next.header.zxid <= self.log.flushed_zxid(), "only durable txns are applied");
+        assert!(next.header.zxid <= self.committed(), "only committed txns are applied");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
-        let InFlight { header, body, origin, attach, bytes, audit } = next;
+        let InFlight { header, body, origin, attach, bytes, audit, digest } = next;
         let applied = self.tree.apply(&header, &body);
         self.audit(&header, &body, audit.as_ref(), &applied.steps);
-        self.overlay.retire(header.zxid);
+        self.compare(header.zxid, digest);
+        if self.duty.assigns_zxids() {
+            self.overlay.retire(header.zxid);
+        }
         self.note_digest(header.zxid);
         self.snapshot_due.txns_left = self.snapshot_due.txns_left.saturating_sub(1);
         let mut notice = None;
         match &body {
             TxnBody::CreateSession { timeout_ms } => {
+                self.member.opening.remove(&header.session);
                 self.sessions.open(header.session, *timeout_ms, now);
                 notice = attach
                     .map(|to| (to.shard, self.attached(to, header.session, *timeout_ms, now)));
             }
-            TxnBody::CloseSession { .. } => self.sessions.remove(header.session),
+            TxnBody::CloseSession { .. } => {
+                self.member.forget(header.session);
+                self.sessions.remove(header.session);
+            }
             _ => {}
         }
         Commit { delta: Delta { header, body, applied, origin }, notice, bytes }
@@ -395,6 +453,9 @@ impl Pipeline {
 
     /// Deletes overdue containers and TTL znodes, one at a time.
     fn reap(&mut self, clock: Clock) {
+        if !self.duty.assigns_zxids() {
+            return;
+        }
         let Reaping { every, spacing, never_used_ms } = self.options.reaping;
         if self.look_at <= clock.now {
             self.look_at = clock.now + every;
@@ -428,7 +489,12 @@ impl Pipeline {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
         let look_at = Some(self.look_at);
-        [self.sessions.next_deadline(), self.attest_at, self.prepare_retry_at, reap_at, look_at]
+        let expiry = self.sessions.next_deadline();
+        let (expiry, reap_at, look_at) = match self.duty.assigns_zxids() {
+            true => (expiry, reap_at, look_at),
+            false => (None, None, None),
+        };
+        [expiry, self.attest_at, self.prepare_retry_at, reap_at, look_at]
             .into_iter()
             .flatten()
             .min()
@@ -516,7 +582,9 @@ impl Pipeline {
     fn snapshot_is_due(&self) -> bool {
         let by_bytes = self.options.snap_log_bytes != 0
             && self.log.appended_bytes() >= self.snapshot_due.log_bytes_at;
-        self.snapshot_due.txns_left == 0 || by_bytes
+        // A cut never runs ahead of the log: what a quorum has may not be durable here yet.
+        let is_durable = self.tree.last_zxid() <= self.log.flushed_zxid();
+        is_durable && (self.snapshot_due.txns_left == 0 || by_bytes)
     }
 
     fn schedule_snapshot(&mut self) {
@@ -566,12 +634,26 @@ impl Pipeline {
         let carries_digest = self.options.digests && !matches!(body, TxnBody::Error(_));
         let digest = carries_digest.then(|| self.overlay.digest());
         let mut bytes = 0;
+        let mut proposal = BytesMut::new();
         self.log.append(header.zxid, |buf| {
             let before = buf.len();
             wire::txn::encode(&header, &body, digest, buf);
             bytes = buf.len() - before;
+            if self.duty == Duty::Leading {
+                proposal.extend_from_slice(buf.get(before..).unwrap_or_default());
+            }
         });
+        if self.duty == Duty::Leading {
+            self.member.propose(header.zxid, proposal.freeze());
+        }
         self.in_flight_bytes += bytes;
-        self.in_flight.push_back(InFlight { header, body, origin, bytes, attach, audit: None });
+        let waiting = InFlight { header, body, origin, bytes, attach, audit: None, digest: None };
+        self.in_flight.push_back(waiting);
     }
+}
+
+/// Whether a handshake proves that the session is the client's.
+fn has_password(attach: &Attach) -> bool {
+    let expected = wire::connect::session_password(attach.session);
+    attach.password.as_deref() == Some(&expected[..])
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::epochs::{self, Epochs};
+use super::recent::RecentTxns;
 use super::state::{ReplayError, SnapshotUnfit, State};
 use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
@@ -113,6 +114,8 @@ pub struct Recovered {
     pub epochs: Epochs,
     /// Txns applied behind the snapshot.
     pub replayed_txn_count: u64,
+    /// The last of them.
+    pub recent: RecentTxns,
 }
 
 /// Why the server must not start, and what to do.
@@ -156,6 +159,9 @@ pub struct Recovery {
     epochs: Epochs,
     has_epochs: bool,
     state: State,
+    recent: RecentTxns,
+    recent_bytes_max: u64,
+    keep: Option<Zxid>,
 }
 
 #[derive(Debug)]
@@ -189,7 +195,24 @@ impl Recovery {
             epochs: Epochs::default(),
             has_epochs: false,
             state: State::new(options),
+            recent: RecentTxns::new(Zxid::ZERO, 0),
+            recent_bytes_max: 0,
+            keep: None,
         }
+    }
+
+    /// Keeps the last txns of the log, up to so many bytes, for the learners of an ensemble.
+    #[must_use]
+    pub const fn keeping_recent(mut self, bytes_max: u64) -> Self {
+        self.recent_bytes_max = bytes_max;
+        self
+    }
+
+    /// Cuts the log: no txn behind `keep` stays (Zab's TRUNC).
+    #[must_use]
+    pub const fn keep_until(mut self, keep: Zxid) -> Self {
+        self.keep = Some(keep);
+        self
     }
 
     /// Takes the driver's answer to the last step and gives the next.
@@ -321,7 +344,12 @@ impl Recovery {
 
     fn begin_log(&mut self) -> Step {
         let after = self.state.snapshot.unwrap_or(Zxid::ZERO);
-        let mut log = Box::new(LogRecovery::new(after, self.seed));
+        self.recent = RecentTxns::new(after, self.recent_bytes_max);
+        let log = LogRecovery::new(after, self.seed);
+        let mut log = Box::new(match self.keep {
+            Some(keep) => log.keep_until(keep),
+            None => log,
+        });
         let step = log.step(txnlog::Answer::Next);
         self.phase = Phase::Log(log);
         self.pass_on(step)
@@ -354,6 +382,7 @@ impl Recovery {
                     if let Err(error) = self.state.replay(zxid, &txn) {
                         return self.refuse(error.into());
                     }
+                    self.recent.push_copy(zxid, &txn);
                     let Phase::Log(log) = &mut self.phase else {
                         unreachable!("the log is being read")
                     };
@@ -388,6 +417,7 @@ impl Recovery {
                 .collect(),
             epochs: self.epochs,
             replayed_txn_count: state.replayed,
+            recent: std::mem::replace(&mut self.recent, RecentTxns::new(Zxid::ZERO, 0)),
         }))
     }
 }

@@ -105,6 +105,12 @@ impl Satellite {
                 ToShard::ResetStats => self.shard.reset_stats(),
                 ToShard::ResetConnStats => self.shard.reset_conn_stats(),
                 ToShard::StopAccepting => self.shard.stop_accepting(),
+                ToShard::Suspend => self.shard.suspend(),
+                ToShard::Resume => self.shard.resume(),
+                ToShard::Replace(tree) => {
+                    let tree = tree.lock().ok().and_then(|mut tree| tree.take());
+                    self.replica = tree.expect("a tree is sent to one shard, once");
+                }
                 ToShard::CloseAll => {
                     self.shard.close_all();
                     self.closing = true;

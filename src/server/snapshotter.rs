@@ -68,6 +68,11 @@ impl Snapshotter {
         self.work.is_some()
     }
 
+    /// No operation is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.work.is_none() && self.ignored.is_empty()
+    }
+
     /// Length of the last snapshot that was finished.
     pub(crate) const fn last_bytes(&self) -> u64 {
         self.last_bytes

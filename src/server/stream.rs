@@ -4,7 +4,7 @@
 //! its own handshakes between them. The pipeline hears requests from each shard in the order of
 //! arrival. Nothing else crosses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use crate::base::Instant;
 use crate::model::{
     ConnId, ErrorCode, Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid,
 };
-use crate::tree::Applied;
+use crate::tree::{Applied, Tree};
 use crate::wire::word::Word;
 
 /// What a shard asks of the pipeline, in the order in which it must be heard.
@@ -25,6 +25,8 @@ pub(crate) enum Ask {
     Attach(Attach),
     /// A write.
     Submit(Submit),
+    /// A sync that needs the leader's word.
+    Sync(SessionId, Origin),
     /// The session is alive.
     Touch(SessionId),
     /// The connection of an attachment is gone.
@@ -75,6 +77,12 @@ pub(crate) enum ToShard {
     StopAccepting,
     /// Close every connection.
     CloseAll,
+    /// There is no leader: close the connections of sessions, answer words only.
+    Suspend,
+    /// There is one: take clients.
+    Resume,
+    /// Another tree takes the replica's place. Comes while suspended.
+    Replace(Arc<Mutex<Option<Tree>>>),
 }
 
 /// A connection, and the shard that owns it.
@@ -110,6 +118,8 @@ pub(crate) struct Submit {
     pub identities: Identities,
     /// The request, or the error that a body that does not decode is answered with.
     pub request: Result<WriteRequest, ErrorCode>,
+    /// In an ensemble: the opcode, and the body to be forwarded.
+    pub raw: Option<(i32, Bytes)>,
 }
 
 /// Where a write came from.
@@ -160,4 +170,8 @@ pub(crate) enum Notice {
         /// Which connection.
         conn: ConnId,
     },
+    /// A write did not become a txn: the leader was not asked.
+    Failed(Origin, ErrorCode),
+    /// A sync may be answered.
+    Synced(Origin),
 }

@@ -40,6 +40,17 @@ pub(super) fn short(server: &Server, word: Word, counts: &Counts, clock: Clock) 
     }
 }
 
+/// What a member of an ensemble answers while it has no leader, in Apache's words.
+pub(super) fn without_leader(server: &Server, word: Word) -> String {
+    match word {
+        Word::Ruok => "imok".to_owned(),
+        Word::Isro => "null".to_owned(),
+        Word::Envi => envi(server),
+        Word::Gtmk | Word::Stmk => TRACE_MASK.to_owned(),
+        _ => "This ZooKeeper instance is not currently serving requests\n".to_owned(),
+    }
+}
+
 fn version() -> String {
     format!("Zookeeper version: {VERSION}\n")
 }
@@ -60,7 +71,7 @@ pub(super) fn stat_tail(server: &Server, counts: &Counts) -> String {
     line(&mut text, format_args!("Connections: {}", counts.conns));
     line(&mut text, format_args!("Outstanding: {}", server.pipeline.outstanding()));
     line(&mut text, format_args!("Zxid: {}", server.published()));
-    line(&mut text, format_args!("Mode: standalone"));
+    line(&mut text, format_args!("Mode: {}", server.mode().unwrap_or_default()));
     line(&mut text, format_args!("Node count: {}", znode_count(server)));
     text
 }
@@ -71,7 +82,8 @@ fn znode_count(server: &Server) -> u64 {
 }
 
 fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
-    let mut text = format!("zk_version\t{VERSION}\nzk_server_state\tstandalone\n");
+    let mode = server.mode().unwrap_or_default();
+    let mut text = format!("zk_version\t{VERSION}\nzk_server_state\t{mode}\n");
     let (latency, tree) = (&counts.latency, server.tree());
     line(&mut text, format_args!("zk_avg_latency\t{}", decimal(latency.mean_ms())));
     for (key, value) in [

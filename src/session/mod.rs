@@ -78,13 +78,24 @@ impl SessionTable {
 
     /// Adds a session that has begun.
     pub fn open(&mut self, id: SessionId, timeout_ms: i32, now: Instant) {
+        if self.sessions.contains_key(&id) {
+            // Its client was attached on the leader's word before its creation was applied.
+            return self.touch(id, now);
+        }
         let expires = self.expiry(timeout_ms, now);
         let session =
             Session { timeout_ms, expires, owner: None, generation: Generation(0), closing: false };
         self.buckets.entry(expires).or_default().insert(id);
-        if let Some(earlier) = self.sessions.insert(id, session) {
-            self.leave_bucket(id, earlier.expires, expires);
-        }
+        self.sessions.insert(id, session);
+    }
+
+    /// Every session has its full time again and no connection, and none is closing: what was asked
+    /// of a leader that is gone does not count.
+    pub fn reset(&mut self, now: Instant) {
+        self.buckets.clear();
+        let sessions = std::mem::take(&mut self.sessions);
+        let timeouts = sessions.into_iter().map(|(id, session)| (id, session.timeout_ms));
+        self.restore(timeouts.collect(), now);
     }
 
     /// Adds the sessions of a restart, each with its full timeout.
@@ -154,6 +165,24 @@ impl SessionTable {
     #[must_use]
     pub fn is_live(&self, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|session| !session.closing)
+    }
+
+    /// Known, and its end is asked for.
+    #[must_use]
+    pub fn is_closing(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.closing)
+    }
+
+    /// When the session expires unless it is heard of.
+    #[must_use]
+    pub fn expires(&self, id: SessionId) -> Option<Instant> {
+        self.sessions.get(&id).map(|session| session.expires)
+    }
+
+    /// The timeout granted, ms.
+    #[must_use]
+    pub fn timeout_ms(&self, id: SessionId) -> Option<i32> {
+        self.sessions.get(&id).map(|session| session.timeout_ms)
     }
 
     /// From here on the session accepts nothing.

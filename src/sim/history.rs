@@ -67,12 +67,7 @@ impl History {
 
     /// Takes note of the txns in a write to the log.
     pub(super) fn logged(&mut self, op: &FileOp) -> Result<(), Failure> {
-        let FileOp::Write { file: FileName { name, .. }, bytes, .. } = op else { return Ok(()) };
-        if txnlog::segment_sequence(name).is_none() {
-            return Ok(());
-        }
-        let Some(records) = txnlog::batch_records(bytes) else { return Ok(()) };
-        for (zxid, txn) in records {
+        for (zxid, txn) in records(op) {
             let txn = wire::txn::decode(&txn).map_err(Failure::because)?;
             self.txns.insert(zxid, txn);
         }
@@ -82,6 +77,15 @@ impl History {
     /// A restart found the log ending here.
     pub(super) fn ends_at(&mut self, last: Zxid) {
         self.txns.retain(|zxid, _| *zxid <= last);
+    }
+}
+
+/// The txns in a write to the log.
+pub(super) fn records(op: &FileOp) -> Vec<(Zxid, Bytes)> {
+    let FileOp::Write { file: FileName { name, .. }, bytes, .. } = op else { return Vec::new() };
+    match txnlog::segment_sequence(name) {
+        Some(_) => txnlog::batch_records(bytes).unwrap_or_default(),
+        None => Vec::new(),
     }
 }
 

@@ -21,6 +21,7 @@
 
 mod client;
 mod disk;
+pub mod ensemble;
 mod history;
 mod model;
 mod plant;

@@ -539,7 +539,18 @@ fn new_server(
     prng: &mut Prng,
     now: Instant,
 ) -> (Server, Shards) {
-    let options = ServerOptions {
+    let options = options_of(prng);
+    let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));
+    let published = Published { zxid: recovered.last_zxid, ..Published::default() };
+    let satellites = u16::try_from(prng.below(SATELLITES_MAX + 1)).unwrap_or_default();
+    let clock = Clock { now, wall };
+    let (server, satellites) = Server::new(options, recovered, satellites, prng.next_u64(), clock);
+    (server, Shards::new(satellites, published, plant == Plant::StaleReplica))
+}
+
+/// Settings of a simulated server, some of them by chance.
+pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
+    ServerOptions {
         tick_ms: 500,
         session_timeout_ms_min: 1_000,
         session_timeout_ms_max: 10_000,
@@ -585,13 +596,7 @@ fn new_server(
                 commits: 1,
             },
         },
-    };
-    let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));
-    let published = Published { zxid: recovered.last_zxid, ..Published::default() };
-    let satellites = u16::try_from(prng.below(SATELLITES_MAX + 1)).unwrap_or_default();
-    let clock = Clock { now, wall };
-    let (server, satellites) = Server::new(options, recovered, satellites, prng.next_u64(), clock);
-    (server, Shards::new(satellites, published, plant == Plant::StaleReplica))
+    }
 }
 
 fn below(prng: &mut Prng, count: u64) -> usize {

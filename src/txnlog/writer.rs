@@ -246,6 +246,12 @@ impl LogWriter {
         self.waiting.is_empty() && self.in_flight.is_none()
     }
 
+    /// No operation is under way.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        self.in_flight.is_none() && self.preparation.is_none() && self.removal.is_none()
+    }
+
     /// A segment is open: batches can be written.
     #[must_use]
     pub const fn is_ready(&self) -> bool {

@@ -59,13 +59,22 @@ pub fn decode(frame: &Bytes) -> Result<RequestFrame, DecodeError> {
     let opcode = reader.i32("type")?;
     let request = match opcode {
         opcode::DELETE_CONTAINER => Err(RequestFault::Refused),
-        _ => match body(opcode, &mut reader) {
-            Ok(Some(request)) => Ok(request),
-            Ok(None) => Err(RequestFault::Unknown),
-            Err(error) => Err(RequestFault::Undecodable(error)),
-        },
+        _ => judge(opcode, &mut reader),
     };
     Ok(RequestFrame { xid, opcode, request })
+}
+
+/// Reads the body of a request without its header, as one server forwards it to another.
+pub fn decode_body(opcode: i32, bytes: &Bytes) -> Result<Request, RequestFault> {
+    judge(opcode, &mut Reader::new(bytes))
+}
+
+fn judge(opcode: i32, reader: &mut Reader) -> Result<Request, RequestFault> {
+    match body(opcode, reader) {
+        Ok(Some(request)) => Ok(request),
+        Ok(None) => Err(RequestFault::Unknown),
+        Err(error) => Err(RequestFault::Undecodable(error)),
+    }
 }
 
 /// The path that a request begins with, from the front of its frame.

@@ -21,6 +21,9 @@ struct Arguments {
     /// Run only this seed and say what it did.
     #[arg(long)]
     seed: Option<u64>,
+    /// Ensembles of several servers instead of one server.
+    #[arg(long)]
+    ensemble: bool,
 }
 
 /// Seeds between two lines of progress.
@@ -28,6 +31,12 @@ const PROGRESS_EVERY: u64 = 500;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if std::env::var_os("RUST_LOG").is_some() {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).init();
+    }
+    if arguments.ensemble {
+        return ensembles(&arguments);
+    }
     let (first, count) = match arguments.seed {
         Some(seed) => (seed, 1),
         None => (arguments.start, arguments.seeds),
@@ -92,4 +101,21 @@ fn add(total: &mut Report, report: &Report) {
     total.power_cuts += report.power_cuts;
     total.failures += report.failures;
     total.misdirected += report.misdirected;
+}
+
+fn ensembles(arguments: &Arguments) -> ExitCode {
+    let (first, count) = match arguments.seed {
+        Some(seed) => (seed, 1),
+        None => (arguments.start, arguments.seeds),
+    };
+    for seed in first..first + count {
+        match ringkeeper::sim::ensemble::run(seed) {
+            Ok(report) => println!("{seed}: {report:?}"),
+            Err(failure) => {
+                println!("seed {seed}: {failure}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }

@@ -111,10 +111,18 @@ pub(super) enum Work {
     Read(ReadRequest, Identities),
     /// The identities of the connection when the request was received.
     WhoAmI(Identities),
-    /// Answered with its path when everything before it is applied here.
-    Sync(crate::base::Str),
+    /// Answered with its path when everything before it is applied here and, in an ensemble, when
+    /// the leader's word is no longer awaited.
+    Sync { path: crate::base::Str, awaited: bool },
     /// In the pipeline; its delta answers it.
     Write(WriteKind),
+}
+
+impl Work {
+    /// Whether it waits for the pipeline.
+    pub(super) const fn waits(&self) -> bool {
+        matches!(self, Self::Write(_) | Self::Sync { awaited: true, .. })
+    }
 }
 
 /// Which reply record a write has.
@@ -272,8 +280,7 @@ impl Conn {
 
     /// Whether what stands at the head of the queue waits for nothing but its turn.
     pub(super) fn can_run(&self) -> bool {
-        !self.phase.is_closing()
-            && self.queue.front().is_some_and(|head| !matches!(head.work, Work::Write(_)))
+        !self.phase.is_closing() && self.queue.front().is_some_and(|head| !head.work.waits())
     }
 
     /// Whether requests are not executed for the moment: a long answer is being made, or too much

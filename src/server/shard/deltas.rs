@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::auth;
 use crate::model::{Acl, ConnId, ErrorCode, Perms, WatchEvent};
-use crate::tree::Step;
+use crate::tree::{Outcome, Step};
 use crate::watch::{Filter, Firing};
 use crate::wire::response;
 
@@ -18,6 +18,14 @@ impl Shard {
     pub(crate) fn before_delta(&mut self, origin: Origin, around: Surroundings<'_>) {
         let id = origin.address.conn;
         let Some(mut conn) = self.conns.remove(&id) else { return };
+        // A committed write of the session proves what the syncs before it wait for.
+        for pending in &mut conn.queue {
+            match &mut pending.work {
+                Work::Write(_) => break,
+                Work::Sync { awaited, .. } => *awaited = false,
+                _ => {}
+            }
+        }
         self.run_all(id, &mut conn, around);
         self.conns.insert(id, conn);
     }
@@ -107,9 +115,11 @@ impl Shard {
         };
         super::replies::write(conn.out.tail(), kind, pending.xid, delta);
         self.count_reply(conn, &pending, delta.header.zxid, around.now);
-        let closes = kind == WriteKind::Close
-            && !matches!(&delta.applied.outcome, crate::tree::Outcome::Failed(code)
-                if *code != ErrorCode::OK);
+        let closes = match &delta.applied.outcome {
+            Outcome::Failed(ErrorCode::SESSION_MOVED) => true,
+            Outcome::Failed(code) => kind == WriteKind::Close && *code == ErrorCode::OK,
+            _ => kind == WriteKind::Close,
+        };
         if closes {
             conn.begin_close();
         }

@@ -180,6 +180,11 @@ impl Shard {
                 return;
             }
         };
+        if !self.serving {
+            tracing::debug!(%peer, "closed: this server has no leader");
+            conn.begin_close();
+            return;
+        }
         if around.view.last_zxid() < hello.last_zxid_seen || !self.accepting {
             tracing::info!(%peer, seen = %hello.last_zxid_seen, ours = %around.view.last_zxid(),
                 "closed: the client has seen a later zxid");
@@ -235,6 +240,8 @@ impl Shard {
         }
         let address = Address { shard: self.id, conn: id };
         let origin = Origin { address, generation, xid };
+        // The body stands behind xid and opcode.
+        let raw = self.options.is_member.then(|| (opcode, frame.slice(8..)));
         let work = match request {
             _ if !is_admitted => {
                 tracing::warn!(peer = %conn.stats.peer, "closed: the client has none of the \
@@ -247,11 +254,18 @@ impl Shard {
             Ok(Request::Write(write)) => {
                 let kind = write_kind(&write);
                 let identities = conn.identities.clone();
-                asks.push(Ask::Submit(Submit { origin, session, identities, request: Ok(write) }));
+                let request = Ok(write);
+                asks.push(Ask::Submit(Submit { origin, session, identities, request, raw }));
                 Work::Write(kind)
             }
             Ok(Request::Read(read)) => Work::Read(read, conn.identities.clone()),
-            Ok(Request::Sync { path }) => Work::Sync(path),
+            Ok(Request::Sync { path }) => {
+                let awaited = self.options.is_member;
+                if awaited {
+                    asks.push(Ask::Sync(session, origin));
+                }
+                Work::Sync { path, awaited }
+            }
             Ok(Request::Ping) => Work::Answer(Answer::ok()),
             Ok(Request::WhoAmI) => Work::WhoAmI(conn.identities.clone()),
             Ok(Request::Auth { scheme, auth }) => {
@@ -267,13 +281,13 @@ impl Shard {
                     false => ErrorCode::RECONFIG_DISABLED,
                 });
                 let identities = conn.identities.clone();
-                asks.push(Ask::Submit(Submit { origin, session, identities, request }));
+                asks.push(Ask::Submit(Submit { origin, session, identities, request, raw }));
                 Work::Write(WriteKind::Delete)
             }
             Err(fault) if fault.consumes_zxid(opcode) => {
                 let request = Err(ErrorCode::MARSHALLING_ERROR);
                 let identities = conn.identities.clone();
-                asks.push(Ask::Submit(Submit { origin, session, identities, request }));
+                asks.push(Ask::Submit(Submit { origin, session, identities, request, raw }));
                 Work::Write(WriteKind::Delete)
             }
             Err(RequestFault::Undecodable(error)) if proves_identity => {
@@ -342,7 +356,7 @@ impl Answer {
         Self { zxid: None, code: ErrorCode::OK, body: Bytes::new(), close: false, silent: false }
     }
 
-    fn error(code: ErrorCode) -> Self {
+    pub(super) fn error(code: ErrorCode) -> Self {
         Self { code, ..Self::ok() }
     }
 

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, Instant};
 use crate::limits;
-use crate::model::{ConnId, SessionId, ShardId};
+use crate::model::{ConnId, ErrorCode, SessionId, ShardId};
 use crate::tree::Tree;
 use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
@@ -38,10 +38,10 @@ use super::contract::{Clock, Output};
 use super::credit::{Budget, Credit};
 use super::options::{LargeRequests, RequestThrottle, ServerOptions, Slices, WordsAllowed};
 use super::stats::Latency;
-use super::stream::{Ask, Notice};
+use super::stream::{Ask, Notice, Origin};
 
 pub(crate) use conn::ConnStats;
-use conn::{Conn, Phase};
+use conn::{Answer, Conn, Phase, Work};
 use load::abort_if_too_slow;
 pub(crate) use report::{Counts, Reporting, Scope, ShardReport};
 
@@ -77,6 +77,8 @@ pub(crate) struct Shard {
     /// Connections without a session, by deadline.
     sessionless: VecDeque<(Instant, ConnId)>,
     accepting: bool,
+    /// Clients are served. A member of an ensemble without a leader answers words only.
+    serving: bool,
     latency: Latency,
     received: u64,
     sent: u64,
@@ -88,6 +90,8 @@ struct ShardOptions {
     large_requests: LargeRequests,
     request_throttle: RequestThrottle,
     unsent_bytes_max: usize,
+    /// Writes may have to be forwarded, and syncs need a leader's word.
+    is_member: bool,
     reconfig_enabled: bool,
     sessionless_timeout: Duration,
     words_allowed: WordsAllowed,
@@ -122,6 +126,7 @@ impl Shard {
                     ..throttle
                 },
                 unsent_bytes_max: limits::UNSENT_BYTES_MAX / shards,
+                is_member: options.is_member(),
                 reconfig_enabled: options.reconfig_enabled,
                 sessionless_timeout: options.sessionless_timeout,
                 words_allowed: options.words_allowed.clone(),
@@ -145,6 +150,7 @@ impl Shard {
             again: false,
             sessionless: VecDeque::new(),
             accepting: true,
+            serving: !options.is_member(),
             latency: Latency::default(),
             received: 0,
             sent: 0,
@@ -228,6 +234,8 @@ impl Shard {
                 self.close(id);
             }
             Notice::Drop { conn } => self.close(conn),
+            Notice::Failed(origin, code) => self.fail(origin, code),
+            Notice::Synced(origin) => self.synced(origin),
         }
     }
 
@@ -360,6 +368,52 @@ impl Shard {
     /// From here on nothing new is taken in; what waits for the pipeline is still answered.
     pub(crate) fn stop_accepting(&mut self) {
         self.accepting = false;
+    }
+
+    /// There is no leader: sessions' connections are closed and no session is begun.
+    pub(crate) fn suspend(&mut self) {
+        self.serving = false;
+        let has_session =
+            |conn: &Conn| matches!(conn.phase, Phase::Attaching { .. } | Phase::Live { .. });
+        let ids = self.conns.iter().filter(|(_, conn)| has_session(conn)).map(|(id, _)| *id);
+        for id in ids.collect::<Vec<ConnId>>() {
+            self.close(id);
+        }
+    }
+
+    /// There is a leader: sessions may begin and go on.
+    pub(crate) fn resume(&mut self) {
+        self.serving = true;
+    }
+
+    /// A write of an attachment is answered in its turn with an error and no zxid of its own.
+    fn fail(&mut self, origin: Origin, code: ErrorCode) {
+        self.settle(origin, |work| match work {
+            Work::Write(_) => {
+                *work = Work::Answer(Answer::error(code));
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// A sync that waited for the leader's word is answered in its turn.
+    fn synced(&mut self, origin: Origin) {
+        self.settle(origin, |work| match work {
+            Work::Sync { awaited, .. } => std::mem::replace(awaited, false),
+            _ => false,
+        });
+    }
+
+    /// Settles the first request of this origin that `settle` wants.
+    fn settle(&mut self, origin: Origin, mut settle: impl FnMut(&mut Work) -> bool) {
+        let id = origin.address.conn;
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let is_current = conn.attachment().is_some_and(|(_, now)| now == origin.generation);
+        let mut queue = conn.queue.iter_mut().filter(|pending| pending.xid == origin.xid);
+        if is_current && queue.any(|pending| settle(&mut pending.work)) {
+            mark_dirty(&mut self.dirty, id, conn);
+        }
     }
 
     /// Closes every connection, for a planned stop.

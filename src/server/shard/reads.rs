@@ -140,7 +140,7 @@ impl Shard {
                     response::client_infos(buf, &identities.who_am_i());
                 });
             }
-            Work::Sync(path) => {
+            Work::Sync { path, .. } => {
                 response::reply(conn.out.tail(), xid, zxid, ErrorCode::OK, |buf| {
                     response::path(buf, path);
                 });

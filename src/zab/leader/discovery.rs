@@ -170,7 +170,10 @@ impl Leader {
     }
 
     pub(super) fn serve(&mut self, id: LinkId, out: &mut Vec<Output>) {
-        if let Some(link) = self.links.get_mut(&id) {
+        // The acknowledgement that established the leader has served its sender already.
+        if let Some(link) = self.links.get_mut(&id)
+            && matches!(link.stage, Stage::Following)
+        {
             link.stage = Stage::Serving;
             out.push(Output::Send(id, LeaderPacket::UpToDate));
         }

@@ -1,0 +1,443 @@
+//! Leading: carries the outputs of [`Leader`] to the pipeline and to the learners' connections, and
+//! what those ask back to it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Context, Effect, Ensemble, Role};
+use crate::base::Instant;
+use crate::limits;
+use crate::model::Zxid;
+use crate::server::contract::PeerLink;
+use crate::server::pipeline::Duty;
+use crate::server::snap_send::SnapshotSender;
+use crate::server::stream::{Notice, Origin};
+use crate::wire::opcode;
+use crate::wire::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Touch};
+use crate::zab::leader::{Leader, LinkId, Output, Start};
+use crate::zab::synchronization::SyncPlan;
+
+/// The role of a leader.
+#[derive(Debug)]
+pub(super) struct Leading {
+    leader: Leader,
+    /// The epoch, once a quorum has the history.
+    established: Option<u32>,
+    /// The whole history is applied, and requests are prepared.
+    leads: bool,
+    /// What learners asked before that, in order.
+    early: VecDeque<(LinkId, Asked)>,
+    syncs: BTreeMap<u64, Sync>,
+    next_sync: u64,
+    /// Snapshots on their way to learners.
+    snapshots: BTreeMap<LinkId, SnapshotSender>,
+    /// Learners whose snapshot begins once what is committed is applied.
+    wanting: Vec<LinkId>,
+    /// Syncs of this server's clients that may be answered once this is applied.
+    synced: VecDeque<(Zxid, Origin)>,
+}
+
+/// What a learner asks on behalf of a client.
+#[derive(Debug)]
+enum Asked {
+    Request(ForwardedRequest),
+    Revalidate(Touch),
+}
+
+/// Whose sync it is.
+#[derive(Clone, Copy, Debug)]
+enum Sync {
+    Learner(LinkId),
+    Client(Origin),
+}
+
+impl Leading {
+    pub(super) fn next_timer(&self) -> Instant {
+        self.leader.next_timer()
+    }
+}
+
+impl Ensemble {
+    /// Begins to lead.
+    pub(super) fn lead(&mut self, cx: &mut Context<'_>) {
+        let start = Start {
+            me: self.options.me,
+            configs: self.configs.clone(),
+            config_text: Some(self.config_text()),
+            timing: self.timing,
+            epochs: self.stored_epochs(),
+            last_zxid: cx.pipeline.last_logged(),
+        };
+        let mut out = Vec::new();
+        let leader = Leader::new(start, cx.clock.now, &mut out);
+        self.role = Role::Leading(Box::new(Leading {
+            leader,
+            established: None,
+            leads: false,
+            early: VecDeque::new(),
+            syncs: BTreeMap::new(),
+            next_sync: 0,
+            snapshots: BTreeMap::new(),
+            wanting: Vec::new(),
+            synced: VecDeque::new(),
+        }));
+        self.leader_outputs(cx, out);
+        for link in std::mem::take(&mut self.waiting).into_keys() {
+            self.learner_opened(cx, link);
+            self.read_learner(cx, link);
+        }
+    }
+
+    fn leading(&mut self) -> Option<&mut Leading> {
+        match &mut self.role {
+            Role::Leading(leading) => Some(leading),
+            _ => None,
+        }
+    }
+
+    pub(super) fn learner_opened(&mut self, cx: &Context<'_>, link: PeerLink) {
+        if let Some(leading) = self.leading() {
+            leading.leader.opened(LinkId(link.0), cx.clock.now);
+        }
+    }
+
+    pub(super) fn learner_closed(&mut self, cx: &mut Context<'_>, link: PeerLink) {
+        cx.pipeline.link_gone(LinkId(link.0));
+        self.end_snapshots(cx, Some(LinkId(link.0)));
+        if let Some(leading) = self.leading() {
+            leading.leader.closed(LinkId(link.0));
+        }
+    }
+
+    /// A learner's socket has taken some bytes.
+    pub(super) fn learner_took(&mut self, cx: &Context<'_>, link: PeerLink) {
+        if let Some(leading) = self.leading() {
+            leading.leader.sent(LinkId(link.0), cx.clock.now);
+        }
+    }
+
+    /// Takes the packets that a learner has sent.
+    pub(super) fn read_learner(&mut self, cx: &mut Context<'_>, link: PeerLink) {
+        let id = LinkId(link.0);
+        let mut out = Vec::new();
+        let failure = loop {
+            let packet = match self.peers.next_packet(link) {
+                Ok(Some(packet)) => packet,
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            };
+            match LearnerPacket::decode(&packet) {
+                // A type that learners do not send is passed over, as Apache does.
+                Ok(None) => {}
+                Ok(Some(packet)) => {
+                    let Some(leading) = self.leading() else { break None };
+                    leading.leader.received(cx.clock.now, id, packet, &mut out);
+                }
+                Err(error) => break Some(error),
+            }
+            // Order: what one packet makes the leader do is done before the next one is heard.
+            self.leader_outputs(cx, std::mem::take(&mut out));
+        };
+        if let Some(error) = failure {
+            tracing::warn!(%error, "a learner's packet does not decode: its connection is closed");
+            self.learner_closed(cx, link);
+            self.peers.close(link);
+        }
+    }
+
+    pub(super) fn leader_stored(&mut self, cx: &mut Context<'_>) {
+        let mut out = Vec::new();
+        if let Some(leading) = self.leading() {
+            leading.leader.stored(&mut out);
+        }
+        self.leader_outputs(cx, out);
+    }
+
+    pub(super) fn leader_timer(&mut self, cx: &mut Context<'_>) {
+        let mut out = Vec::new();
+        if let Some(leading) = self.leading() {
+            leading.leader.timer(cx.clock.now, &mut out);
+        }
+        self.leader_outputs(cx, out);
+    }
+
+    pub(super) fn leader_sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
+        let mut out = Vec::new();
+        if let Some(leading) = self.leading() {
+            leading.sync(cx.clock.now, Sync::Client(origin), &mut out);
+        }
+        self.leader_outputs(cx, out);
+    }
+
+    /// Proposes what was prepared, tells the leader what is durable, and begins to prepare once the
+    /// history is applied.
+    pub(super) fn leader_goes_on(&mut self, cx: &mut Context<'_>) {
+        let mut out = Vec::new();
+        let proposals = cx.pipeline.take_proposals();
+        let flushed = cx.pipeline.flushed();
+        let Some(leading) = self.leading() else { return };
+        for (zxid, txn) in proposals {
+            leading.leader.propose(cx.clock.now, zxid, &txn, &mut out);
+        }
+        leading.leader.flushed(flushed, &mut out);
+        self.leader_outputs(cx, out);
+        self.lead_on(cx);
+        self.answer_syncs(cx);
+        self.send_snapshots(cx);
+    }
+
+    /// Begins the snapshots that are wanted, and sends the next bytes of those under way to the
+    /// learners whose sockets take them.
+    fn send_snapshots(&mut self, cx: &mut Context<'_>) {
+        let applied = cx.pipeline.tree().last_zxid();
+        let Some(leading) = self.leading() else { return };
+        if leading.leader.committed() <= applied {
+            for link in std::mem::take(&mut leading.wanting) {
+                let sender = cx.pipeline.begin_snapshot_for_learner();
+                let zxid = sender.zxid();
+                if let Some(leading) = self.leading() {
+                    leading.snapshots.insert(link, sender);
+                }
+                self.tell_learner(cx, link, &LeaderPacket::Snap { zxid });
+            }
+        }
+        let Some(leading) = self.leading() else { return };
+        for link in leading.snapshots.keys().copied().collect::<Vec<_>>() {
+            self.send_snapshot(cx, link);
+        }
+    }
+
+    fn send_snapshot(&mut self, cx: &mut Context<'_>, link: LinkId) {
+        if limits::SNAPSHOT_UNSENT_BYTES_MAX <= self.peers.unsent_bytes(PeerLink(link.0)) {
+            return;
+        }
+        let Some(mut sender) = self.leading().and_then(|it| it.snapshots.remove(&link)) else {
+            return;
+        };
+        let chunk = sender.next_chunk(cx.pipeline.tree_mut(), limits::SNAPSHOT_SENT_BYTES_PER_TURN);
+        match chunk {
+            Some(chunk) => {
+                if !self.raw(PeerLink(link.0), &chunk) {
+                    sender.end(cx.pipeline.tree_mut());
+                    return self.drop_learner(cx, link);
+                }
+                if let Some(leading) = self.leading() {
+                    leading.snapshots.insert(link, sender);
+                }
+            }
+            None => {
+                let zxid = sender.zxid();
+                sender.end(cx.pipeline.tree_mut());
+                let mut out = Vec::new();
+                if let Some(leading) = self.leading() {
+                    leading.leader.snapshot_sent(link, zxid, &mut out);
+                }
+                self.leader_outputs(cx, out);
+            }
+        }
+    }
+
+    /// Whether a snapshot can go on without any other input.
+    pub(super) fn has_snapshot_to_send(&self) -> bool {
+        let Role::Leading(leading) = &self.role else { return false };
+        leading.snapshots.keys().any(|link| {
+            self.peers.unsent_bytes(PeerLink(link.0)) < limits::SNAPSHOT_UNSENT_BYTES_MAX
+        })
+    }
+
+    /// The role ends, or the learner is gone: changes of the tree need not be remembered.
+    pub(super) fn end_snapshots(&mut self, cx: &mut Context<'_>, of: Option<LinkId>) {
+        let Some(leading) = self.leading() else { return };
+        leading.wanting.retain(|link| of.is_some_and(|gone| gone != *link));
+        let all = std::mem::take(&mut leading.snapshots);
+        for (link, sender) in all {
+            if of.is_none_or(|gone| gone == link) {
+                sender.end(cx.pipeline.tree_mut());
+            } else {
+                leading.snapshots.insert(link, sender);
+            }
+        }
+    }
+
+    fn lead_on(&mut self, cx: &mut Context<'_>) {
+        let applied = cx.pipeline.tree().last_zxid();
+        let Some(leading) = self.leading() else { return };
+        let Some(epoch) = leading.established.filter(|_| !leading.leads) else { return };
+        if applied < cx.pipeline.last_logged() {
+            return;
+        }
+        leading.leads = true;
+        let early = std::mem::take(&mut leading.early);
+        cx.pipeline.lead(epoch, cx.clock.now);
+        tracing::info!(epoch, zxid = %applied, "leading");
+        self.serve();
+        for (link, asked) in early {
+            self.asked(cx, link, asked);
+        }
+    }
+
+    fn answer_syncs(&mut self, cx: &Context<'_>) {
+        let applied = cx.pipeline.tree().last_zxid();
+        let Role::Leading(leading) = &mut self.role else { return };
+        while leading.synced.front().is_some_and(|(zxid, _)| *zxid <= applied)
+            && let Some((_, origin)) = leading.synced.pop_front()
+        {
+            let notice = Notice::Synced(origin);
+            self.effects.push_back(Effect::Notice(origin.address.shard, notice));
+        }
+    }
+
+    /// Does what the leader wants, in order, and what follows from that.
+    fn leader_outputs(&mut self, cx: &mut Context<'_>, outputs: Vec<Output>) {
+        let mut outputs = VecDeque::from(outputs);
+        while let Some(output) = outputs.pop_front() {
+            let mut more = Vec::new();
+            self.leader_output(cx, output, &mut more);
+            for output in more.into_iter().rev() {
+                outputs.push_front(output);
+            }
+        }
+    }
+
+    fn leader_output(&mut self, cx: &mut Context<'_>, output: Output, more: &mut Vec<Output>) {
+        match output {
+            Output::Send(link, packet) => self.tell_learner(cx, link, &packet),
+            Output::Close(link, reason) => {
+                tracing::warn!(link = link.0, %reason, "a learner's connection is closed");
+                cx.pipeline.link_gone(link);
+                self.end_snapshots(cx, Some(link));
+                self.peers.close(PeerLink(link.0));
+            }
+            Output::Store(epochs) => self.store(cx, epochs),
+            Output::Choose { link, last, upto } => {
+                let history = cx.pipeline.recent().committed(upto);
+                let plan = SyncPlan::choose(&history, last, cx.pipeline.tree().data_bytes());
+                tracing::info!(link = link.0, %last, %upto, way = ?plan.way, "a learner is \
+                    synchronized");
+                if let Some(leading) = self.leading() {
+                    leading.leader.synchronize(link, plan, more);
+                }
+            }
+            Output::ReadHistory { link, after, upto } => {
+                let txns = cx.pipeline.recent().between(after, upto);
+                let txns = txns.map(|txns| txns.cloned().collect::<Vec<_>>());
+                match (txns, self.leading()) {
+                    (Some(txns), Some(leading)) => leading.leader.history(link, txns, more),
+                    // It grew out of what is kept: the learner comes again.
+                    _ => self.drop_learner(cx, link),
+                }
+            }
+            Output::SendSnapshot(link) => {
+                if let Some(leading) = self.leading() {
+                    leading.wanting.push(link);
+                }
+            }
+            Output::Established { epoch } => {
+                self.election.on_established(epoch);
+                cx.pipeline.commit_to(cx.pipeline.last_logged());
+                if let Some(leading) = self.leading() {
+                    leading.established = Some(epoch);
+                }
+            }
+            Output::Committed(zxid) => cx.pipeline.commit_to(zxid),
+            Output::Request(link, request) => {
+                self.ask_leader(cx, link, Asked::Request(request), more);
+            }
+            Output::Revalidate(link, touch) => {
+                self.ask_leader(cx, link, Asked::Revalidate(touch), more);
+            }
+            Output::Touched(link, touches) => cx.pipeline.touched(link, &touches, cx.clock.now),
+            Output::Synced(number) => self.on_synced(cx, number),
+            Output::Abdicate(why) => {
+                tracing::warn!(%why, "this server leads no more");
+                self.end_role(cx);
+            }
+        }
+    }
+
+    fn tell_learner(&mut self, cx: &mut Context<'_>, link: LinkId, packet: &LeaderPacket) {
+        if !self.packet(PeerLink(link.0), |buf| packet.encode(buf)) {
+            tracing::warn!(link = link.0, "a learner's connection takes nothing and is closed");
+            self.drop_learner(cx, link);
+        }
+    }
+
+    fn drop_learner(&mut self, cx: &mut Context<'_>, link: LinkId) {
+        self.learner_closed(cx, PeerLink(link.0));
+        self.peers.close(PeerLink(link.0));
+    }
+
+    fn ask_leader(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: LinkId,
+        asked: Asked,
+        more: &mut Vec<Output>,
+    ) {
+        let Some(leading) = self.leading() else { return };
+        match asked {
+            asked if !leading.leads => leading.early.push_back((link, asked)),
+            Asked::Request(request) if request.opcode == opcode::SYNC => {
+                leading.sync(cx.clock.now, Sync::Learner(link), more);
+            }
+            asked => self.asked(cx, link, asked),
+        }
+    }
+
+    fn asked(&mut self, cx: &mut Context<'_>, link: LinkId, asked: Asked) {
+        if cx.pipeline.duty() != Duty::Leading {
+            return;
+        }
+        match asked {
+            Asked::Request(request) if request.opcode == opcode::SYNC => {
+                let mut out = Vec::new();
+                if let Some(leading) = self.leading() {
+                    leading.sync(cx.clock.now, Sync::Learner(link), &mut out);
+                }
+                self.leader_outputs(cx, out);
+            }
+            Asked::Request(request) => {
+                cx.pipeline.submit_forwarded(cx.clock, link, request);
+                self.propose(cx);
+            }
+            Asked::Revalidate(touch) => {
+                let (is_valid, drop) = cx.pipeline.revalidate(link, touch, cx.clock.now);
+                self.effects.extend(drop.map(|(shard, notice)| Effect::Notice(shard, notice)));
+                let session = touch.session;
+                self.tell_learner(cx, link, &LeaderPacket::Revalidate { session, is_valid });
+            }
+        }
+    }
+
+    /// Proposes what was prepared, so that a sync behind it waits for it.
+    fn propose(&mut self, cx: &mut Context<'_>) {
+        let mut out = Vec::new();
+        let proposals = cx.pipeline.take_proposals();
+        if let Some(leading) = self.leading() {
+            for (zxid, txn) in proposals {
+                leading.leader.propose(cx.clock.now, zxid, &txn, &mut out);
+            }
+        }
+        self.leader_outputs(cx, out);
+    }
+
+    fn on_synced(&mut self, cx: &mut Context<'_>, number: u64) {
+        let Some(leading) = self.leading() else { return };
+        match leading.syncs.remove(&number) {
+            Some(Sync::Learner(link)) => self.tell_learner(cx, link, &LeaderPacket::Sync),
+            Some(Sync::Client(origin)) => {
+                let committed = leading.leader.committed();
+                leading.synced.push_back((committed, origin));
+            }
+            None => {}
+        }
+    }
+}
+
+impl Leading {
+    fn sync(&mut self, now: Instant, whose: Sync, out: &mut Vec<Output>) {
+        let number = self.next_sync;
+        self.next_sync += 1;
+        self.syncs.insert(number, whose);
+        self.leader.sync(now, number, out);
+    }
+}

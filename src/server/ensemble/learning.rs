@@ -1,0 +1,324 @@
+//! Learning: finds the leader, and carries the outputs of [`Learner`] to the pipeline and to the
+//! leader's connection.
+
+use std::collections::VecDeque;
+
+use super::{Context, Dialled, Effect, Ensemble, Recovering, Role};
+use crate::base::{Duration, Instant};
+use crate::config;
+use crate::limits;
+use crate::model::{ServerId, Zxid};
+use crate::server::contract::{DialId, PeerLink};
+use crate::server::stream::Notice;
+use crate::wire::quorum::{LeaderPacket, LearnerPacket};
+use crate::zab::leader::LearnerKind;
+use crate::zab::learner::{Learner, Output, Start};
+
+/// The role of a follower or an observer.
+#[derive(Debug)]
+pub(super) struct Learning {
+    leader: ServerId,
+    stage: Stage,
+    /// Syncs that the leader has answered, by what must be applied before the client hears of it.
+    synced: VecDeque<Zxid>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// No connection yet.
+    Dialling {
+        dial: Option<DialId>,
+        /// When to dial again, and how long to wait after that.
+        retry_at: Instant,
+        retry_after: Duration,
+        give_up_at: Instant,
+    },
+    Connected {
+        link: PeerLink,
+        learner: Box<Learner>,
+    },
+}
+
+impl Learning {
+    pub(super) fn next_timer(&self) -> Instant {
+        match &self.stage {
+            Stage::Dialling { dial: None, retry_at, .. } => *retry_at,
+            Stage::Dialling { give_up_at, .. } => *give_up_at,
+            Stage::Connected { learner, .. } => learner.next_timer(),
+        }
+    }
+}
+
+impl Ensemble {
+    /// Begins to learn from `leader`.
+    pub(super) fn learn(&mut self, cx: &mut Context<'_>, leader: ServerId) {
+        for link in std::mem::take(&mut self.waiting).into_keys() {
+            self.peers.close(link);
+        }
+        let now = cx.clock.now;
+        let stage = Stage::Dialling {
+            dial: None,
+            retry_at: now,
+            retry_after: limits::LEADER_DIAL_RETRY_AFTER,
+            give_up_at: now + self.options.connect_within,
+        };
+        let synced = VecDeque::new();
+        self.role = Role::Learning(Box::new(Learning { leader, stage, synced }));
+        self.dial_leader(cx);
+    }
+
+    fn learning(&mut self) -> Option<&mut Learning> {
+        match &mut self.role {
+            Role::Learning(learning) => Some(learning),
+            _ => None,
+        }
+    }
+
+    fn dial_leader(&mut self, cx: &mut Context<'_>) {
+        let Some(leader) = self.learning().map(|learning| learning.leader) else { return };
+        let addresses = self.quorum_addresses(leader);
+        let now = cx.clock.now;
+        let within = self.options.connect_within;
+        let id = self.peers.dial(Dialled::Leader, addresses, within);
+        if let Some(Learning { stage: Stage::Dialling { dial, retry_at, .. }, .. }) =
+            self.learning()
+        {
+            *dial = Some(id);
+            *retry_at = now + within;
+        }
+    }
+
+    pub(super) fn leader_dialled(&mut self, cx: &mut Context<'_>, id: DialId, link: PeerLink) {
+        let is_wanted = matches!(self.learning().map(|learning| &learning.stage),
+            Some(Stage::Dialling { dial: Some(dial), .. }) if *dial == id);
+        if !is_wanted {
+            return self.peers.close(link);
+        }
+        let kind = match self.options.is_observer {
+            true => LearnerKind::Observer,
+            false => LearnerKind::Follower,
+        };
+        let start = Start {
+            me: self.options.me,
+            kind,
+            config_version: self.configs.committed.version,
+            timing: self.timing,
+            epochs: self.stored_epochs(),
+            last_zxid: Some(cx.pipeline.last_logged()),
+        };
+        let mut out = Vec::new();
+        let learner = Box::new(Learner::new(start, cx.clock.now, &mut out));
+        if let Some(learning) = self.learning() {
+            learning.stage = Stage::Connected { link, learner };
+        }
+        self.learner_outputs(cx, out);
+    }
+
+    pub(super) fn leader_dial_failed(&mut self, cx: &mut Context<'_>, id: DialId) {
+        let now = cx.clock.now;
+        if let Some(Learning { stage: Stage::Dialling { dial, retry_at, retry_after, .. }, .. }) =
+            self.learning()
+            && *dial == Some(id)
+        {
+            *dial = None;
+            *retry_at = now + *retry_after;
+            let longer = Duration(2 * retry_after.0);
+            *retry_after = longer.min(limits::LEADER_DIAL_RETRY_AFTER_MAX);
+        }
+    }
+
+    pub(super) fn leader_closed(&mut self, cx: &mut Context<'_>, closed: PeerLink) {
+        let mut out = Vec::new();
+        if let Some(Learning { stage: Stage::Connected { link, learner }, .. }) = self.learning()
+            && *link == closed
+        {
+            learner.closed(&mut out);
+        }
+        self.learner_outputs(cx, out);
+    }
+
+    pub(super) fn learner_timer(&mut self, cx: &mut Context<'_>) {
+        let now = cx.clock.now;
+        let mut out = Vec::new();
+        let Some(learning) = self.learning() else { return };
+        match &mut learning.stage {
+            Stage::Dialling { give_up_at, .. } if *give_up_at <= now => {
+                let leader = learning.leader;
+                tracing::warn!(%leader, "the leader cannot be reached");
+                return self.end_role(cx);
+            }
+            Stage::Dialling { dial: None, retry_at, .. } if *retry_at <= now => {
+                return self.dial_leader(cx);
+            }
+            Stage::Dialling { .. } => {}
+            Stage::Connected { learner, .. } => learner.timer(now, &mut out),
+        }
+        self.learner_outputs(cx, out);
+    }
+
+    pub(super) fn learner_stored(&mut self, cx: &mut Context<'_>) {
+        let mut out = Vec::new();
+        if let Some(Learning { stage: Stage::Connected { learner, .. }, .. }) = self.learning() {
+            learner.stored(&mut out);
+        }
+        self.learner_outputs(cx, out);
+    }
+
+    /// Takes the packets that the leader has sent.
+    pub(super) fn read_leader(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let Some(Learning { stage: Stage::Connected { link, .. }, .. }) = self.learning()
+            else {
+                return;
+            };
+            let link = *link;
+            // What stands behind TRUNC or SNAP waits until that is done.
+            if self.recovering.is_some() {
+                return;
+            }
+            let packet = match self.peers.next_packet(link) {
+                Ok(Some(packet)) => LeaderPacket::decode(&packet),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            let mut out = Vec::new();
+            match packet {
+                // A type that leaders do not send is passed over, as Apache does.
+                Ok(None) => {}
+                Ok(Some(packet)) => {
+                    if let Some(Learning { stage: Stage::Connected { learner, .. }, .. }) =
+                        self.learning()
+                    {
+                        learner.received(cx.clock.now, packet, &mut out);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the leader's packet does not decode");
+                    return self.end_role(cx);
+                }
+            }
+            self.learner_outputs(cx, out);
+        }
+    }
+
+    /// Tells the learner what is durable, and the leader what clients want.
+    pub(super) fn learner_goes_on(&mut self, cx: &mut Context<'_>) {
+        let flushed = cx.pipeline.flushed();
+        let is_recovering = self.recovering.is_some();
+        let mut out = Vec::new();
+        let Some(learning) = self.learning() else { return };
+        if let Stage::Connected { learner, .. } = &mut learning.stage
+            && !is_recovering
+        {
+            learner.flushed(flushed, &mut out);
+        }
+        let applied = cx.pipeline.tree().last_zxid();
+        let answered = learning.synced.partition_point(|zxid| *zxid <= applied);
+        learning.synced.drain(..answered);
+        for origin in (0..answered).filter_map(|_| cx.pipeline.synced()) {
+            let notice = Notice::Synced(origin);
+            self.effects.push_back(Effect::Notice(origin.address.shard, notice));
+        }
+        self.learner_outputs(cx, out);
+        for packet in cx.pipeline.take_to_leader() {
+            self.tell_leader(cx, &packet);
+        }
+    }
+
+    fn tell_leader(&mut self, cx: &mut Context<'_>, packet: &LearnerPacket) {
+        let Some(Learning { stage: Stage::Connected { link, .. }, .. }) = self.learning() else {
+            return;
+        };
+        let link = *link;
+        if !self.packet(link, |buf| packet.encode(buf)) {
+            tracing::warn!("the leader's connection takes nothing");
+            self.end_role(cx);
+        }
+    }
+
+    /// The log was cut or replaced, and the pipeline made anew.
+    pub(super) fn learner_recovered(&mut self, cx: &mut Context<'_>, keep_until: Option<Zxid>) {
+        let now = cx.clock.now;
+        let last = cx.pipeline.last_logged();
+        if let Some(Learning { stage: Stage::Connected { learner, .. }, .. }) = self.learning() {
+            match keep_until {
+                Some(_) => learner.cut(now, last),
+                None => learner.installed(now, last),
+            }
+            self.read_leader(cx);
+        }
+    }
+
+    /// Does what the learner wants, in order.
+    fn learner_outputs(&mut self, cx: &mut Context<'_>, outputs: Vec<Output>) {
+        for output in outputs {
+            if !matches!(self.role, Role::Learning(_)) {
+                return;
+            }
+            self.learner_output(cx, output);
+        }
+    }
+
+    fn learner_output(&mut self, cx: &mut Context<'_>, output: Output) {
+        match output {
+            Output::Send(packet) => self.tell_leader(cx, &packet),
+            Output::Store(epochs) => self.store(cx, epochs),
+            Output::Cut(zxid) => {
+                tracing::warn!(%zxid, "the log is cut behind this txn, as the leader wants");
+                self.recovering = Some(Recovering { keep_until: Some(zxid), asked: false });
+            }
+            Output::Install(zxid) => {
+                tracing::warn!(%zxid, "a snapshot is on its way, which cannot be taken yet");
+                self.end_role(cx);
+            }
+            Output::Append { zxid, txn } => {
+                if let Err(error) = cx.pipeline.append(zxid, &txn) {
+                    tracing::error!(%zxid, %error, "a proposal does not decode: is the leader of a \
+                        newer version?");
+                    self.end_role(cx);
+                }
+            }
+            Output::Committed(zxid) => cx.pipeline.commit_to(zxid),
+            Output::Serve { epoch } => {
+                self.election.on_established(epoch);
+                cx.pipeline.follow();
+                let leader = self.learning().map(|learning| learning.leader);
+                tracing::info!(epoch, leader = ?leader, "following");
+                self.serve();
+            }
+            Output::Config(text) => self.on_config(&text),
+            Output::AnswerPing(zxid) => {
+                let touches = cx.pipeline.take_touches();
+                self.tell_leader(cx, &LearnerPacket::Ping { zxid, touches });
+            }
+            Output::Synced => {
+                let committed = cx.pipeline.committed_zxid();
+                if let Some(learning) = self.learning() {
+                    learning.synced.push_back(committed);
+                }
+            }
+            Output::Revalidated { session, is_valid } => {
+                let notices = cx.pipeline.revalidated(session, is_valid, cx.clock.now);
+                let effects = notices.into_iter().map(|(to, notice)| Effect::Notice(to, notice));
+                self.effects.extend(effects);
+            }
+            Output::GiveUp(reason) => {
+                tracing::warn!(%reason, "this server follows no more");
+                self.end_role(cx);
+            }
+        }
+    }
+
+    fn on_config(&mut self, text: &str) {
+        match config::ensemble::parse(text, "NEWLEADER") {
+            Ok(config) if self.configs.last_seen.version < config.version => {
+                tracing::info!(version = config.version, "the leader has a newer configuration");
+                self.configs.last_seen = config;
+                self.election.set_configs(self.configs.clone());
+                self.links.set_configs(&self.configs);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the leader's configuration is not understood"),
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! A server's part in its ensemble: it elects, then leads or learns, then elects again. Joins the
+//! machines of [`zab`](crate::zab) with the commit pipeline and with the connections to the others.
+//!
+//! ```text
+//! Settling --all on disk--> Looking --election--> Leading, Learning --anything wrong--> Settling
+//! ```
+//!
+//! A role ends as a whole: its connections are closed, clients are let go, and the next one begins
+//! only when all of the log and the epochs record are on disk, so that what a vote says is true.
+
+mod leading;
+mod learning;
+mod peers;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+
+use self::leading::Leading;
+use self::learning::Learning;
+use self::peers::{Dialled, Peers};
+use super::contract::{Clock, PeerAddress, PeerInput, PeerLink, PeerOutput, PeerPort};
+use super::epochs::{self, Epochs};
+use super::options::EnsembleOptions;
+use super::pipeline::Pipeline;
+use super::stream::{Notice, Origin};
+use crate::base::{Duration, FileName, FileOp, FileOpId, FileOps, Instant, Str};
+use crate::config;
+use crate::limits::{self, BLOCK_BYTES};
+use crate::model::{EnsembleConfig, EnsembleConfigs, ServerAddress, ServerId, ServerState};
+use crate::model::{ShardId, Zxid};
+use crate::wire::vote::Notification;
+use crate::zab::Timing;
+use crate::zab::election::{Decision, Election, ElectionOutput};
+use crate::zab::links::{self, LinkOutput, Links};
+use crate::zab::paxos::{self, HistoryEnd};
+
+/// One member's part. Lives as long as the process.
+#[derive(Debug)]
+pub(crate) struct Ensemble {
+    options: EnsembleOptions,
+    configs: EnsembleConfigs,
+    timing: Timing,
+    election: Election,
+    links: Links,
+    peers: Peers,
+    role: Role,
+    epochs: Epochs,
+    storing: Option<(FileOpId, Epochs)>,
+    /// A second recovery is needed, or under way.
+    recovering: Option<Recovering>,
+    /// Connections to the quorum port that wait for this server to lead, with when they came.
+    waiting: BTreeMap<PeerLink, Instant>,
+    serving: bool,
+    effects: VecDeque<Effect>,
+}
+
+/// What the server does for the order of txns.
+#[derive(Debug)]
+enum Role {
+    /// What the last role has left is on its way to the disk.
+    Settling,
+    /// An election is held.
+    Looking,
+    Leading(Box<Leading>),
+    Learning(Box<Learning>),
+}
+
+/// A second recovery.
+#[derive(Clone, Copy, Debug)]
+struct Recovering {
+    /// The last txn that stays, if the log is to be cut.
+    keep_until: Option<Zxid>,
+    /// The driver was asked.
+    asked: bool,
+}
+
+/// What the server is to do besides.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Take clients.
+    Serve,
+    /// Let clients go.
+    Suspend,
+    /// Tell a shard.
+    Notice(ShardId, Notice),
+    /// Ask the driver for a recovery.
+    Recover {
+        /// The last txn that stays, if the log is to be cut.
+        keep_until: Option<Zxid>,
+    },
+}
+
+/// What a call may use.
+pub(crate) struct Context<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) pipeline: &'a mut Pipeline,
+    pub(crate) ops: &'a mut FileOps,
+}
+
+impl Ensemble {
+    /// A member that has just recovered.
+    pub(crate) fn new(options: EnsembleOptions, epochs: Epochs) -> Self {
+        let configs = options.configs.clone();
+        let timing = Timing {
+            establish_within: Duration(options.tick.0.saturating_mul(options.init_limit)),
+            silence_max: options.detect,
+            ping_every: options.ping_every,
+        };
+        Self {
+            election: Election::new(options.me, configs.clone(), options.adopts_configs),
+            links: Links::new(options.me, options.election_address.clone(), &configs),
+            peers: Peers::default(),
+            role: Role::Settling,
+            epochs,
+            storing: None,
+            recovering: None,
+            waiting: BTreeMap::new(),
+            serving: false,
+            effects: VecDeque::new(),
+            configs,
+            timing,
+            options,
+        }
+    }
+
+    /// What `srvr` calls the mode; `None` while clients are not served.
+    pub(crate) fn mode(&self) -> Option<&'static str> {
+        match &self.role {
+            _ if !self.serving => None,
+            Role::Leading(_) => Some("leader"),
+            Role::Learning(_) if self.options.is_observer => Some("observer"),
+            Role::Learning(_) => Some("follower"),
+            Role::Settling | Role::Looking => None,
+        }
+    }
+
+    /// Something happened between the servers.
+    pub(crate) fn on_peer(&mut self, cx: &mut Context<'_>, input: PeerInput) {
+        let now = cx.clock.now;
+        match input {
+            PeerInput::Accepted { port, link } => {
+                self.peers.opened(port, link);
+                match (port, &self.role) {
+                    (PeerPort::Election, _) => self.links.on_accepted(now, links_link(link)),
+                    (PeerPort::Quorum, Role::Leading(_)) => self.learner_opened(cx, link),
+                    (PeerPort::Quorum, Role::Learning(_)) => self.peers.close(link),
+                    (PeerPort::Quorum, _) => {
+                        self.waiting.insert(link, now);
+                        if limits::QUORUM_WAITING_MAX < self.waiting.len()
+                            && let Some((oldest, _)) = self.waiting.pop_first()
+                        {
+                            self.peers.close(oldest);
+                        }
+                    }
+                }
+            }
+            PeerInput::Dialled { dial, link } => match self.peers.dialled(dial) {
+                Some(Dialled::Election(sid)) => {
+                    self.peers.opened(PeerPort::Election, link);
+                    self.links.on_dialled(now, sid, links_link(link));
+                }
+                Some(Dialled::Leader) => {
+                    self.peers.opened(PeerPort::Quorum, link);
+                    self.leader_dialled(cx, dial, link);
+                }
+                None => {}
+            },
+            PeerInput::DialFailed { dial } => match self.peers.dialled(dial) {
+                Some(Dialled::Election(sid)) => self.links.on_dial_failed(now, sid),
+                Some(Dialled::Leader) => self.leader_dial_failed(cx, dial),
+                None => {}
+            },
+            PeerInput::Received { link, bytes } => match self.peers.port(link) {
+                Some(PeerPort::Election) => self.links.on_bytes(now, links_link(link), bytes),
+                Some(PeerPort::Quorum) => {
+                    self.peers.push(link, bytes);
+                    self.read_quorum(cx, link);
+                }
+                None => {}
+            },
+            PeerInput::Sent { link, bytes } => {
+                let all = self.peers.sent(link, bytes);
+                match self.peers.port(link) {
+                    Some(PeerPort::Election) if all => self.links.on_written(links_link(link)),
+                    Some(PeerPort::Quorum) => self.learner_took(cx, link),
+                    _ => {}
+                }
+            }
+            PeerInput::Closed { link } => match self.peers.closed(link) {
+                Some(PeerPort::Election) => self.links.on_closed(now, links_link(link)),
+                Some(PeerPort::Quorum) => self.quorum_closed(cx, link),
+                None => {}
+            },
+        }
+    }
+
+    /// A file operation has ended well: whether it was the epochs record's.
+    pub(crate) fn on_file_done(&mut self, cx: &mut Context<'_>, id: FileOpId) -> bool {
+        let Some((_, epochs)) = self.storing.take_if(|(storing, _)| *storing == id) else {
+            return false;
+        };
+        self.epochs = epochs;
+        match &self.role {
+            Role::Leading(_) => self.leader_stored(cx),
+            Role::Learning(_) => self.learner_stored(cx),
+            // The role that wanted it is over; the promise holds all the same.
+            Role::Settling | Role::Looking => {}
+        }
+        true
+    }
+
+    /// Whether a failed operation was the epochs record's.
+    pub(crate) fn owns(&self, id: FileOpId) -> bool {
+        self.storing.is_some_and(|(storing, _)| storing == id)
+    }
+
+    /// The pipeline was made anew from what is on disk.
+    pub(crate) fn on_recovered(&mut self, cx: &mut Context<'_>) {
+        if let Some(Recovering { keep_until, asked: true }) = self.recovering.take() {
+            self.learner_recovered(cx, keep_until);
+        }
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_timer(&mut self, cx: &mut Context<'_>) {
+        let now = cx.clock.now;
+        if self.links.next_timeout().is_some_and(|at| at <= now) {
+            self.links.on_timeout(now);
+        }
+        if self.election.next_timeout().is_some_and(|at| at <= now) {
+            self.election.on_timeout(now);
+        }
+        match &self.role {
+            Role::Leading(_) => self.leader_timer(cx),
+            Role::Learning(_) => self.learner_timer(cx),
+            Role::Settling | Role::Looking => {
+                let patience = self.timing.establish_within;
+                let late = self.waiting.iter().filter(|(_, since)| patience < now.since(**since));
+                for link in late.map(|(link, _)| *link).collect::<Vec<_>>() {
+                    self.waiting.remove(&link);
+                    self.peers.close(link);
+                }
+            }
+        }
+    }
+
+    /// When [`Ensemble::on_timer`] is due.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let role = match &self.role {
+            Role::Leading(leading) => Some(leading.next_timer()),
+            Role::Learning(learning) => Some(learning.next_timer()),
+            Role::Settling | Role::Looking => None,
+        };
+        [self.links.next_timeout(), self.election.next_timeout(), role].into_iter().flatten().min()
+    }
+
+    /// A sync of a client of this server, which leads.
+    pub(crate) fn sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
+        self.leader_sync(cx, origin);
+    }
+
+    /// Carries on what the last input and the pipeline have made possible; after each input and at
+    /// the end of each turn.
+    pub(crate) fn go_on(&mut self, cx: &mut Context<'_>) {
+        match &self.role {
+            Role::Leading(_) => self.leader_goes_on(cx),
+            Role::Learning(_) => self.learner_goes_on(cx),
+            Role::Settling => self.settle(cx),
+            Role::Looking => {}
+        }
+        if let Some(recovering) = &mut self.recovering
+            && !recovering.asked
+            && cx.pipeline.is_quiet()
+            && self.storing.is_none()
+        {
+            recovering.asked = true;
+            self.effects.push_back(Effect::Recover { keep_until: recovering.keep_until });
+        }
+        self.drain(cx);
+    }
+
+    /// Whether work was left over for the next turn.
+    pub(crate) fn wants_turn(&self) -> bool {
+        self.has_snapshot_to_send()
+    }
+
+    /// Nothing new may be asked of the disk: a second recovery is about to read it.
+    pub(crate) const fn is_recovering(&self) -> bool {
+        self.recovering.is_some()
+    }
+
+    /// What the server is to do, in order.
+    pub(crate) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What the driver owes the other servers; once in each turn.
+    pub(crate) fn take_outputs(&mut self) -> Vec<PeerOutput> {
+        self.peers.take()
+    }
+
+    /// Everything of the last role is on disk: an election begins.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        if !cx.pipeline.is_flushed() || self.storing.is_some() || self.recovering.is_some() {
+            return;
+        }
+        self.role = Role::Looking;
+        let last_zxid = cx.pipeline.last_logged();
+        let durable = HistoryEnd { current_epoch: self.epochs.current, last_zxid };
+        tracing::info!(round = self.election.round() + 1, zxid = %last_zxid,
+            epoch = self.epochs.current, "looking for a leader");
+        self.election.look(cx.clock.now, Some(durable));
+    }
+
+    /// Does what election and links want, until they want nothing.
+    fn drain(&mut self, cx: &mut Context<'_>) {
+        loop {
+            if let Some(output) = self.election.poll_output() {
+                match output {
+                    ElectionOutput::Send { to, notification } => {
+                        let mut frame = BytesMut::new();
+                        notification.encode(&mut frame);
+                        self.links.send(to, frame.freeze());
+                    }
+                    ElectionOutput::Decided(decision) => self.begin(cx, decision),
+                    ElectionOutput::Adopted(config) => {
+                        self.configs = EnsembleConfigs::settled(config);
+                        self.links.set_configs(&self.configs);
+                    }
+                }
+            } else if let Some(output) = self.links.poll_output() {
+                self.link_output(cx.clock.now, output);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn link_output(&mut self, now: Instant, output: LinkOutput) {
+        match output {
+            LinkOutput::Dial { sid, addresses } => {
+                let addresses = addresses
+                    .into_iter()
+                    .map(|it| PeerAddress { host: it.host, port: it.port })
+                    .collect();
+                self.peers.dial(Dialled::Election(sid), addresses, self.options.connect_within);
+            }
+            LinkOutput::Write { link, bytes } => self.peers.send(PeerLink(link.0), bytes),
+            LinkOutput::WriteAndClose { link, bytes } => {
+                self.peers.send(PeerLink(link.0), bytes);
+                self.peers.close(PeerLink(link.0));
+            }
+            LinkOutput::Close { link } => self.peers.close(PeerLink(link.0)),
+            LinkOutput::Connected(sid) => self.election.on_connected(sid),
+            LinkOutput::Disconnected(sid) => self.election.on_disconnected(now, sid),
+            LinkOutput::Received { from, frame } => match Notification::decode(&frame) {
+                Ok(notification) => self.election.on_notification(now, from, &notification),
+                Err(error) => {
+                    tracing::warn!(%from, %error, "a vote does not decode and was ignored");
+                }
+            },
+        }
+    }
+
+    /// The election is over.
+    fn begin(&mut self, cx: &mut Context<'_>, decision: Decision) {
+        let Decision { state, vote, round } = decision;
+        tracing::info!(leader = %vote.leader, round, "elected");
+        match state {
+            ServerState::Leading => self.lead(cx),
+            _ => self.learn(cx, vote.leader),
+        }
+    }
+
+    /// A role is over.
+    fn end_role(&mut self, cx: &mut Context<'_>) {
+        self.end_snapshots(cx, None);
+        for link in self.peers.quorum_links() {
+            self.peers.close(link);
+        }
+        self.waiting.clear();
+        self.recovering = self.recovering.filter(|recovering| recovering.asked);
+        self.role = Role::Settling;
+        cx.pipeline.idle(cx.clock.now);
+        if std::mem::take(&mut self.serving) {
+            self.effects.push_back(Effect::Suspend);
+        }
+    }
+
+    /// Clients are served from here on.
+    fn serve(&mut self) {
+        self.serving = true;
+        self.effects.push_back(Effect::Serve);
+    }
+
+    /// Asks for the epochs record to be written.
+    fn store(&mut self, cx: &mut Context<'_>, stored: paxos::Epochs) {
+        let sequence = self.epochs.sequence + 1;
+        let epochs = Epochs { accepted: stored.accepted, current: stored.current, sequence };
+        let id = cx.ops.ask(FileOp::Write {
+            file: FileName::data(epochs::FILE_NAME.to_owned()),
+            offset: sequence % 2 * BLOCK_BYTES as u64,
+            bytes: epochs.encode(),
+            durable: true,
+        });
+        assert!(self.storing.is_none(), "an acceptor stores one thing at a time");
+        self.storing = Some((id, epochs));
+    }
+
+    /// What is on disk about epochs.
+    const fn stored_epochs(&self) -> paxos::Epochs {
+        paxos::Epochs { accepted: self.epochs.accepted, current: self.epochs.current }
+    }
+
+    /// Packets of the quorum port have come.
+    fn read_quorum(&mut self, cx: &mut Context<'_>, link: PeerLink) {
+        match &self.role {
+            Role::Leading(_) => self.read_learner(cx, link),
+            Role::Learning(_) => self.read_leader(cx),
+            Role::Settling | Role::Looking => {
+                if limits::QUORUM_WAITING_BYTES_MAX < self.peers.buffered(link) {
+                    self.waiting.remove(&link);
+                    self.peers.close(link);
+                }
+            }
+        }
+    }
+
+    fn quorum_closed(&mut self, cx: &mut Context<'_>, link: PeerLink) {
+        self.waiting.remove(&link);
+        match &self.role {
+            Role::Leading(_) => self.learner_closed(cx, link),
+            Role::Learning(_) => self.leader_closed(cx, link),
+            Role::Settling | Role::Looking => {}
+        }
+    }
+
+    /// The text of the last seen configuration.
+    fn config_text(&self) -> Str {
+        Str::from(config::ensemble::text(&self.configs.last_seen).as_str())
+    }
+
+    /// Where a server is joined.
+    fn quorum_addresses(&self, sid: ServerId) -> Vec<PeerAddress> {
+        let member = |configs: &EnsembleConfig| configs.members.get(&sid).cloned();
+        let member = member(&self.configs.last_seen).or_else(|| member(&self.configs.committed));
+        let addresses = member.map(|member| member.addresses).unwrap_or_default();
+        let address = |it: ServerAddress| PeerAddress { host: it.host, port: it.quorum_port };
+        addresses.into_iter().map(address).collect()
+    }
+
+    /// Puts bytes on a connection of the quorum port; closes it if its socket takes none.
+    fn packet(&mut self, link: PeerLink, encode: impl FnOnce(&mut BytesMut)) -> bool {
+        self.peers.packet(link, encode)
+    }
+
+    /// Bytes that are no packets, behind those that are.
+    fn raw(&mut self, link: PeerLink, bytes: &Bytes) -> bool {
+        self.peers.packet(link, |buf| buf.extend_from_slice(bytes))
+    }
+}
+
+fn links_link(link: PeerLink) -> links::LinkId {
+    links::LinkId(link.0)
+}

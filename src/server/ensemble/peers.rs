@@ -1,0 +1,166 @@
+//! Connections to the other servers, of both ports: dials under way, packets that wait for the end
+//! of the turn, and what the sockets have not taken.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::base::Duration;
+use crate::limits;
+use crate::model::ServerId;
+use crate::server::contract::{DialId, PeerAddress, PeerLink, PeerOutput, PeerPort};
+use crate::wire::jute::DecodeError;
+use crate::wire::quorum::{PacketStream, QuorumPacket};
+
+/// All connections to other servers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    conns: BTreeMap<PeerLink, Conn>,
+    dials: BTreeMap<DialId, Dialled>,
+    next_dial: u64,
+    out: Vec<PeerOutput>,
+}
+
+/// Whom a dial is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialled {
+    /// A server's election port.
+    Election(ServerId),
+    /// The quorum port of the leader.
+    Leader,
+}
+
+#[derive(Debug)]
+struct Conn {
+    port: PeerPort,
+    /// Of the quorum port: received and not taken.
+    stream: PacketStream,
+    /// Packets of this turn.
+    packets: BytesMut,
+    /// Handed over and not taken by the socket.
+    unsent_bytes: usize,
+}
+
+impl Peers {
+    /// A connection is there.
+    pub(super) fn opened(&mut self, port: PeerPort, link: PeerLink) {
+        let conn = Conn {
+            port,
+            stream: PacketStream::default(),
+            packets: BytesMut::new(),
+            unsent_bytes: 0,
+        };
+        self.conns.insert(link, conn);
+    }
+
+    /// Asks for a connection.
+    pub(super) fn dial(
+        &mut self,
+        whom: Dialled,
+        addresses: Vec<PeerAddress>,
+        within: Duration,
+    ) -> DialId {
+        let dial = DialId(self.next_dial);
+        self.next_dial += 1;
+        self.dials.insert(dial, whom);
+        self.out.push(PeerOutput::Dial { dial, addresses, within });
+        dial
+    }
+
+    /// A dial has ended: whom it was for.
+    pub(super) fn dialled(&mut self, dial: DialId) -> Option<Dialled> {
+        self.dials.remove(&dial)
+    }
+
+    /// Which port a connection belongs to.
+    pub(super) fn port(&self, link: PeerLink) -> Option<PeerPort> {
+        self.conns.get(&link).map(|conn| conn.port)
+    }
+
+    /// Bytes of the quorum port have come.
+    pub(super) fn push(&mut self, link: PeerLink, bytes: Bytes) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            conn.stream.push(bytes);
+        }
+    }
+
+    /// Bytes received and not taken.
+    pub(super) fn buffered(&self, link: PeerLink) -> usize {
+        self.conns.get(&link).map_or(0, |conn| conn.stream.buffered())
+    }
+
+    /// The next packet of a connection.
+    pub(super) fn next_packet(
+        &mut self,
+        link: PeerLink,
+    ) -> Result<Option<QuorumPacket>, DecodeError> {
+        self.conns.get_mut(&link).map_or(Ok(None), |conn| conn.stream.next_packet())
+    }
+
+    /// Puts a packet behind the others of this turn. Whether the connection can still be used: one
+    /// whose socket takes nothing is not kept for ever.
+    #[must_use]
+    pub(super) fn packet(&mut self, link: PeerLink, encode: impl FnOnce(&mut BytesMut)) -> bool {
+        let Some(conn) = self.conns.get_mut(&link) else { return true };
+        encode(&mut conn.packets);
+        conn.packets.len() + conn.unsent_bytes <= limits::LEARNER_WAITING_BYTES_MAX
+    }
+
+    /// Hands bytes over at once.
+    pub(super) fn send(&mut self, link: PeerLink, bytes: Bytes) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            conn.unsent_bytes += bytes.len();
+            self.out.push(PeerOutput::Send { link, bytes });
+        }
+    }
+
+    /// The socket took some bytes: whether it has taken all.
+    pub(super) fn sent(&mut self, link: PeerLink, bytes: usize) -> bool {
+        self.conns.get_mut(&link).is_some_and(|conn| {
+            conn.unsent_bytes = conn.unsent_bytes.saturating_sub(bytes);
+            conn.unsent_bytes == 0
+        })
+    }
+
+    /// Bytes that wait for the socket.
+    pub(super) fn unsent_bytes(&self, link: PeerLink) -> usize {
+        self.conns.get(&link).map_or(0, |conn| conn.unsent_bytes + conn.packets.len())
+    }
+
+    /// Ends a connection behind what was sent; nothing more is heard of it.
+    pub(super) fn close(&mut self, link: PeerLink) {
+        self.flush(link);
+        if self.conns.remove(&link).is_some() {
+            self.out.push(PeerOutput::Close { link });
+        }
+    }
+
+    /// The other end is gone: which port it was, if the connection was in use.
+    pub(super) fn closed(&mut self, link: PeerLink) -> Option<PeerPort> {
+        self.conns.remove(&link).map(|conn| conn.port)
+    }
+
+    /// All connections of the quorum port.
+    pub(super) fn quorum_links(&self) -> Vec<PeerLink> {
+        let conns = self.conns.iter().filter(|(_, conn)| conn.port == PeerPort::Quorum);
+        conns.map(|(link, _)| *link).collect()
+    }
+
+    /// What the driver owes, in order; once in each turn.
+    pub(super) fn take(&mut self) -> Vec<PeerOutput> {
+        for link in self.conns.keys().copied().collect::<Vec<_>>() {
+            self.flush(link);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn flush(&mut self, link: PeerLink) {
+        if let Some(conn) = self.conns.get_mut(&link)
+            && !conn.packets.is_empty()
+        {
+            let bytes = conn.packets.split().freeze();
+            conn.unsent_bytes += bytes.len();
+            self.out.push(PeerOutput::Send { link, bytes });
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! What the pipeline of an ensemble's member does besides: what it assigns only as leader, what it
+//! passes on and logs as learner, whose client a txn answers, and the end of a role.
+//!
+//! The tree is always what is committed. Txns that are logged and not committed wait in flight,
+//! whatever becomes of the role: the next leader's word applies them or has them cut.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::{InFlight, Pipeline, has_password};
+use crate::auth::Identities;
+use crate::base::{Duration, FileOps, Instant};
+use crate::limits;
+use crate::model::{ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid};
+use crate::server::contract::Clock;
+use crate::server::recent::RecentTxns;
+use crate::server::snap_send::SnapshotSender;
+use crate::server::stream::{Address, Attach, Notice, Origin, Submit};
+use crate::tree::{Overlay, Tree};
+use crate::wire::jute::DecodeError;
+use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
+use crate::wire::{self, opcode};
+use crate::zab::leader::LinkId;
+
+/// What this server may do for the order of txns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// There is no ensemble: it assigns zxids, and what is flushed is committed.
+    Alone,
+    /// It assigns zxids; a quorum commits.
+    Leading,
+    /// It passes requests on to a leader and logs what that one proposes.
+    Following,
+    /// It has no leader, and no clients.
+    Idle,
+}
+
+impl Duty {
+    pub(super) const fn assigns_zxids(self) -> bool {
+        matches!(self, Self::Alone | Self::Leading)
+    }
+}
+
+/// State that a server which is alone does not need.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) committed: Zxid,
+    recent: RecentTxns,
+
+    /// Leading: appended to the log and not yet proposed.
+    proposals: Vec<(Zxid, Bytes)>,
+    /// Leading: sessions whose creation is in flight for a learner's client.
+    pub(super) opening: BTreeSet<SessionId>,
+    /// Leading: the learner that owns a session's connection.
+    pub(super) remote: BTreeMap<SessionId, LinkId>,
+    /// Leading: when a learner last told which sessions it heard of.
+    reports: BTreeMap<LinkId, Instant>,
+
+    /// Following: what is to be sent to the leader.
+    to_leader: Vec<LearnerPacket>,
+    /// Following: requests of each session that the leader has, in order.
+    awaited: BTreeMap<SessionId, VecDeque<Awaited>>,
+    /// Following: handshakes that wait for the leader's word on their session, in order.
+    renewals: BTreeMap<SessionId, VecDeque<(Address, i32)>>,
+    /// Following: syncs that the leader has, in order.
+    syncs: VecDeque<Origin>,
+    /// Following: sessions heard of since the leader was last told.
+    touched: BTreeSet<SessionId>,
+}
+
+/// A request that was passed on to the leader.
+#[derive(Debug)]
+struct Awaited {
+    cxid: Xid,
+    origin: Option<Origin>,
+    /// The handshake that waits for the session's creation.
+    attach: Option<Address>,
+}
+
+impl Member {
+    pub(super) const fn new(committed: Zxid, recent: RecentTxns) -> Self {
+        Self {
+            committed,
+            recent,
+            proposals: Vec::new(),
+            opening: BTreeSet::new(),
+            remote: BTreeMap::new(),
+            reports: BTreeMap::new(),
+            to_leader: Vec::new(),
+            awaited: BTreeMap::new(),
+            renewals: BTreeMap::new(),
+            syncs: VecDeque::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn propose(&mut self, zxid: Zxid, txn: Bytes) {
+        self.recent.push(zxid, txn.clone());
+        self.proposals.push((zxid, txn));
+    }
+
+    /// A session has ended.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.remote.remove(&session);
+        self.awaited.remove(&session);
+        self.touched.remove(&session);
+    }
+
+    fn awaits(&mut self, session: SessionId, cxid: Xid) -> Option<Awaited> {
+        let queue = self.awaited.get_mut(&session)?;
+        let is_next = queue.front().is_some_and(|awaited| awaited.cxid == cxid);
+        let awaited = if is_next { queue.pop_front() } else { None };
+        if queue.is_empty() {
+            self.awaited.remove(&session);
+        }
+        awaited
+    }
+
+    fn request(&mut self, request: ForwardedRequest, awaited: Awaited) {
+        self.awaited.entry(request.session).or_default().push_back(awaited);
+        self.to_leader.push(LearnerPacket::Request(request));
+    }
+}
+
+impl Pipeline {
+    pub(crate) const fn duty(&self) -> Duty {
+        self.duty
+    }
+
+    /// The last zxid in the log.
+    pub(crate) const fn last_logged(&self) -> Zxid {
+        self.log.accepted_zxid()
+    }
+
+    /// The log is durable up to here.
+    pub(crate) const fn flushed(&self) -> Zxid {
+        self.log.flushed_zxid()
+    }
+
+    /// All of the log is durable.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.log.is_idle()
+    }
+
+    /// No file operation is under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.log.is_quiet() && self.snapshotter.is_quiet()
+    }
+
+    /// The last txns of the log.
+    pub(crate) const fn recent(&self) -> &RecentTxns {
+        &self.member.recent
+    }
+
+    /// Everything in the log is committed, or nothing is known of what is not: the role is over.
+    /// Clients are gone, and sessions have their full time from here on.
+    pub(crate) fn idle(&mut self, now: Instant) {
+        self.duty = Duty::Idle;
+        self.sessions.reset(now);
+        let recent = std::mem::replace(&mut self.member.recent, RecentTxns::new(Zxid::ZERO, 0));
+        self.member = Member::new(self.member.committed, recent);
+    }
+
+    /// The whole log is committed and applied, and this server leads `epoch`.
+    pub(crate) fn lead(&mut self, epoch: u32, now: Instant) {
+        assert!(self.in_flight.is_empty(), "a new leader's history is applied before it leads on");
+        self.duty = Duty::Leading;
+        self.assigned = Zxid::new(epoch, 0);
+        self.overlay = Overlay::new(&self.tree);
+        self.sessions.reset(now);
+    }
+
+    /// The history is the leader's, and clients are served.
+    pub(crate) fn follow(&mut self) {
+        self.duty = Duty::Following;
+    }
+
+    /// Everything up to `zxid` is committed. It must be in the log.
+    pub(crate) fn commit_to(&mut self, zxid: Zxid) {
+        self.member.committed = self.member.committed.max(zxid.min(self.last_logged()));
+    }
+
+    /// The last zxid that is known to be committed.
+    pub(crate) const fn committed_zxid(&self) -> Zxid {
+        self.member.committed
+    }
+
+    /// Begins to send a learner what is committed.
+    pub(crate) fn begin_snapshot_for_learner(&mut self) -> SnapshotSender {
+        let sessions: Vec<_> = self.sessions.iter().collect();
+        SnapshotSender::begin(&mut self.tree, &sessions)
+    }
+
+    /// The tree, for what is being sent to a learner.
+    pub(crate) const fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// In place of [`Pipeline::turn_end`] before a second recovery: what is under way ends, nothing
+    /// new begins.
+    pub(crate) fn turn_end_in_wait(&mut self, ops: &mut FileOps) {
+        if self.snapshotter.wants_items() {
+            self.snapshotter.feed(&mut self.tree, ops);
+        }
+    }
+
+    /// A txn of the leader's, for the log.
+    ///
+    /// # Errors
+    /// It does not decode: nothing was taken.
+    pub(crate) fn append(&mut self, zxid: Zxid, txn: &Bytes) -> Result<(), DecodeError> {
+        let decoded = wire::txn::decode(txn)?;
+        self.log.append(zxid, |buf| buf.put_slice(txn));
+        self.member.recent.push_copy(zxid, txn);
+        self.assigned = zxid;
+        let header = decoded.header;
+        let awaited = self.member.awaits(header.session, header.cxid);
+        let (origin, attach) = awaited.map_or((None, None), |it| (it.origin, it.attach));
+        self.in_flight_bytes += txn.len();
+        self.in_flight.push_back(InFlight {
+            header,
+            body: decoded.body,
+            origin,
+            bytes: txn.len(),
+            attach,
+            audit: None,
+            digest: decoded.digest,
+        });
+        Ok(())
+    }
+
+    /// Compares the tree with what the leader said of it.
+    pub(super) fn compare(&self, zxid: Zxid, said: Option<u64>) {
+        let found = self.tree.digest();
+        if let Some(said) = said
+            && found != 0
+            && said != found
+        {
+            tracing::error!(%zxid, "the tree's digest is {found:x}, the leader's was {said:x}: the \
+                two differ; stop this server, empty its data directory and start it again");
+        }
+    }
+
+    // Leading.
+
+    /// What was appended since the last call.
+    pub(crate) fn take_proposals(&mut self) -> Vec<(Zxid, Bytes)> {
+        std::mem::take(&mut self.member.proposals)
+    }
+
+    /// A request that a learner passes on for its client.
+    pub(crate) fn submit_forwarded(
+        &mut self,
+        clock: Clock,
+        link: LinkId,
+        request: ForwardedRequest,
+    ) {
+        let ForwardedRequest { session, cxid, opcode: number, body, authinfo } = request;
+        if number == opcode::CREATE_SESSION {
+            return self.open_for(clock, link, session, cxid, &body);
+        }
+        let header = self.next_header(session, cxid, clock.wall);
+        let is_live = self.sessions.is_live(session) || self.member.opening.contains(&session);
+        let owner = *self.member.remote.entry(session).or_insert(link);
+        let body = if !is_live {
+            self.member.remote.remove(&session);
+            TxnBody::Error(ErrorCode::SESSION_EXPIRED)
+        } else if owner != link || self.sessions.owner(session).is_some() {
+            TxnBody::Error(ErrorCode::SESSION_MOVED)
+        } else {
+            let identities = Identities::of_forwarded(authinfo.unwrap_or_default());
+            match judge(number, &body) {
+                Ok(write) => {
+                    if matches!(write, WriteRequest::CloseSession) {
+                        self.sessions.mark_closing(session);
+                    }
+                    self.prep().prepare(&header, &write, &identities)
+                }
+                Err(code) => TxnBody::Error(code),
+            }
+        };
+        self.log_txn(header, body, None, None);
+    }
+
+    fn open_for(
+        &mut self,
+        clock: Clock,
+        link: LinkId,
+        session: SessionId,
+        cxid: Xid,
+        body: &Bytes,
+    ) {
+        let timeout_ms = if 4 <= body.len() { body.clone().get_i32() } else { 0 };
+        let header = self.next_header(session, cxid, clock.wall);
+        let body = TxnBody::CreateSession { timeout_ms: self.sessions.negotiate(timeout_ms) };
+        self.overlay.stage(&self.tree, &header, &body);
+        self.member.opening.insert(session);
+        self.member.remote.insert(session, link);
+        self.log_txn(header, body, None, None);
+    }
+
+    /// A client of this session has come to the learner: whether the session lives. Its connection
+    /// here, if it has one, is to be closed.
+    pub(crate) fn revalidate(
+        &mut self,
+        link: LinkId,
+        touch: Touch,
+        now: Instant,
+    ) -> (bool, Option<(ShardId, Notice)>) {
+        let session = touch.session;
+        let is_live = self.sessions.is_live(session) || self.member.opening.contains(&session);
+        if !is_live {
+            return (false, None);
+        }
+        let drop = self.sessions.owner(session).map(|(shard, conn, generation)| {
+            self.sessions.detach(session, generation);
+            (shard, Notice::Drop { conn })
+        });
+        self.member.remote.insert(session, link);
+        self.sessions.touch(session, now);
+        (true, drop)
+    }
+
+    /// A learner has told which sessions it heard of.
+    pub(crate) fn touched(&mut self, link: LinkId, touches: &[Touch], now: Instant) {
+        self.member.reports.insert(link, now);
+        for touch in touches {
+            self.sessions.touch(touch.session, now);
+        }
+    }
+
+    /// A learner's connection is gone; its clients will come elsewhere.
+    pub(crate) fn link_gone(&mut self, link: LinkId) {
+        self.member.reports.remove(&link);
+        self.member.remote.retain(|_, owner| *owner != link);
+    }
+
+    /// Whether an overdue session may be closed: the learner that has its connection, if one has,
+    /// must have reported without it since.
+    pub(super) fn may_expire(&self, session: SessionId, now: Instant) -> bool {
+        let Some(link) = self.member.remote.get(&session) else { return true };
+        let Some(reported) = self.member.reports.get(link) else { return false };
+        let slack = Duration(limits::TOUCH_EVERY.0 * 2);
+        let due = self.sessions.expires(session).map(|due| due + slack);
+        due.is_some_and(|due| due <= *reported && due <= now)
+    }
+
+    // Following.
+
+    /// What is to be sent to the leader.
+    pub(crate) fn take_to_leader(&mut self) -> Vec<LearnerPacket> {
+        std::mem::take(&mut self.member.to_leader)
+    }
+
+    /// A write of a client: passed on if it is well-formed. What is not is answered here, since a
+    /// leader of Apache's cannot take it (`quorum-and-disk.md` 5.2).
+    pub(super) fn forward(&mut self, submit: Submit) -> Option<(ShardId, Notice)> {
+        let Submit { origin, session, identities, request, raw } = submit;
+        let failed = |code| Some((origin.address.shard, Notice::Failed(origin, code)));
+        let request = match request {
+            Ok(request) => request,
+            Err(code) => return failed(code),
+        };
+        let Some((opcode, body)) = raw else { return failed(ErrorCode::MARSHALLING_ERROR) };
+        let is_close = matches!(request, WriteRequest::CloseSession);
+        if is_close {
+            self.sessions.mark_closing(session);
+        }
+        let authinfo = Some(identities.iter().cloned().collect());
+        let body = if is_close { Bytes::new() } else { body };
+        let request = ForwardedRequest { session, cxid: origin.xid, opcode, body, authinfo };
+        let awaited = Awaited { cxid: origin.xid, origin: Some(origin), attach: None };
+        self.member.request(request, awaited);
+        None
+    }
+
+    pub(super) fn attach_as_learner(
+        &mut self,
+        now: Instant,
+        attach: &Attach,
+        timeout_ms: i32,
+        out: &mut Vec<(ShardId, Notice)>,
+    ) {
+        if attach.session.0 == 0 {
+            let session = self.sessions.next_id();
+            let mut body = BytesMut::new();
+            body.put_i32(timeout_ms);
+            let request = ForwardedRequest {
+                session,
+                cxid: Xid(0),
+                opcode: opcode::CREATE_SESSION,
+                body: body.freeze(),
+                authinfo: Some(Vec::new()),
+            };
+            let awaited = Awaited { cxid: Xid(0), origin: None, attach: Some(attach.to) };
+            return self.member.request(request, awaited);
+        }
+        if !has_password(attach) || self.sessions.is_closing(attach.session) {
+            out.push((attach.to.shard, Notice::Refused { conn: attach.to.conn }));
+            return;
+        }
+        self.sessions.touch(attach.session, now);
+        let session = attach.session;
+        self.member.renewals.entry(session).or_default().push_back((attach.to, timeout_ms));
+        let touch = Touch { session, timeout_ms };
+        self.member.to_leader.push(LearnerPacket::Revalidate(touch));
+    }
+
+    /// The leader's word on the oldest handshake that asks for this session.
+    pub(crate) fn revalidated(
+        &mut self,
+        session: SessionId,
+        is_valid: bool,
+        now: Instant,
+    ) -> Vec<(ShardId, Notice)> {
+        let Some(queue) = self.member.renewals.get_mut(&session) else { return Vec::new() };
+        let Some((to, timeout_ms)) = queue.pop_front() else { return Vec::new() };
+        if queue.is_empty() {
+            self.member.renewals.remove(&session);
+        }
+        if !is_valid || self.sessions.is_closing(session) {
+            return vec![(to.shard, Notice::Refused { conn: to.conn })];
+        }
+        // Its creation may not have been applied here yet.
+        if !self.sessions.is_live(session) {
+            self.sessions.open(session, timeout_ms, now);
+        }
+        let old = self.sessions.owner(session);
+        let drop = old.map(|(shard, conn, _)| (shard, Notice::Drop { conn }));
+        let notice = self.attached(to, session, timeout_ms, now);
+        drop.into_iter().chain([(to.shard, notice)]).collect()
+    }
+
+    /// A sync of a client, to be passed on to the leader.
+    pub(crate) fn forward_sync(&mut self, session: SessionId, origin: Origin) {
+        self.member.syncs.push_back(origin);
+        self.member.to_leader.push(LearnerPacket::Request(ForwardedRequest {
+            session,
+            cxid: origin.xid,
+            opcode: opcode::SYNC,
+            body: Bytes::new(),
+            authinfo: Some(Vec::new()),
+        }));
+    }
+
+    /// The leader has answered the oldest sync.
+    pub(crate) fn synced(&mut self) -> Option<Origin> {
+        self.member.syncs.pop_front()
+    }
+
+    pub(super) fn touch_as_learner(&mut self, session: SessionId) {
+        self.member.touched.insert(session);
+    }
+
+    /// Sessions heard of since the last call, for the answer to the leader's ping.
+    pub(crate) fn take_touches(&mut self) -> Vec<Touch> {
+        let touched = std::mem::take(&mut self.member.touched);
+        let timeout = |session| self.sessions.timeout_ms(session);
+        touched
+            .into_iter()
+            .filter_map(|session| Some(Touch { session, timeout_ms: timeout(session)? }))
+            .collect()
+    }
+}
+
+/// What a forwarded request asks for, or the error that its txn carries.
+fn judge(number: i32, body: &Bytes) -> Result<WriteRequest, ErrorCode> {
+    match number {
+        opcode::CLOSE_SESSION => Ok(WriteRequest::CloseSession),
+        opcode::RECONFIG => Err(ErrorCode::RECONFIG_DISABLED),
+        _ => match wire::request::decode_body(number, body) {
+            Ok(Request::Write(write)) => Ok(write),
+            Ok(_) => Err(ErrorCode::UNIMPLEMENTED),
+            Err(_) => Err(ErrorCode::MARSHALLING_ERROR),
+        },
+    }
+}

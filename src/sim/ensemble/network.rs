@@ -1,0 +1,102 @@
+//! The network between the servers of one ensemble: connections that keep their bytes in order,
+//! dials, and directions that are cut.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use crate::server::PeerLink;
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct End {
+    pub(super) member: usize,
+    pub(super) link: PeerLink,
+}
+
+/// What is on its way to one end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Parcel {
+    Bytes(Bytes),
+    Close,
+}
+
+/// All connections between the members.
+#[derive(Debug, Default)]
+pub(super) struct Network {
+    /// The other end of each.
+    pairs: BTreeMap<End, End>,
+    /// On the way to each end, in order.
+    parcels: BTreeMap<End, VecDeque<Parcel>>,
+    next_link: u64,
+    /// Directions in which nothing passes.
+    cut: BTreeSet<(usize, usize)>,
+}
+
+impl Network {
+    /// A connection between two members.
+    pub(super) fn connect(&mut self, from: usize, to: usize) -> (End, End) {
+        let mut end = |member| {
+            self.next_link += 1;
+            End { member, link: PeerLink(self.next_link) }
+        };
+        let (near, far) = (end(from), end(to));
+        self.pairs.insert(near, far);
+        self.pairs.insert(far, near);
+        (near, far)
+    }
+
+    /// The other end.
+    pub(super) fn other(&self, end: End) -> Option<End> {
+        self.pairs.get(&end).copied()
+    }
+
+    /// Sends something to the other end, which is told when it arrives.
+    pub(super) fn post(&mut self, from: End, parcel: Parcel) -> Option<End> {
+        let to = self.other(from)?;
+        self.parcels.entry(to).or_default().push_back(parcel);
+        Some(to)
+    }
+
+    /// Takes what arrives next at an end, unless the way is cut: `Err` if it is.
+    pub(super) fn arrive(&mut self, to: End) -> Result<Option<Parcel>, ()> {
+        let Some(from) = self.other(to) else { return Ok(None) };
+        if self.is_cut(from.member, to.member) {
+            return Err(());
+        }
+        Ok(self.parcels.get_mut(&to).and_then(VecDeque::pop_front))
+    }
+
+    /// One end is closed: what it would have received is lost. The other end hears of it when it
+    /// arrives there.
+    pub(super) fn close(&mut self, end: End) -> Option<End> {
+        self.parcels.remove(&end);
+        self.post(end, Parcel::Close)
+    }
+
+    /// Both ends are gone.
+    pub(super) fn forget(&mut self, end: End) {
+        if let Some(other) = self.pairs.remove(&end) {
+            self.pairs.remove(&other);
+            self.parcels.remove(&other);
+        }
+        self.parcels.remove(&end);
+    }
+
+    /// Every end of a member.
+    pub(super) fn ends_of(&self, member: usize) -> Vec<End> {
+        self.pairs.keys().filter(|end| end.member == member).copied().collect()
+    }
+
+    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cut.contains(&(from, to))
+    }
+
+    pub(super) fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.cut.clear();
+    }
+}
