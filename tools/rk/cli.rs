@@ -7,6 +7,7 @@ use ringkeeper::client::servers::Servers;
 
 use crate::commands::{acls, children, data, dump, info, multi, quota, watch};
 use crate::recipes::{barrier, elect, lock, queue};
+use crate::time::parse_duration;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -40,10 +41,10 @@ pub(crate) struct Connection {
     #[arg(overrides_with = "server")]
     pub(crate) server: Servers,
     /// Longest wait for an answer, reconnecting included
-    #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "15s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
     /// Session timeout to ask the server for
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub(crate) session_timeout: Duration,
     /// Identity as scheme:credentials; may be repeated
     #[arg(long, env = "RK_AUTH", hide_env_values = true, value_delimiter = '\n')]

@@ -20,6 +20,8 @@ mod recipes;
 mod shell;
 /// Stats as text and JSON.
 mod stat;
+/// Times and durations as people write them.
+mod time;
 /// Typed calls below a chroot.
 mod zk;
 

@@ -1,22 +1,9 @@
 //! Stats as zkCli prints them, and as JSON.
 
-use std::time::{Duration, SystemTime};
-
 use ringkeeper::model::Stat;
 use serde_json::{Value, json};
 
-/// Wall time in milliseconds as `2026-01-02T03:04:05.678Z`; the number if it is out of range.
-pub(crate) fn time(ms: i64) -> String {
-    // Year 9999 is the last that the format can say.
-    const LAST_MS: i64 = 253_402_300_799_999;
-    match u64::try_from(ms) {
-        Ok(since) if ms <= LAST_MS => {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(since);
-            humantime::format_rfc3339_millis(time).to_string()
-        }
-        _ => ms.to_string(),
-    }
-}
+use crate::time::rfc3339;
 
 /// Eleven lines.
 pub(crate) fn text(stat: &Stat) -> String {
@@ -25,9 +12,9 @@ pub(crate) fn text(stat: &Stat) -> String {
          dataVersion = {}\naclVersion = {}\nephemeralOwner = 0x{:x}\ndataLength = {}\n\
          numChildren = {}\n",
         stat.czxid,
-        time(stat.ctime),
+        rfc3339(stat.ctime),
         stat.mzxid,
-        time(stat.mtime),
+        rfc3339(stat.mtime),
         stat.pzxid,
         stat.cversion,
         stat.version,
@@ -72,9 +59,8 @@ mod tests {
         let text = text(&stat);
         assert_eq!(text.lines().count(), 11);
         assert!(text.starts_with("cZxid = 0x100000002\nctime = 2023-11-14T22:13:20.123Z\n"));
-        assert!(text.contains("mtime = -1\n"));
+        assert!(text.contains("mtime = 1969-12-31T23:59:59.999Z\n"));
         assert!(text.contains("ephemeralOwner = 0xffffffffffffffff\n"));
         assert_eq!(json(&stat)["ephemeralOwner"], "0xffffffffffffffff");
-        assert_eq!(time(i64::MAX), i64::MAX.to_string());
     }
 }

@@ -11,6 +11,7 @@ use crate::acl;
 use crate::failure::{Failure, Outcome};
 use crate::guard::Guard;
 use crate::stat;
+use crate::time::parse_duration;
 use crate::zk::{Kind, NewZnode};
 
 /// Arguments of get.
@@ -70,7 +71,7 @@ pub(crate) struct Create {
     #[arg(long, short, conflicts_with_all = ["ttl", "sequential"])]
     container: bool,
     /// The server removes it when it has no children and was not set for this long
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = parse_duration)]
     ttl: Option<Duration>,
     /// Create missing parents, with the same ACL
     #[arg(long, short)]

@@ -20,12 +20,13 @@ use ringkeeper::client::session::SessionEvent;
 
 use crate::failure::{Failure, Outcome};
 use crate::inputs::{Input, Inputs};
+use crate::time::parse_duration;
 
 /// How long to wait.
 #[derive(Args)]
 pub(crate) struct Wait {
     /// Longest wait, 0s for none; for ever by default
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = parse_duration)]
     wait: Option<Duration>,
 }
 
