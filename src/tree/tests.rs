@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::Str;
 use crate::model::{
-    Acl, CreateTxn, CreateTxnKind, ErrorCode, ExtendedTypes, SessionId, StatPersisted, TxnBody,
-    TxnHeader, Xid, Zxid,
+    Acl, CreateTxn, CreateTxnKind, ErrorCode, ExtendedTypes, Perms, SessionId, StatPersisted,
+    TxnBody, TxnHeader, Xid, Zxid,
 };
 
 const OPTIONS: TreeOptions = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
@@ -386,4 +386,28 @@ fn a_listing_shows_the_children_of_its_beginning_whatever_happens() {
         apply(&mut tree, &TxnBody::Delete { path: "/last".into() });
     }
     assert!(tree.keeps_nothing());
+}
+
+#[test]
+fn acl_digests_tell_whose_an_acl_is() {
+    let tree_with = |acls: [Acl; 2]| {
+        let mut tree = Tree::new(OPTIONS);
+        for (zxid, path) in (1..).zip(["/a", "/b"]) {
+            tree.apply(&header(zxid), &create(path, "", i32::try_from(zxid).unwrap(), false));
+        }
+        let before = tree.digest();
+        for (zxid, (path, acl)) in (3..).zip(["/a", "/b"].into_iter().zip(acls)) {
+            let body = TxnBody::SetAcl { path: path.into(), acl: vec![acl], version: 1 };
+            tree.apply(&header(zxid), &body);
+        }
+        assert_ne!(tree.digest(), before, "aversion counts");
+        (tree.digest(), tree.acl_digest())
+    };
+    let (read, write) = (Acl::world(Perms::READ), Acl::world(Perms::WRITE));
+    let (digest, acl_digest) = tree_with([read.clone(), write.clone()]);
+    assert_eq!(tree_with([read.clone(), write.clone()]), (digest, acl_digest));
+    let (swapped, acl_swapped) = tree_with([write, read.clone()]);
+    assert_eq!(swapped, digest, "the tree's digest leaves ACLs out");
+    assert_ne!(acl_swapped, acl_digest);
+    assert_ne!(tree_with([read.clone(), read]).1, acl_digest);
 }

@@ -114,6 +114,8 @@ pub struct Check {
     pub zxid: Zxid,
     /// The tree's digest; 0 when digests are off.
     pub digest: u64,
+    /// Of the ACLs, which the tree's digest leaves out.
+    pub acl_digest: u64,
     /// Znodes.
     pub znode_count: usize,
     /// Sessions.
@@ -173,8 +175,13 @@ impl Check {
     }
 
     fn of_state(tree: &Tree, session_count: usize) -> Self {
-        let (zxid, digest) = (tree.last_zxid(), tree.digest());
-        Self { zxid, digest, znode_count: tree.znode_count(), session_count }
+        Self {
+            zxid: tree.last_zxid(),
+            digest: tree.digest(),
+            acl_digest: tree.acl_digest(),
+            znode_count: tree.znode_count(),
+            session_count,
+        }
     }
 }
 
