@@ -1,6 +1,8 @@
 /* Drives a ZooKeeper server through the C client and prints a normalised transcript.
  *
  * usage: c_surface PORT
+ *
+ * Needs a server with extendedTypesEnabled=true and a container check every 200 ms.
  */
 
 #include <pthread.h>
@@ -28,6 +30,8 @@ static void session_watcher(zhandle_t *zk, int type, int state, const char *path
 static void watcher(zhandle_t *zk, int type, int state, const char *path, void *context)
 {
     (void)zk, (void)state, (void)context;
+    if (type == ZOO_SESSION_EVENT)
+        return;
     pthread_mutex_lock(&lock);
     size_t used = strlen(events);
     snprintf(events + used, sizeof events - used, " %d:%s", type, path);
@@ -46,6 +50,14 @@ static void show_events(const char *label, int count)
         if (pthread_cond_timedwait(&changed, &lock, &deadline) != 0)
             break;
     printf("%s:%s\n", label, events);
+    pthread_mutex_unlock(&lock);
+}
+
+static void forget_events(void)
+{
+    pthread_mutex_lock(&lock);
+    events[0] = 0;
+    event_count = 0;
     pthread_mutex_unlock(&lock);
 }
 
@@ -89,6 +101,197 @@ static void children(zhandle_t *zk, const char *path)
         printf("%d names\n", names.count);
         deallocate_String_vector(&names);
     }
+}
+
+/* Completions come in the order of the calls, on a thread of their own. */
+static int completions;
+
+static void completed(void)
+{
+    pthread_mutex_lock(&lock);
+    completions++;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static void got_nothing(int code, const void *label)
+{
+    show(label, code, NULL);
+    completed();
+}
+
+static void got_stat(int code, const struct Stat *stat, const void *label)
+{
+    show(label, code, stat);
+    completed();
+}
+
+static void got_data(int code, const char *value, int length, const struct Stat *stat,
+                     const void *label)
+{
+    show(label, code, stat);
+    if (code == ZOK)
+        printf("%.*s\n", length, value);
+    completed();
+}
+
+static void got_string(int code, const char *value, const void *label)
+{
+    show(label, code, NULL);
+    printf("%s\n", code == ZOK ? value : "none");
+    completed();
+}
+
+static void got_string_stat(int code, const char *value, const struct Stat *stat,
+                            const void *label)
+{
+    show(label, code, stat);
+    printf("%s\n", code == ZOK ? value : "none");
+    completed();
+}
+
+static void got_strings(int code, const struct String_vector *names, const void *label)
+{
+    show(label, code, NULL);
+    printf("%d names\n", code == ZOK ? names->count : 0);
+    completed();
+}
+
+static void got_strings_stat(int code, const struct String_vector *names,
+                             const struct Stat *stat, const void *label)
+{
+    show(label, code, stat);
+    printf("%d names\n", code == ZOK ? names->count : 0);
+    completed();
+}
+
+static void got_acl(int code, struct ACL_vector *acls, struct Stat *stat, const void *label)
+{
+    show(label, code, stat);
+    if (code == ZOK)
+        printf("%s %d\n", acls->data[0].id.id, acls->data[0].perms);
+    completed();
+}
+
+static void asynchronous(zhandle_t *zk)
+{
+    static char created[64];
+    static struct Stat set;
+    static zoo_op_t ops[2];
+    static zoo_op_result_t results[2];
+    struct ACL_vector *open = &ZOO_OPEN_ACL_UNSAFE;
+
+    zoo_acreate(zk, "/a", "1", 1, open, 0, got_string, "acreate");
+    zoo_acreate(zk, "/a", "1", 1, open, 0, got_string, "acreate again");
+    zoo_acreate2(zk, "/a/s-", "2", 1, open, ZOO_SEQUENCE, got_string_stat, "acreate2");
+    zoo_aset(zk, "/a", "changed", 7, 0, got_stat, "aset");
+    zoo_aset(zk, "/a", "x", 1, 0, got_stat, "aset, wrong version");
+    zoo_aget(zk, "/a", 0, got_data, "aget");
+    zoo_aexists(zk, "/none", 0, got_stat, "aexists");
+    zoo_aget_children(zk, "/a", 0, got_strings, "aget_children");
+    zoo_aget_children2(zk, "/a", 0, got_strings_stat, "aget_children2");
+    zoo_aset_acl(zk, "/a", -1, open, got_nothing, "aset_acl");
+    zoo_aget_acl(zk, "/a", got_acl, "aget_acl");
+    zoo_create_op_init(&ops[0], "/a/m", "1", 1, open, 0, created, sizeof created);
+    zoo_set_op_init(&ops[1], "/a/m", "2", 1, 0, &set);
+    zoo_amulti(zk, 2, ops, results, got_nothing, "amulti");
+    zoo_amulti(zk, 2, ops, results, got_nothing, "amulti again");
+    zoo_async(zk, "/a", got_string, "async");
+    zoo_adelete(zk, "/a/m", 0, got_nothing, "adelete, wrong version");
+    zoo_adelete(zk, "/a/m", 1, got_nothing, "adelete");
+    pthread_mutex_lock(&lock);
+    while (completions < 16)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+    printf("op 0: %d %s, op 1: %d v %d\n", results[0].err, created, results[1].err, set.version);
+}
+
+static void removed_watches(zhandle_t *zk, zhandle_t *other)
+{
+    char data[64];
+    int length = sizeof data;
+    struct Stat stat;
+    struct String_vector names;
+    forget_events();
+    show("remove none", zoo_remove_watches(zk, "/w", ZWATCHTYPE_ANY, watcher, NULL, 0), NULL);
+    zoo_wget(zk, "/w", watcher, NULL, data, &length, &stat);
+    zoo_wget_children(zk, "/w", watcher, NULL, &names);
+    deallocate_String_vector(&names);
+    show("remove other", zoo_remove_watches(zk, "/c", ZWATCHTYPE_ANY, watcher, NULL, 0), NULL);
+    show("remove data", zoo_remove_watches(zk, "/w", ZWATCHTYPE_DATA, watcher, NULL, 0), NULL);
+    show("again", zoo_remove_watches(zk, "/w", ZWATCHTYPE_DATA, watcher, NULL, 0), NULL);
+    zoo_set(other, "/w", "unseen", 6, -1);
+    zoo_create(other, "/w/seen", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0);
+    show_events("the child watch stays", 1);
+    zoo_wget_children(zk, "/w", watcher, NULL, &names);
+    deallocate_String_vector(&names);
+    show("remove all", zoo_remove_all_watches(zk, "/w", ZWATCHTYPE_ANY, 0), NULL);
+    zoo_create(other, "/w/unseen", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0);
+}
+
+static void gone(zhandle_t *zk, const char *path)
+{
+    for (int attempt = 0; attempt < 200; attempt++) {
+        if (zoo_exists(zk, path, 0, NULL) == ZNONODE) {
+            printf("%s is gone\n", path);
+            return;
+        }
+        usleep(50000);
+    }
+    printf("%s is there\n", path);
+}
+
+static void kinds(zhandle_t *zk)
+{
+    char path[64], data[256];
+    int length = sizeof data;
+    struct Stat stat;
+    struct ACL_vector *open = &ZOO_OPEN_ACL_UNSAFE;
+    show("container", zoo_create(zk, "/k", "", 0, open, ZOO_CONTAINER, path, sizeof path), NULL);
+    show("in it", zoo_create(zk, "/k/x", "", 0, open, 0, path, sizeof path), NULL);
+    show("out", zoo_delete(zk, "/k/x", -1), NULL);
+    gone(zk, "/k");
+    int ttl = ZOO_PERSISTENT_WITH_TTL;
+    show("no ttl", zoo_create_ttl(zk, "/t", "", 0, open, ttl, 0, path, sizeof path), NULL);
+    show("ttl", zoo_create_ttl(zk, "/t", "", 0, open, ttl, 300, path, sizeof path), NULL);
+    ttl = ZOO_PERSISTENT_SEQUENTIAL_WITH_TTL;
+    show("ttl, sequence", zoo_create2_ttl(zk, "/t-", "", 0, open, ttl, 1000000, path, sizeof path,
+                                          &stat), &stat);
+    printf("%s\n", path);
+    gone(zk, "/t");
+    show("config", zoo_getconfig(zk, 0, data, &length, &stat), &stat);
+    printf("length %d\n", length);
+    length = sizeof data;
+    show("reconfig", zoo_reconfig(zk, NULL, NULL, "server.1=a:1:2;3", -1, data, &length, &stat),
+         NULL);
+}
+
+static void restart(zhandle_t *zk, zhandle_t *other)
+{
+    char data[64], line[64];
+    int length = sizeof data;
+    int64_t session = zoo_client_id(zk)->client_id;
+    struct Stat stat;
+    forget_events();
+    zoo_create(zk, "/c/mine", "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_EPHEMERAL, NULL, 0);
+    zoo_wget(zk, "/w", watcher, NULL, data, &length, &stat);
+    printf("RESTART\n");
+    fflush(stdout);
+    if (fgets(line, sizeof line, stdin) == NULL)
+        printf("no answer\n");
+    zhandle_t *both[] = { zk, other };
+    for (int at = 0; at < 2; at++)
+        for (int attempt = 0; attempt < 300; attempt++) {
+            if (zoo_exists(both[at], "/w", 0, &stat) == ZOK)
+                break;
+            usleep(100000);
+        }
+    printf("the same session: %d\n", zoo_client_id(zk)->client_id == session);
+    show("ephemeral", zoo_exists(other, "/c/mine", 0, &stat), &stat);
+    show("set", zoo_set(other, "/w", "after", 5, -1), NULL);
+    show_events("data watch", 1);
+    length = sizeof data;
+    show("auth replayed", zoo_get(zk, "/private", 0, data, &length, &stat), &stat);
 }
 
 int main(int argc, char **argv)
@@ -163,6 +366,13 @@ int main(int argc, char **argv)
     show("set acl", zoo_set_acl(zk, "/mine", 0, &ZOO_OPEN_ACL_UNSAFE), 0);
     length = sizeof data;
     show("now ours", zoo_get(other, "/mine", 0, data, &length, &stat), &stat);
+
+    show("private", zoo_create(zk, "/private", "s", 1, &ZOO_CREATOR_ALL_ACL, 0, NULL, 0), 0);
+
+    asynchronous(zk);
+    removed_watches(zk, other);
+    kinds(zk);
+    restart(zk, other);
 
     show("close", zookeeper_close(zk), 0);
     show("ephemeral gone", zoo_exists(other, "/c/e", 0, &stat), 0);

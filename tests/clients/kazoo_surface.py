@@ -8,6 +8,7 @@ import sys
 import threading
 
 from kazoo.client import KazooClient
+from kazoo.retry import KazooRetry
 from kazoo.security import make_acl, make_digest_acl
 
 HOSTS = f"127.0.0.1:{sys.argv[1]}"
@@ -50,6 +51,8 @@ class Events:
         self.events, self.changed = [], threading.Condition()
 
     def __call__(self, event):
+        if event.type == "NONE":
+            return  # of the session
         with self.changed:
             self.events.append(f"{event.type} {event.path}")
             self.changed.notify_all()
@@ -188,6 +191,29 @@ def recipes(zk):
     print("pipelined:", len({request.get(timeout=20) for request in many}))
 
 
+def restart(zk, other):
+    """The server dies and comes back: the session and what belongs to it go on."""
+    events = Events()
+    zk.create("/restart", b"before", makepath=True)
+    zk.create("/restart/mine", ephemeral=True)
+    zk.get("/restart", watch=events)
+    zk.get_children("/restart", watch=events)
+    zk.exists("/restart/later", watch=events)
+    session, states = zk.client_id[0], []
+    zk.add_listener(states.append)
+    print("RESTART", flush=True)
+    sys.stdin.readline()
+    again = KazooRetry(max_tries=-1, delay=0.1, backoff=1, max_delay=0.2)
+    again(zk.sync, "/restart")
+    show("ephemeral", lambda: again(other.exists, "/restart/mine"))
+    print("states:", states, "the same session:", zk.client_id[0] == session)
+    show("auth replayed", lambda: zk.get("/locked"))
+    show("set", lambda: other.set("/restart", b"after"))
+    events.show("data watch", 1)
+    show("created", lambda: other.create("/restart/later"))
+    events.show("exists and child watches", 3)
+
+
 def main():
     zk, other = client(), client()
     data(zk)
@@ -196,6 +222,7 @@ def main():
     acls(zk, other)
     sessions(zk)
     recipes(zk)
+    restart(zk, other)
     zk.stop()
     other.stop()
 

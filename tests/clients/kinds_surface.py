@@ -5,6 +5,7 @@ usage: kinds_surface.py PORT
 Needs a server with enforceQuota=true, extendedTypesEnabled=true and a container check every 200 ms.
 """
 
+import sys
 import time
 
 from raw_surface import Client, buf, i64, op_create, op_version, say, section
@@ -127,11 +128,36 @@ def quotas(client):
     client.get(stats)
 
 
+def restart(client):
+    section("restart")
+    client.create("/rc", opcode=19, flags=4)
+    client.create("/rc/child")
+    client.create("/re", flags=1)
+    client.create("/rt", opcode=21, flags=5, ttl=300)
+    client.create("/rq")
+    client.create("/rq/a", b"12345")
+    quota(client, "/rq", b"count=3,bytes=-1=;countHardLimit=3")
+    print("RESTART", flush=True)
+    sys.stdin.readline()
+    again = Client("again", session=client.session, password=client.password, seen=Client.base)
+    say(f"the same session: {again.session == client.session}")
+    gone(again, "/rt")
+    again.exists("/rc")
+    again.exists("/re")
+    again.delete("/rc/child")
+    gone(again, "/rc")
+    again.get(f"/zookeeper/quota/rq/{STATS}")
+    again.create("/rq/b", b"1")
+    again.create("/rq/c")
+    again.get(f"/zookeeper/quota/rq/{STATS}")
+
+
 def main():
     client = Client("a")
     containers(client)
     ttls(client)
     quotas(client)
+    restart(client)
 
 
 main()

@@ -152,7 +152,7 @@ fn containers_ttls_and_quotas_are_as_apaches() {
     }
     let settings = "enforceQuota=true\nextendedTypesEnabled=true\n\
                     znode.container.checkIntervalMs=200";
-    compare("containers, TTLs and quotas", settings, 85, || {
+    compare("containers, TTLs and quotas", settings, 105, || {
         let mut command = Command::new("python3");
         command.arg(script("kinds_surface.py"));
         command
@@ -197,7 +197,7 @@ fn kazoo_sees_what_apache_shows() {
     let Some(python) = python() else {
         return skip("kazoo", "no python3 with kazoo");
     };
-    compare("kazoo", "", 50, || {
+    compare("kazoo", "", 55, || {
         let mut command = Command::new(&python);
         command.arg(script("kazoo_surface.py"));
         command
@@ -273,7 +273,7 @@ fn the_c_client_sees_what_apache_shows() {
     if !compiled.is_ok_and(|status| status.success()) {
         return skip("the C client", "no cc or no libzookeeper_mt");
     }
-    compare("the C client", "", 35, || Command::new(&program));
+    compare("the C client", EVERYTHING, 75, || Command::new(&program));
     peer::clean(program.parent().expect("it is in a directory"));
 }
 
@@ -313,32 +313,83 @@ fn curators_recipes_work_as_on_apache() {
     compare_java("Curator", "CuratorSurface", 110);
 }
 
+/// Apache's command line on a server.
+fn zkcli(jars: &Path, port: u16) -> Command {
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(jars.join("*"));
+    command.args(["org.apache.zookeeper.ZooKeeperMain", "-server"]);
+    command.arg(format!("127.0.0.1:{port}")).stdin(Stdio::null());
+    command
+}
+
+/// What it prints for one command.
+fn zkcli_says(jars: &Path, port: u16, words: &[&str]) -> String {
+    let output = zkcli(jars, port).args(words).output().expect("java was found before");
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 #[test]
 fn zkcli_works() {
     let Some(jars) = jars() else {
         return skip("zkCli", "no java or no Apache ZooKeeper");
     };
     let server = Server::start("");
-    let run = |words: &[&str]| {
-        let output = Command::new("java")
-            .arg("-cp")
-            .arg(jars.join("*"))
-            .args(["org.apache.zookeeper.ZooKeeperMain", "-server"])
-            .arg(format!("127.0.0.1:{}", server.port))
-            .args(words)
-            .stdin(Stdio::null())
-            .output()
-            .expect("java was found before");
-        let text = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&text).into_owned()
-    };
+    let port = server.port;
+    let run = |words: &[&str]| zkcli_says(&jars, port, words);
     assert!(run(&["create", "/z", "hello"]).contains("Created /z"));
     assert!(run(&["get", "/z"]).contains("hello"));
     assert!(run(&["ls", "/"]).contains("[z, zookeeper]"));
     assert!(run(&["set", "/z", "again"]).lines().count() < 20);
     assert!(run(&["stat", "/z"]).contains("dataVersion = 1"));
+    // One that stays sees its session go on when the server comes back.
+    let mut shell = zkcli(&jars, port)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("java was found before");
+    let mut typed = shell.stdin.take().expect("it is piped");
+    let mut shown = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
+    typed.write_all(b"create -e /mine here\nget /mine\n").expect("it reads");
+    shown.by_ref().map_while(Result::ok).find(|line| line == "here").expect("it is shown");
+    let (home, port) = server.kill();
+    let server = Server::start_in(home, port);
+    assert!(run(&["get", "/z"]).contains("again"));
+    let told = thread::spawn(move || {
+        // Until it has connected again, it shows an error for each.
+        while typed.write_all(b"get /mine\n").is_ok() {
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+    let again = shown.by_ref().map_while(Result::ok).find(|line| line == "here");
+    shell.kill().expect("the child is ours");
+    shell.wait().expect("the child is ours");
+    drop(shown);
+    told.join().expect("writing does not panic");
+    assert!(again.is_some(), "the session goes on");
     run(&["delete", "/z"]);
     assert!(run(&["get", "/z"]).contains("Node does not exist: /z"));
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+}
+
+#[test]
+fn clients_understand_that_a_request_is_too_long() {
+    let server = Server::start("jute.maxbuffer=2000");
+    let Some(jars) = jars() else {
+        return skip("requests that are too long", "no java or no Apache ZooKeeper");
+    };
+    let said = zkcli_says(&jars, server.port, &["create", "/long", &"x".repeat(3000)]);
+    assert!(said.contains("Arguments are not valid : /long"), "{said}");
+    let Some(python) = python() else {
+        return skip("requests that are too long", "no python3 with kazoo");
+    };
+    let mut command = Command::new(python);
+    command.arg(script("too_long.py"));
+    let said = transcript(&mut command, server.port, || ());
+    assert_eq!(said, "too long: BadArgumentsError\nthe same connection: True\nshort: /short\n");
     let home = server.home.clone();
     drop(server);
     peer::clean(&home);

@@ -1,14 +1,20 @@
 //! What Apache ZooKeeper does wrong and this server does not (`src/docs/differences.md`): requests
 //! that end an Apache server, corrupt it, or are answered misleadingly.
 
-use super::client::{self, Client, create, exists, get, list, set};
+use std::io::ErrorKind;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::client::{self, Client, Hello, create, exists, get, list, set};
 use super::differential::{put_buffer, put_i32};
 use super::peer::{self, Server};
 use ringkeeper::model::request::{PathWatch, RawAcl};
 use ringkeeper::model::{
-    CreateKind, CreateRequest, ErrorCode, EventType, Perms, ReadRequest, Request, WriteRequest, Xid,
+    CreateKind, CreateRequest, ErrorCode, EventType, Perms, ReadRequest, Request, WriteRequest,
+    Xid, Zxid,
 };
 use ringkeeper::wire::client::{ReplyHeader, decode_event};
+use ringkeeper::wire::connect::ConnectResponse;
 use ringkeeper::wire::opcode;
 
 fn open_acl() -> Vec<RawAcl> {
@@ -254,5 +260,51 @@ fn a_watch_that_may_not_be_told_is_used_up() {
     assert_eq!(told.header.xid, Xid::NOTIFICATION);
     let event = decode_event(&mut told.body).expect("it decodes");
     assert_eq!((event.event_type, event.path.as_str()), (EventType::NodeCreated, "/b"));
+    end(server);
+}
+
+/// A reply, or the end of the connection: anything but silence.
+fn is_heard(client: &mut Client) -> bool {
+    match client.receive() {
+        Ok(_) => true,
+        Err(error) => {
+            let silent = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            assert!(!silent, "the server says nothing");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_request_of_a_session_that_goes_is_answered_or_its_connection_closed() {
+    let server = Server::start("ringkeeper.shards=2");
+    let hello = Hello { timeout_ms: 4000, ..Hello::default() };
+    let address = ("127.0.0.1", server.port);
+    let born = Instant::now();
+    let mut silent: Vec<Client> =
+        (0..100).map(|_| Client::attach(address, &hello).expect("it serves")).collect();
+    // A session that another connection takes over while its requests are on their way.
+    for round in 0..30 {
+        let mut old = client::connect(server.port).expect("it serves");
+        for number in 0..20 {
+            let sent = old.send(&create(&format!("/{round}-{number}"), b"", 0));
+            assert!(sent.is_ok(), "{sent:?}");
+        }
+        let ConnectResponse { session, password, .. } = old.session;
+        let mut new = client::attach(server.port, session, password, Zxid::ZERO).expect("taken");
+        let answered = (0..).take_while(|_| is_heard(&mut old)).count();
+        assert!(answered <= 20, "{answered}");
+        assert_eq!(new.code(&exists("/", false)), ErrorCode::OK);
+    }
+    // Sessions of clients that are silent end in the instant of a request, or around it: with
+    // ticks of two seconds, four to six seconds after they were last heard of.
+    let mut answered = 0;
+    for (number, client) in silent.iter_mut().enumerate() {
+        let at = Duration::from_millis(3900 + 25 * number as u64);
+        thread::sleep((born + at).saturating_duration_since(Instant::now()));
+        let _sent = client.send(&set("/0-0", b""));
+        answered += usize::from(is_heard(client));
+    }
+    assert!(0 < answered && answered < silent.len(), "{answered} sessions were alive");
     end(server);
 }

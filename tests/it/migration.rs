@@ -12,13 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use ringkeeper::apache::{Compression, SnapshotEncoder};
 use ringkeeper::model::request::{PathWatch, RawAcl};
+use ringkeeper::model::txn::{CreateTxn, CreateTxnKind, TxnBody, TxnHeader};
 use ringkeeper::model::{
-    Acl, CreateKind, CreateRequest, EphemeralOwner, ErrorCode, Perms, ReadRequest, Request, Stat,
-    StatPersisted, WriteRequest, Zxid,
+    Acl, CreateKind, CreateRequest, EphemeralOwner, ErrorCode, Perms, ReadRequest, Request,
+    SessionId, Stat, StatPersisted, WriteRequest, Zxid,
 };
+use ringkeeper::wire;
 
 use super::apache::{self, Apache, Java};
 use super::client::{self, Client, Hello, create, delete, exists, set};
@@ -334,10 +336,13 @@ fn write_353(data: &Path) {
         let stat = StatPersisted { mtime, ephemeral_owner: owner, ..StatPersisted::default() };
         snapshot.znode(path, Some(path.as_bytes()), &open, &stat);
     }
+    write_file(data, "snapshot.5", &snapshot.finish(None, Some(Zxid(5))));
+}
+
+fn write_file(data: &Path, name: &str, bytes: &[u8]) {
     let directory = data.join("version-2");
     fs::create_dir_all(&directory).expect("the directory is writable");
-    let bytes = snapshot.finish(None, Some(Zxid(5)));
-    fs::write(directory.join("snapshot.5"), bytes).expect("the directory is writable");
+    fs::write(directory.join(name), bytes).expect("the directory is writable");
 }
 
 /// What there is once what is overdue has gone.
@@ -390,4 +395,154 @@ fn ttl_znodes_of_3_5_3_are_known_if_asked_for() {
     drop(server);
     peer::clean(&ours);
     peer::clean(&theirs);
+}
+
+/// A data directory of Apache's with these txns in its log, and the snapshot of an empty tree.
+fn write_history(data: &Path, txns: &[(TxnHeader, TxnBody)]) {
+    let mut file = BytesMut::from(&b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0"[..]);
+    for (header, body) in txns {
+        let mut txn = BytesMut::new();
+        wire::txn::encode(header, body, None, &mut txn);
+        file.put_u64(u64::from(adler2::adler32_slice(&txn)));
+        file.put_i32(i32::try_from(txn.len()).expect("it is short"));
+        file.put_slice(&txn);
+        file.put_u8(b'B');
+    }
+    write_file(data, "log.1", &file);
+    let mut snapshot = SnapshotEncoder::new(Compression::None, &[], []);
+    for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
+        snapshot.znode(path, Some(b""), &[Acl::open()], &StatPersisted::default());
+    }
+    write_file(data, "snapshot.0", &snapshot.finish(None, Some(Zxid::ZERO)));
+}
+
+/// A session with more ephemerals than a txn can list ends with a txn that lists none (the list of
+/// differences); whoever replays it removes what the session has.
+#[test]
+fn the_end_of_a_session_without_a_list_is_understood_by_apache() {
+    let test = "closeSession without a list";
+    let Some(jars) = apache::jars() else {
+        return apache::skip(test, "no java or no Apache ZooKeeper");
+    };
+    let header = |zxid, session| TxnHeader {
+        session: SessionId(session),
+        zxid: Zxid(zxid),
+        time_ms: 1_700_000_000_000,
+        ..TxnHeader::default()
+    };
+    let begin = || TxnBody::CreateSession { timeout_ms: 600_000 };
+    let create = |path: String, ephemeral| {
+        TxnBody::Create(CreateTxn {
+            kind: CreateTxnKind::Create { ephemeral },
+            path: path.into(),
+            data: None,
+            acl: vec![Acl::open()],
+            parent_cversion: -1,
+        })
+    };
+    let (dying, living) = (0x77, 0x88);
+    let mut txns = vec![(header(1, dying), begin()), (header(2, living), begin())];
+    for (number, session) in [(3, dying), (4, living), (5, dying), (6, dying)] {
+        txns.push((header(number, session), create(format!("/e{number}"), true)));
+    }
+    txns.push((header(7, dying), create("/stays".to_owned(), false)));
+    txns.push((header(8, dying), TxnBody::CloseSession { paths: Some(Vec::new()) }));
+    let mut dumps = Vec::new();
+    for ours in [false, true] {
+        let (home, port) = (peer::fresh_directory(), peer::free_port());
+        peer::write_config(&home, port, "digest.enabled=false");
+        write_history(&home.join("data"), &txns);
+        if ours {
+            let server = Server::start_in(home.clone(), port);
+            dumps.push(dump(port));
+            drop(server);
+        } else {
+            let apache = Apache::start_in(&Java::new(&jars), &home, port);
+            dumps.push(dump(port));
+            apache.kill();
+        }
+        peer::clean(&home);
+    }
+    let paths: Vec<&str> = dumps[0].keys().map(String::as_str).collect();
+    assert_eq!(
+        paths,
+        ["/", "/e4", "/stays", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"]
+    );
+    assert_same(&dumps[0], &dumps[1], test);
+}
+
+/// Names of the files in a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("it is there").flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Snapshots below dataDir and logs below dataLogDir, ours and Apache's: imported, restarted,
+/// looked into, exported.
+#[test]
+fn logs_may_have_a_directory_of_their_own() {
+    let test = "dataLogDir";
+    let Some(jars) = apache::jars() else {
+        return apache::skip(test, "no java or no Apache ZooKeeper");
+    };
+    let (home, port) = (peer::fresh_directory(), peer::free_port());
+    let (data, logs) = (home.join("data"), home.join("logs"));
+    let settings = format!("dataLogDir={}\nmaxSessionTimeout=600000", logs.display());
+    peer::write_config(&home, port, &settings);
+    let apache = Apache::start_in(&Java::new(&jars), &home, port);
+    let _owners = fill(port, false);
+    let before = dump(port);
+    apache.kill();
+    assert!(names(&logs.join("version-2")).iter().any(|name| name.starts_with("log.")));
+
+    let server = Server::start_in(home.clone(), port);
+    assert_same(&before, &dump(port), "imported");
+    let mut client = client::connect(port).expect("it serves");
+    assert_eq!(client.code(&create("/ours", b"here", 0)), ErrorCode::OK);
+    let (home, port) = server.kill();
+    for sealed in [&data, &logs] {
+        assert!(sealed.join("version-2").is_file(), "{} is sealed", sealed.display());
+    }
+    let (in_data, in_logs) = (names(&data.join("ringkeeper")), names(&logs.join("ringkeeper")));
+    let count =
+        |names: &[String], start: &str| names.iter().filter(|name| name.starts_with(start)).count();
+    assert_eq!(count(&in_data, "txnlog"), 0, "{in_data:?}");
+    assert_ne!(count(&in_data, "snapshot"), 0, "{in_data:?}");
+    assert_ne!(count(&in_logs, "txnlog"), 0, "{in_logs:?}");
+    assert_eq!(count(&in_logs, "snapshot"), 0, "{in_logs:?}");
+    let server = Server::start_in(home, port);
+    let written = dump(port);
+    assert!(written.contains_key("/ours"), "it is there after a restart");
+    let (status, home, _) = server.stop();
+    assert!(status.success());
+
+    let rk_log = |arguments: &[&Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rk-log"));
+        command.arg("verify").args(arguments).stdin(Stdio::null());
+        let output = command.output().expect("the program was built");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let (code, text) = rk_log(&[&data, Path::new("--log-dir"), &logs]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(rk_log(&[&home.join("zoo.cfg")]).0, Some(0), "the configuration names both");
+
+    let export = |source: &Path, out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringkeeper"));
+        command.arg("export").arg(source).arg(home.join(out)).stdin(Stdio::null());
+        command.output().expect("the program was built")
+    };
+    let refused = export(&data, "none");
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && text.contains("dataLogDir"), "{text}");
+    let exported = export(&home.join("zoo.cfg"), "back");
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let back = peer::fresh_directory();
+    fs::rename(home.join("back"), back.join("data")).expect("the directory is writable");
+    peer::write_config(&back, port, "maxSessionTimeout=600000");
+    let apache = Apache::start_in(&Java::new(&jars), &back, port);
+    assert_same(&written, &dump(port), "exported");
+    apache.kill();
+    peer::clean(&home);
+    peer::clean(&back);
 }
