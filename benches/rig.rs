@@ -9,6 +9,7 @@ use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::{Duration, Instant, WallMs};
 use ringkeeper::client::requests;
 use ringkeeper::model::{ConnId, ExtendedTypes, Request, SessionId, ShardId, Xid, Zxid};
+use ringkeeper::server::fuzzy::Fuzzy;
 use ringkeeper::server::recent::RecentTxns;
 use ringkeeper::server::recovery::Recovered;
 use ringkeeper::server::{
@@ -63,6 +64,8 @@ impl Rig {
             unread_snapshots: Vec::new(),
             epochs: Default::default(),
             replayed_txn_count: 0,
+            installed: None,
+            fuzzy: Fuzzy::Over,
             recent: RecentTxns::new(Zxid::ZERO, 0),
         };
         let (server, mut satellites) = Server::new(options(), recovered, 1, 1, clock());

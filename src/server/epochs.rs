@@ -12,9 +12,13 @@
 //!     20     4  CRC-32C of bytes 0..20
 //! ```
 
+use std::collections::VecDeque;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::base::{FileDir, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
+use crate::snapshot::catalog;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "epochs";
@@ -62,6 +66,26 @@ impl Epochs {
     pub fn decode(file: &[u8]) -> Result<Self, EpochsDamaged> {
         let slots = file.chunks(BLOCK_BYTES).take(2).filter_map(Self::decode_slot);
         slots.max_by_key(|epochs| epochs.sequence).ok_or(EpochsDamaged)
+    }
+
+    /// Operations that make the file.
+    pub(super) fn make(self) -> VecDeque<FileOp> {
+        let file = FileName::data(format!("{FILE_NAME}{}", catalog::UNFINISHED_SUFFIX));
+        let slot = self.encode();
+        let write = |index: u64| FileOp::Write {
+            file: file.clone(),
+            offset: index * BLOCK_BYTES as u64,
+            bytes: slot.clone(),
+            durable: false,
+        };
+        VecDeque::from([
+            FileOp::Create { file: file.clone() },
+            write(0),
+            write(1),
+            FileOp::Flush { file: file.clone() },
+            FileOp::Rename { from: file.clone(), to: FILE_NAME.to_owned() },
+            FileOp::SyncDir { dir: FileDir::Data },
+        ])
     }
 
     fn decode_slot(slot: &[u8]) -> Option<Self> {

@@ -7,7 +7,9 @@ mod credit;
 mod ensemble;
 pub mod epochs;
 pub mod export;
+pub mod fuzzy;
 pub mod import;
+pub mod install;
 mod machine;
 pub mod options;
 mod pipeline;
@@ -15,8 +17,10 @@ mod prep;
 mod pulse;
 pub mod recent;
 pub mod recovery;
+mod refusal;
 mod satellite;
 mod shard;
+pub mod snap_receive;
 pub mod snap_send;
 mod snapshotter;
 pub mod state;
@@ -28,6 +32,8 @@ mod telling_tests;
 mod throttle;
 mod words;
 
+#[cfg(test)]
+pub(crate) mod random_history;
 #[cfg(test)]
 mod tests;
 

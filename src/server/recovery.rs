@@ -3,20 +3,27 @@
 //! A pull machine: the driver answers each [`Step`] with an [`Answer`] until `Done` or `Refuse`.
 //! The newest whole snapshot is read, then every record of the log behind it is applied, each
 //! checked to be the successor of the one before and to lead to the digest it carries.
+//!
+//! A snapshot that was received from a leader ([`Install`]) takes the place of everything once it
+//! has been read and found to make a tree. A cut ([`Recovery::keep_until`]) is made once everything
+//! that stays has been read.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::epochs::{self, Epochs};
+use super::fuzzy::Fuzzy;
+use super::install::{self, Install};
 use super::recent::RecentTxns;
-use super::state::{ReplayError, SnapshotUnfit, State};
+pub use super::refusal::Refusal;
+use super::state::{SnapshotUnfit, State};
 use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
 use crate::model::{SessionId, Zxid};
 use crate::snapshot::{SnapshotDamage, SnapshotDecoder, SnapshotItem, SnapshotSummary, catalog};
 use crate::tree::{Tree, TreeOptions};
-use crate::txnlog::{self, LogDamage, LogEnd, LogRecovery};
+use crate::txnlog::{self, LogEnd, LogRecovery};
 
 /// Bytes of a snapshot read at once.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -116,32 +123,11 @@ pub struct Recovered {
     pub replayed_txn_count: u64,
     /// The last of them.
     pub recent: RecentTxns,
-}
-
-/// Why the server must not start, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Reading or writing failed.
-    #[error("{0}")]
-    File(FileFailure),
-    /// The log cannot be read to its end.
-    #[error("{0}")]
-    Log(LogDamage),
-    /// Every snapshot is damaged and the log does not reach back to the beginning.
-    #[error(
-        "no whole snapshot is left and the log does not begin at the first txn ({0}); restore a \
-         snapshot and the log behind it from a backup, or start with an empty directory"
-    )]
-    NoSnapshot(LogDamage),
-    /// Neither slot of the epochs record is whole.
-    #[error(
-        "file {0}: neither slot is whole, so what this server promised is not known; restore it \
-         from a backup, or empty the data directory if other servers hold the data"
-    )]
-    Epochs(&'static str),
-    /// A record of the log is not what can follow.
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
+    /// The snapshot that took the place of everything, if one did.
+    pub installed: Option<Zxid>,
+    /// How far the tree may be ahead of `last_zxid`: only behind a snapshot that was received.
+    /// Whoever applies txns to it heeds that.
+    pub fuzzy: Fuzzy,
 }
 
 /// The machine. Drive it from [`Answer::Start`] to [`Step::Done`] or [`Step::Refuse`].
@@ -150,34 +136,53 @@ pub struct Recovery {
     options: TreeOptions,
     /// Entropy for the nonces of rewritten segments.
     seed: u64,
+    /// The last txn that stays.
+    keep: Option<Zxid>,
     phase: Phase,
-    /// Names in the data directory that are not needed: unfinished files.
-    leftovers: VecDeque<String>,
+    /// Names in the data directory that are not needed, with their lengths: unfinished files.
+    leftovers: VecDeque<(String, u64)>,
+    /// The received snapshot that is to take the place of everything.
+    install: Option<Install>,
+    /// The length of its file, until it has its name.
+    received: Option<u64>,
     /// Snapshots not tried, oldest first.
     candidates: Vec<(Zxid, u64)>,
+    /// Snapshots behind the cut that are to go, oldest first.
+    behind_cut: Vec<Zxid>,
     damaged: Vec<(Zxid, String)>,
     epochs: Epochs,
-    has_epochs: bool,
     state: State,
     recent: RecentTxns,
     recent_bytes_max: u64,
-    keep: Option<Zxid>,
 }
 
 #[derive(Debug)]
 enum Phase {
     Listing,
+    ReadingInstall {
+        has_epochs: bool,
+    },
     ReadingEpochs,
     /// Operations that make the epochs record.
     MakingEpochs(VecDeque<FileOp>),
     RemovingLeftovers,
     Snapshot {
         zxid: Zxid,
+        file: FileName,
         offset: u64,
         len: u64,
         decoder: Box<SnapshotDecoder>,
     },
+    /// The record goes: its snapshot is not used.
+    Abandoning(VecDeque<FileOp>),
+    /// The received snapshot takes the place of the others.
+    ReplacingSnapshots(VecDeque<FileOp>),
+    ListingOldLog,
+    /// The log that was there before goes, and the record.
+    ReplacingLog(VecDeque<FileOp>),
     Log(Box<LogRecovery>),
+    /// Snapshots behind the cut go; then the step that the log has asked for.
+    Cutting(VecDeque<FileOp>, Box<LogRecovery>, Box<txnlog::Step>),
     Over,
 }
 
@@ -188,16 +193,18 @@ impl Recovery {
         Self {
             options,
             seed,
+            keep: None,
             phase: Phase::Listing,
             leftovers: VecDeque::new(),
+            install: None,
+            received: None,
             candidates: Vec::new(),
+            behind_cut: Vec::new(),
             damaged: Vec::new(),
             epochs: Epochs::default(),
-            has_epochs: false,
             state: State::new(options),
             recent: RecentTxns::new(Zxid::ZERO, 0),
             recent_bytes_max: 0,
-            keep: None,
         }
     }
 
@@ -208,7 +215,10 @@ impl Recovery {
         self
     }
 
-    /// Cuts the log: no txn behind `keep` stays (Zab's TRUNC).
+    /// Cuts the history (Zab's TRUNC): no txn behind `keep` stays, in the log or in a snapshot.
+    /// Snapshots behind it go first, and nothing at all goes before it is known that what stays
+    /// reaches back to the beginning or to a whole snapshot. The last txn that stays may be an
+    /// earlier one than `keep`: [`Recovered::last_zxid`].
     #[must_use]
     pub const fn keep_until(mut self, keep: Zxid) -> Self {
         self.keep = Some(keep);
@@ -224,6 +234,13 @@ impl Recovery {
         match (&mut self.phase, answer) {
             (Phase::Listing, Answer::Start) => Step::List(FileDir::Data),
             (Phase::Listing, Answer::Listing(files)) => self.on_listing(files),
+            (Phase::ReadingInstall { has_epochs }, Answer::Bytes(bytes)) => {
+                let has_epochs = *has_epochs;
+                match Install::decode(&bytes) {
+                    Some(install) => self.on_install(install, has_epochs),
+                    None => self.refuse(Refusal::InstallRecord(install::FILE_NAME)),
+                }
+            }
             (Phase::ReadingEpochs, Answer::Bytes(bytes)) => match Epochs::decode(&bytes) {
                 Ok(epochs) => {
                     self.epochs = epochs;
@@ -243,7 +260,24 @@ impl Recovery {
                 self.on_decoded(zxid, decoded)
             }
             (Phase::Snapshot { .. }, Answer::Next) => self.next_snapshot(),
+            (Phase::Abandoning(ops), Answer::Next | Answer::Ran(Ok(()))) => match ops.pop_front() {
+                Some(op) => Step::Run(op),
+                None => self.next_snapshot(),
+            },
+            (Phase::ReplacingSnapshots(ops), Answer::Ran(Ok(()))) => match ops.pop_front() {
+                Some(op) => Step::Run(op),
+                None => {
+                    self.phase = Phase::ListingOldLog;
+                    Step::List(FileDir::Log)
+                }
+            },
+            (Phase::ListingOldLog, Answer::Listing(files)) => self.on_old_log(files),
+            (Phase::ReplacingLog(ops), Answer::Ran(Ok(()))) => match ops.pop_front() {
+                Some(op) => Step::Run(op),
+                None => self.begin_log(),
+            },
             (Phase::Log(_), answer) => self.log_step(answer),
+            (Phase::Cutting(..), Answer::Ran(Ok(()))) => self.cut_snapshots(),
             (phase, answer) => unreachable!("the driver answered {answer:?} in {phase:?}"),
         }
     }
@@ -254,24 +288,48 @@ impl Recovery {
     }
 
     fn on_listing(&mut self, files: Vec<(String, u64)>) -> Step {
+        let (mut has_epochs, mut has_install) = (false, false);
         for (name, len) in files {
+            let is_ours = |prefix: &str| name.starts_with(prefix);
             if name.ends_with(catalog::UNFINISHED_SUFFIX)
-                && (name.starts_with("snapshot.") || name.starts_with(epochs::FILE_NAME))
+                && (is_ours("snapshot.")
+                    || is_ours(epochs::FILE_NAME)
+                    || is_ours(install::FILE_NAME))
             {
-                self.leftovers.push_back(name);
+                self.leftovers.push_back((name, len));
             } else if name == epochs::FILE_NAME {
-                self.has_epochs = true;
+                has_epochs = true;
+            } else if name == install::FILE_NAME {
+                has_install = true;
             } else if let Some(zxid) = catalog::zxid_of(&name) {
                 self.candidates.push((zxid, len));
             }
         }
         self.candidates.sort_unstable();
-        if self.has_epochs {
+        if has_install {
+            self.phase = Phase::ReadingInstall { has_epochs };
+            let file = FileName::data(install::FILE_NAME.to_owned());
+            return Step::Read { file, offset: 0, len: BLOCK_BYTES as u64 };
+        }
+        self.read_epochs(has_epochs)
+    }
+
+    fn on_install(&mut self, install: Install, has_epochs: bool) -> Step {
+        let name = catalog::received_name(install.zxid);
+        if let Some(at) = self.leftovers.iter().position(|(leftover, _)| *leftover == name) {
+            self.received = self.leftovers.remove(at).map(|(_, len)| len);
+        }
+        self.install = Some(install);
+        self.read_epochs(has_epochs)
+    }
+
+    fn read_epochs(&mut self, has_epochs: bool) -> Step {
+        if has_epochs {
             self.phase = Phase::ReadingEpochs;
             let file = FileName::data(epochs::FILE_NAME.to_owned());
             return Step::Read { file, offset: 0, len: epochs::FILE_BYTES };
         }
-        let mut ops = make_epochs(self.epochs);
+        let mut ops = self.epochs.make();
         let first = ops.pop_front();
         self.phase = Phase::MakingEpochs(ops);
         first.map_or_else(|| self.remove_leftovers(), Step::Run)
@@ -280,32 +338,49 @@ impl Recovery {
     fn remove_leftovers(&mut self) -> Step {
         self.phase = Phase::RemovingLeftovers;
         match self.leftovers.pop_front() {
-            Some(name) => Step::Run(FileOp::Remove { file: FileName::data(name) }),
-            None => self.next_snapshot(),
+            Some((name, _)) => Step::Run(FileOp::Remove { file: FileName::data(name) }),
+            None => self.first_snapshot(),
+        }
+    }
+
+    fn first_snapshot(&mut self) -> Step {
+        let Some(install) = self.install else { return self.next_snapshot() };
+        let named = self.candidates.iter().find(|(zxid, _)| *zxid == install.zxid);
+        match (self.received, named) {
+            (Some(len), _) => self.try_snapshot(install.zxid, install.received(), len),
+            (None, Some((zxid, len))) => {
+                self.try_snapshot(*zxid, FileName::data(catalog::file_name(*zxid)), *len)
+            }
+            (None, None) => self.abandon("it is not there"),
         }
     }
 
     fn next_snapshot(&mut self) -> Step {
-        let Some((zxid, len)) = self.candidates.pop() else {
-            return self.begin_log();
-        };
+        let Some((zxid, len)) = self.candidates.pop() else { return self.begin_log() };
+        if self.keep.is_some_and(|keep| keep < zxid) {
+            self.behind_cut.insert(0, zxid);
+            return self.next_snapshot();
+        }
+        self.try_snapshot(zxid, FileName::data(catalog::file_name(zxid)), len)
+    }
+
+    fn try_snapshot(&mut self, zxid: Zxid, file: FileName, len: u64) -> Step {
         let decoder = Box::new(SnapshotDecoder::new());
         self.state = State::for_restore(self.options);
-        self.phase = Phase::Snapshot { zxid, offset: 0, len, decoder };
+        self.phase = Phase::Snapshot { zxid, file, offset: 0, len, decoder };
         self.read_snapshot()
     }
 
     fn read_snapshot(&mut self) -> Step {
-        let Phase::Snapshot { zxid, offset, len, .. } = &self.phase else {
+        let Phase::Snapshot { file, offset, len, .. } = &self.phase else {
             unreachable!("a snapshot is being read")
         };
-        let file = FileName::data(catalog::file_name(*zxid));
         let piece = PIECE_BYTES.min(len.saturating_sub(*offset));
-        Step::Read { file, offset: *offset, len: piece }
+        Step::Read { file: file.clone(), offset: *offset, len: piece }
     }
 
     fn on_snapshot_bytes(&mut self, bytes: &Bytes) -> Step {
-        let Phase::Snapshot { zxid, offset, len, decoder } = &mut self.phase else {
+        let Phase::Snapshot { zxid, offset, len, decoder, .. } = &mut self.phase else {
             unreachable!("a snapshot is being read")
         };
         let zxid = *zxid;
@@ -313,9 +388,9 @@ impl Recovery {
         let is_last = *len <= *offset || bytes.is_empty();
         let taken = self.state.take_snapshot_piece(decoder, bytes, is_last.then_some(zxid));
         match taken {
-            Ok(()) if is_last => self.begin_log(),
+            Ok(()) if is_last => self.on_whole_snapshot(),
             Ok(()) => self.read_snapshot(),
-            Err(unfit) => self.give_up(zxid, &unfit),
+            Err(unfit) => self.give_up(zxid, unfit),
         }
     }
 
@@ -329,27 +404,72 @@ impl Recovery {
             self.state.finish_snapshot(zxid, &summary).map(|()| true)
         });
         match taken {
-            Ok(true) => self.begin_log(),
+            Ok(true) => self.on_whole_snapshot(),
             Ok(false) => self.read_snapshot(),
-            Err(unfit) => self.give_up(zxid, &unfit),
+            Err(unfit) => self.give_up(zxid, unfit),
         }
     }
 
-    fn give_up(&mut self, zxid: Zxid, unfit: &SnapshotUnfit) -> Step {
-        let name = catalog::file_name(zxid);
-        self.damaged.push((zxid, unfit.to_string()));
+    fn give_up(&mut self, zxid: Zxid, unfit: SnapshotUnfit) -> Step {
         self.state = State::new(self.options);
-        Step::Note(format!("{name} is not used: {unfit}; the one before is tried"))
+        match (self.install, self.received) {
+            (Some(_), Some(_)) => self.abandon(&unfit.to_string()),
+            (Some(_), None) => self.refuse(Refusal::Installed { zxid, unfit }),
+            (None, _) => {
+                let name = catalog::file_name(zxid);
+                self.damaged.push((zxid, unfit.to_string()));
+                Step::Note(format!("{name} is not used: {unfit}; the one before is tried"))
+            }
+        }
+    }
+
+    /// The received snapshot is of no use: what was there before stays.
+    fn abandon(&mut self, why: &str) -> Step {
+        let Some(install) = self.install.take() else { return self.next_snapshot() };
+        let mut ops = VecDeque::from(Install::remove());
+        if self.received.take().is_some() {
+            ops.push_back(FileOp::Remove { file: install.received() });
+        }
+        self.phase = Phase::Abandoning(ops);
+        let zxid = install.zxid;
+        Step::Note(format!("snapshot {zxid} of the leader is not used: {why}; all stays as it was"))
+    }
+
+    fn on_whole_snapshot(&mut self) -> Step {
+        let Some(install) = self.install else { return self.begin_log() };
+        let others = std::mem::take(&mut self.candidates).into_iter().map(|(zxid, _)| zxid);
+        let mut ops = install.replace_snapshots(self.received.is_some(), others);
+        let first = ops.pop_front().expect("the directory is flushed in any case");
+        self.phase = Phase::ReplacingSnapshots(ops);
+        Step::Run(first)
+    }
+
+    fn on_old_log(&mut self, files: Vec<(String, u64)>) -> Step {
+        let Some(install) = self.install else { return self.begin_log() };
+        let is_old = |name: &String| {
+            txnlog::segment_sequence(name).is_some_and(|sequence| sequence < install.first_segment)
+        };
+        let mut ops = install.replace_log(files.into_iter().map(|(name, _)| name).filter(is_old));
+        let first = ops.pop_front().expect("the directory is flushed in any case");
+        self.phase = Phase::ReplacingLog(ops);
+        Step::Run(first)
     }
 
     fn begin_log(&mut self) -> Step {
         let after = self.state.snapshot.unwrap_or(Zxid::ZERO);
         self.recent = RecentTxns::new(after, self.recent_bytes_max);
-        let log = LogRecovery::new(after, self.seed);
-        let mut log = Box::new(match self.keep {
-            Some(keep) => log.keep_until(keep),
-            None => log,
-        });
+        let mut log = LogRecovery::new(after, self.seed);
+        if let Some(install) = self.install {
+            log = log.from_segment(install.first_segment);
+        }
+        if let Some(keep) = self.keep {
+            if keep < after {
+                let why = format!("snapshot {after} of a leader took the place of what was before");
+                return self.refuse(Refusal::Cut { keep, why });
+            }
+            log = log.keep_until(keep);
+        }
+        let mut log = Box::new(log);
         let step = log.step(txnlog::Answer::Next);
         self.phase = Phase::Log(log);
         self.pass_on(step)
@@ -372,6 +492,11 @@ impl Recovery {
     /// Applies the records that need no driver, and passes on what does.
     fn pass_on(&mut self, mut step: txnlog::Step) -> Step {
         loop {
+            if !self.behind_cut.is_empty()
+                && matches!(step, txnlog::Step::Run(_) | txnlog::Step::Done(_))
+            {
+                return self.begin_cut(step);
+            }
             match step {
                 txnlog::Step::List => return Step::List(FileDir::Log),
                 txnlog::Step::Read { file, offset, len } => {
@@ -391,12 +516,48 @@ impl Recovery {
                 txnlog::Step::Done(end) => return self.done(end),
                 txnlog::Step::Refuse(damage) => {
                     let no_snapshot = self.state.snapshot.is_none() && !self.damaged.is_empty();
-                    return self.refuse(match no_snapshot {
-                        true => Refusal::NoSnapshot(damage),
-                        false => Refusal::Log(damage),
+                    return self.refuse(match self.keep {
+                        Some(keep) => Refusal::Cut { keep, why: damage.to_string() },
+                        None if no_snapshot => Refusal::NoSnapshot(damage),
+                        None => Refusal::Log(damage),
                     });
                 }
             }
+        }
+    }
+
+    /// All that stays is read and nothing is written: snapshots behind the cut go before the log is
+    /// cut, or the next start would find what is cut off in them.
+    fn begin_cut(&mut self, step: txnlog::Step) -> Step {
+        let Phase::Log(log) = std::mem::replace(&mut self.phase, Phase::Over) else {
+            unreachable!("the log is being read")
+        };
+        let (keep, last) = (self.keep.unwrap_or_default(), self.state.tree.last_zxid());
+        if !log.cuts() && last != keep {
+            let base = self.state.snapshot.map_or("the log".to_owned(), catalog::file_name);
+            let why = format!("what is on disk from {base} on ends at {last}");
+            return self.refuse(Refusal::Cut { keep, why });
+        }
+        let remove = |zxid| FileOp::Remove { file: FileName::data(catalog::file_name(zxid)) };
+        let mut ops: VecDeque<FileOp> = self.behind_cut.drain(..).rev().map(remove).collect();
+        ops.push_back(FileOp::SyncDir { dir: FileDir::Data });
+        self.phase = Phase::Cutting(ops, log, Box::new(step));
+        self.cut_snapshots()
+    }
+
+    fn cut_snapshots(&mut self) -> Step {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Cutting(mut ops, log, step) => match ops.pop_front() {
+                Some(op) => {
+                    self.phase = Phase::Cutting(ops, log, step);
+                    Step::Run(op)
+                }
+                None => {
+                    self.phase = Phase::Log(log);
+                    self.pass_on(*step)
+                }
+            },
+            phase => unreachable!("snapshots are removed in {phase:?}"),
         }
     }
 
@@ -418,27 +579,8 @@ impl Recovery {
             epochs: self.epochs,
             replayed_txn_count: state.replayed,
             recent: std::mem::replace(&mut self.recent, RecentTxns::new(Zxid::ZERO, 0)),
+            installed: self.install.map(|install| install.zxid),
+            fuzzy: state.fuzzy,
         }))
     }
-}
-
-/// Operations that make the epochs record.
-pub(super) fn make_epochs(epochs: Epochs) -> VecDeque<FileOp> {
-    let name = epochs::FILE_NAME.to_owned();
-    let file = FileName::data(format!("{name}{}", catalog::UNFINISHED_SUFFIX));
-    let slot = epochs.encode();
-    let write = |index: u64| FileOp::Write {
-        file: file.clone(),
-        offset: index * BLOCK_BYTES as u64,
-        bytes: slot.clone(),
-        durable: false,
-    };
-    VecDeque::from([
-        FileOp::Create { file: file.clone() },
-        write(0),
-        write(1),
-        FileOp::Flush { file: file.clone() },
-        FileOp::Rename { from: file.clone(), to: name },
-        FileOp::SyncDir { dir: FileDir::Data },
-    ])
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::fuzzy::{Fuzzy, Unequal};
 use crate::model::{SessionId, Txn, TxnBody, Zxid};
 use crate::snapshot::{SnapshotDamage, SnapshotDecoder, SnapshotItem, SnapshotSummary};
 use crate::tree::{RestoreError, Tree, TreeOptions};
@@ -21,6 +22,8 @@ pub struct State {
     pub snapshot: Option<Zxid>,
     /// Txns applied behind the snapshot.
     pub replayed: u64,
+    /// How far the tree may be ahead of its zxid.
+    pub fuzzy: Fuzzy,
 }
 
 /// Why a snapshot cannot be used.
@@ -84,14 +87,14 @@ impl State {
     #[must_use]
     pub fn new(options: TreeOptions) -> Self {
         let tree = Tree::new(options);
-        Self { tree, sessions: BTreeMap::new(), snapshot: None, replayed: 0 }
+        Self { tree, sessions: BTreeMap::new(), snapshot: None, replayed: 0, fuzzy: Fuzzy::Over }
     }
 
     /// Nothing yet, to be filled with [`State::take_snapshot_piece`].
     #[must_use]
     pub fn for_restore(options: TreeOptions) -> Self {
         let tree = Tree::for_restore(options);
-        Self { tree, sessions: BTreeMap::new(), snapshot: None, replayed: 0 }
+        Self { tree, sessions: BTreeMap::new(), snapshot: None, replayed: 0, fuzzy: Fuzzy::Over }
     }
 
     /// Takes the next bytes of a snapshot's file. `last` is the zxid in the file's name when these
@@ -149,6 +152,10 @@ impl State {
             return Err(SnapshotUnfit::Digest { expected, found });
         }
         self.snapshot = Some(zxid);
+        if let Some(until) = summary.fuzzy_until {
+            self.fuzzy = Fuzzy::Until(until, None);
+            self.fuzzy.reach(&mut self.tree);
+        }
         Ok(())
     }
 
@@ -163,17 +170,17 @@ impl State {
             return Err(ReplayError::Gap { last, found: zxid });
         }
         self.apply(&txn);
-        let found = self.tree.digest();
-        match txn.digest {
-            Some(expected) if found != 0 && expected != found => {
+        match self.fuzzy.applied(&mut self.tree, txn.digest) {
+            Ok(_) => Ok(()),
+            Err(Unequal { zxid, expected, found }) => {
                 Err(ReplayError::Digest { zxid, expected, found })
             }
-            _ => Ok(()),
         }
     }
 
     /// Applies a txn unchecked, whatever is missing before it. For inspection.
     pub fn apply(&mut self, txn: &Txn) {
+        self.fuzzy.prepare(&mut self.tree, &txn.body);
         self.tree.apply(&txn.header, &txn.body);
         match txn.body {
             TxnBody::CreateSession { timeout_ms } => {

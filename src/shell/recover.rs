@@ -40,7 +40,7 @@ fn drive(
     loop {
         answer = match recovery.step(answer) {
             Step::List(dir) => Answer::Listing(list(paths, dir).map_err(Refusal::File)?),
-            Step::Read { file, offset, .. } if catalog::zxid_of(&file.name).is_some() => {
+            Step::Read { file, offset, .. } if catalog::is_snapshot(&file.name) => {
                 if offset == 0 {
                     let then = last_segments(paths);
                     for path in &then {

@@ -20,7 +20,7 @@ pub(super) enum Crash {
 }
 
 /// The files of one server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     live: BTreeMap<FileName, usize>,
     durable: BTreeMap<FileName, usize>,

@@ -30,6 +30,8 @@ mod shards;
 mod world;
 
 #[cfg(test)]
+mod snap_tests;
+#[cfg(test)]
 mod tests;
 
 pub use plant::Plant;

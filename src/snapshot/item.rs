@@ -11,6 +11,8 @@ use crate::model::{Acl, Id, Perms, SessionId, StatPersisted, Zxid};
 
 /// Length of the end block's payload.
 pub(super) const END_BYTES: usize = 32;
+/// That of a fuzzy snapshot.
+const FUZZY_END_BYTES: usize = END_BYTES + 8;
 /// Length of a znode without path and data: tag, two lengths, ACL, stat.
 pub(super) const ZNODE_BYTES_MIN: u64 = 1 + 4 + 4 + 4 + 60;
 
@@ -52,6 +54,9 @@ pub struct SnapshotSummary {
     pub znode_count: u64,
     /// Digest of the tree; 0 if digests were off.
     pub digest: u64,
+    /// It was received from a server that went on meanwhile: it may show txns behind its zxid, and
+    /// shows some up to here. `None` if it is exact.
+    pub fuzzy_until: Option<Zxid>,
 }
 
 impl SnapshotSummary {
@@ -60,7 +65,7 @@ impl SnapshotSummary {
         (zxid, wall): (Zxid, WallMs),
         mut payload: &[u8],
     ) -> Result<Self, &'static str> {
-        if payload.len() != END_BYTES {
+        if payload.len() != END_BYTES && payload.len() != FUZZY_END_BYTES {
             return Err("the end block has another length");
         }
         Ok(Self {
@@ -70,6 +75,7 @@ impl SnapshotSummary {
             acl_count: payload.get_u64(),
             znode_count: payload.get_u64(),
             digest: payload.get_u64(),
+            fuzzy_until: payload.has_remaining().then(|| Zxid(payload.get_i64())),
         })
     }
 }

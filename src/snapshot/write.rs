@@ -98,6 +98,16 @@ impl SnapshotEncoder {
 
     /// Ends the snapshot: the last blocks. `digest` is the tree's at the cut.
     pub fn finish(&mut self, digest: u64) -> Bytes {
+        self.end(digest, None)
+    }
+
+    /// Ends a snapshot that may show txns behind its zxid, and shows some up to `until`. `digest`
+    /// is that of the znodes that were added.
+    pub fn finish_fuzzy(&mut self, digest: u64, until: Zxid) -> Bytes {
+        self.end(digest, Some(until))
+    }
+
+    fn end(&mut self, digest: u64, fuzzy_until: Option<Zxid>) -> Bytes {
         if !self.open.is_empty() {
             self.seal(Kind::Items);
         }
@@ -105,6 +115,9 @@ impl SnapshotEncoder {
         self.open.put_u64(self.acls.len() as u64);
         self.open.put_u64(self.znode_count);
         self.open.put_u64(digest);
+        if let Some(until) = fuzzy_until {
+            self.open.put_i64(until.0);
+        }
         self.seal(Kind::End);
         self.sealed.split().freeze()
     }

@@ -32,4 +32,4 @@ pub use overlay::{Overlay, PendingZnode, Savepoint};
 pub use quota::{Excess, Quota, Track};
 pub use restore::RestoreError;
 pub use store::{Tree, TreeOptions, ZnodeRef};
-pub use value::{Shared, Value};
+pub use value::{Shared, Value, digest as znode_digest};

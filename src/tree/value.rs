@@ -155,9 +155,9 @@ impl Value {
 }
 
 /// The digest of one znode (`quorum-and-disk.md` part 10); 0 below `/zookeeper/`. The root counts
-/// with an empty path.
+/// with an empty path. A tree's digest is the sum, modulo 2^64, of those of its znodes.
 #[must_use]
-pub(super) fn digest(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
+pub fn digest(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
     if path.starts_with("/zookeeper/") {
         return 0;
     }

@@ -67,6 +67,8 @@ pub enum Answer {
 pub struct LogRecovery {
     after: Zxid,
     keep: Option<Zxid>,
+    first_segment: u64,
+    cuts: bool,
     prng: Prng,
 
     phase: Phase,
@@ -112,6 +114,8 @@ impl LogRecovery {
         Self {
             after,
             keep: None,
+            first_segment: 1,
+            cuts: false,
             prng: Prng::new(seed),
             phase: Phase::Start,
             leftovers: Vec::new(),
@@ -131,6 +135,19 @@ impl LogRecovery {
     pub const fn keep_until(mut self, keep: Zxid) -> Self {
         self.keep = Some(keep);
         self
+    }
+
+    /// Takes no notice of segments below this sequence number: the caller has removed them.
+    #[must_use]
+    pub const fn from_segment(mut self, first_segment: u64) -> Self {
+        self.first_segment = first_segment;
+        self
+    }
+
+    /// Records behind the cut were met: the log reached to it. Known with the first [`Step::Run`].
+    #[must_use]
+    pub const fn cuts(&self) -> bool {
+        self.cuts
     }
 
     /// Goes on with the answer to the last step; [`Answer::Next`] at first. After `Done` or
@@ -160,7 +177,9 @@ impl LogRecovery {
         let mut segments = Vec::new();
         for (name, len) in files {
             if let Some(sequence) = segment_sequence(&name) {
-                segments.push((sequence, len));
+                if self.first_segment <= sequence {
+                    segments.push((sequence, len));
+                }
             } else if is_new_name(&name) {
                 self.leftovers.push(name);
             }
@@ -174,7 +193,8 @@ impl LogRecovery {
             }
         }
         if segments.is_empty() {
-            let end = LogEnd::empty(self.after);
+            let next_sequence = self.first_segment;
+            let end = LogEnd { next_sequence, ..LogEnd::empty(self.after) };
             let ops = self.leftover_removals();
             return Ok(self.next_op(ops, end));
         }
@@ -388,6 +408,7 @@ impl LogRecovery {
     fn conclude(&mut self) -> Step {
         let mut ops = self.leftover_removals();
         let cut = self.cut.take();
+        self.cuts = cut.as_ref().is_some_and(|cut| cut.asked);
         let row = self.row(cut.as_ref());
         let rewritten =
             cut.filter(|cut| cut.partial.is_some() || SEGMENT_HEADER_BYTES < cut.offset);

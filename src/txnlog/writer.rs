@@ -137,6 +137,13 @@ impl LogWriter {
         }
     }
 
+    /// Above the sequence number of every segment that there is or that is being made.
+    #[must_use]
+    pub const fn sequence_above(&self) -> u64 {
+        // A file with the next number may be there without a batch, or be being made.
+        self.next_sequence + 1
+    }
+
     /// Asks for the first segment. Its header attests the end of the log that was recovered.
     pub fn start(&mut self, ops: &mut FileOps) {
         assert!(self.made_count == 0, "a log is started once");

@@ -42,6 +42,8 @@ mod sessions;
 mod shards;
 /// The server where the machine is hostile: slow, full, without rights, without features.
 mod shell;
+/// What a leader sends a learner that is too far behind: Apache's server reads ours.
+mod snap_wire;
 /// The shape of the source tree: layers, documentation, words.
 mod tidy;
 /// The programs beside the server, on real servers.

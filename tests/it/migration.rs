@@ -31,10 +31,10 @@ const SNAP_COUNT: &str = "400";
 /// Writes of each client that makes the load.
 const LOAD: usize = 1500;
 /// The id of user u with password p in the digest scheme.
-const DIGEST_ID: &str = "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=";
+pub(crate) const DIGEST_ID: &str = "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=";
 
 /// Everything that a client can see, by path.
-type Dump = BTreeMap<String, (Option<Bytes>, Stat, Vec<RawAcl>)>;
+pub(crate) type Dump = BTreeMap<String, (Option<Bytes>, Stat, Vec<RawAcl>)>;
 
 /// One way of running Apache's servers.
 struct Setup {
@@ -170,7 +170,7 @@ fn load(port: u16) {
     });
 }
 
-fn dump(port: u16) -> Dump {
+pub(crate) fn dump(port: u16) -> Dump {
     let mut client = client::connect(port).expect("the server serves");
     let auth =
         Request::Auth { scheme: Some("digest".into()), auth: Some(Bytes::from_static(b"u:p")) };

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use ringkeeper::base;
 use ringkeeper::config;
 use ringkeeper::model::{EnsembleConfigs, ServerId, ServerState, Zxid};
@@ -26,6 +26,7 @@ use ringkeeper::zab::links::{LinkId, LinkOutput, Links};
 use ringkeeper::zab::paxos::{Acceptor, Answer, DurableHistory, Epochs, HistoryEnd, Said};
 
 use super::apache::{self, Java};
+use super::snap_wire::Files;
 use super::{client, peer};
 
 /// Nothing takes longer.
@@ -369,19 +370,23 @@ impl Learner {
         }
     }
 
-    /// Reads past the snapshot behind a SNAP packet: it ends with a string of these bytes.
-    fn skip_snapshot(&mut self) {
-        const SIGNATURE: &[u8] = b"\0\0\0\x01/\0\0\0\x0aBenWasHere";
-        loop {
-            let mut bytes = self.packets.take_rest();
-            if let Some(at) = bytes.windows(SIGNATURE.len()).position(|part| part == SIGNATURE) {
-                bytes.advance(at + SIGNATURE.len());
-                self.packets.push(bytes);
-                return;
+    /// Receives the snapshot behind a SNAP packet as a server of ours does.
+    fn receive_snapshot(&mut self, zxid: Zxid) {
+        let mut files = Files::default();
+        let mut rest = self.packets.take_rest();
+        let leftover = files.receive(zxid, || {
+            if rest.is_empty() {
+                self.receive_bytes();
+                return self.packets.take_rest();
             }
-            self.packets.push(bytes);
-            self.receive_bytes();
-        }
+            std::mem::take(&mut rest)
+        });
+        self.packets.push(leftover);
+        let recovered = files.recover();
+        assert_eq!((recovered.installed, recovered.last_zxid), (Some(zxid), zxid));
+        let config = recovered.tree.get("/zookeeper/config").and_then(|znode| znode.data());
+        let config = String::from_utf8_lossy(config.expect("it has data")).into_owned();
+        assert!(config.contains("server.2=127.0.0.1:"), "{config}");
     }
 
     /// Discovery and synchronization as our acceptor answers them; the leader's epoch.
@@ -401,7 +406,7 @@ impl Learner {
         let current_epoch = promise.current_epoch().map_or(-1, |epoch| epoch as i32);
         self.send(&LearnerPacket::AckEpoch { last_zxid: Zxid::ZERO, current_epoch });
         match self.receive() {
-            LeaderPacket::Snap { .. } => self.skip_snapshot(),
+            LeaderPacket::Snap { zxid } => self.receive_snapshot(zxid),
             LeaderPacket::Diff { .. } => {}
             other => panic!("an empty learner is not sent {other:?}"),
         }

@@ -1,9 +1,7 @@
 //! [`History`]: a fuzzy snapshot and the records behind it become one exact state.
 //!
-//! The snapshot may show any txn up to the one in its last sections, so records are applied over
-//! effects that are already there: the tree's rules for that are Apache's, and a znode that is
-//! deleted takes children from its future with it. Digests are compared as soon as the fuzzy range
-//! is passed.
+//! The snapshot may show any txn up to the one in its last sections; the log reaches behind that
+//! range (see [`Fuzzy`]), so the last comparison of digests holds.
 
 use std::collections::VecDeque;
 
@@ -11,6 +9,7 @@ use bytes::Bytes;
 
 use crate::apache::{LogRecord, SnapshotDecoder, SnapshotItem, SnapshotSummary};
 use crate::model::{EphemeralOwner, ExtendedTypes, SessionId, Txn, TxnBody, TxnHeader, Zxid};
+use crate::server::fuzzy::{Fuzzy, Unequal};
 use crate::server::state::State;
 use crate::tree::TreeOptions;
 use crate::wire;
@@ -28,30 +27,10 @@ pub(super) struct History {
     pub(super) state: State,
     /// The zxid in the snapshot's name.
     pub(super) begun: Zxid,
-    fuzzy: Fuzzy,
     recent: VecDeque<(Zxid, u32)>,
     /// Digests that were compared.
     pub(super) compared: u64,
     extended_types: ExtendedTypes,
-}
-
-/// How far the tree may be ahead of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fuzzy {
-    /// Up to this txn; with it, it has this digest, if one is known.
-    Until(Zxid, Option<u64>),
-    /// A little, or nobody knows. What the last comparison found: the log reaches behind the fuzzy
-    /// range, so the last one holds.
-    Unknown(Option<Unequal>),
-    /// Not at all: a digest was equal.
-    Over,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unequal {
-    zxid: Zxid,
-    expected: u64,
-    found: u64,
 }
 
 /// Why a record could not be taken.
@@ -69,7 +48,6 @@ impl History {
         Self {
             state: State::for_restore(options),
             begun,
-            fuzzy: Fuzzy::Unknown(None),
             recent: VecDeque::new(),
             compared: 0,
             extended_types: options.extended_types,
@@ -103,8 +81,8 @@ impl History {
         tree.restore_built_ins();
         tree.finish_restore(self.begun)?;
         self.state.snapshot = Some(self.begun);
-        self.fuzzy = fuzzy_range(self.begun, &summary);
-        self.reach(self.begun);
+        self.state.fuzzy = fuzzy_range(self.begun, &summary);
+        self.state.fuzzy.reach(&mut self.state.tree);
         Ok(())
     }
 
@@ -139,71 +117,20 @@ impl History {
     }
 
     fn apply(&mut self, txn: &Txn) -> Result<(), Unfit> {
-        self.clear_below_deleted(&txn.body);
         self.state.apply(txn);
-        let zxid = txn.header.zxid;
-        self.reach(zxid);
-        match txn.digest {
-            Some(expected) => self.compare(zxid, expected),
-            None => Ok(()),
-        }
-    }
-
-    /// The tree has come to `zxid`: the fuzzy range may be over.
-    fn reach(&mut self, zxid: Zxid) {
-        let Fuzzy::Until(until, expected) = self.fuzzy else { return };
-        if zxid < until {
-            return;
-        }
-        self.fuzzy = Fuzzy::Unknown(None);
-        if let Some(expected) = expected {
-            // Not the last word: Apache's server writes the section while a txn is being applied,
-            // so the tree may be one ahead.
-            let _unequal = self.compare(zxid, expected);
-        }
-    }
-
-    fn compare(&mut self, zxid: Zxid, expected: u64) -> Result<(), Unfit> {
-        let found = self.state.tree.digest();
-        if found == 0 || matches!(self.fuzzy, Fuzzy::Until(..)) {
-            return Ok(());
-        }
-        self.compared += 1;
-        if found == expected {
-            self.fuzzy = Fuzzy::Over;
-        } else if self.fuzzy == Fuzzy::Over {
-            return Err(Unfit::Digest { zxid, expected, found });
-        } else {
-            self.fuzzy = Fuzzy::Unknown(Some(Unequal { zxid, expected, found }));
-        }
+        let State { tree, fuzzy, .. } = &mut self.state;
+        let compared = fuzzy.applied(tree, txn.digest).map_err(unfit)?;
+        self.compared += u64::from(compared);
         Ok(())
-    }
-
-    /// Children of a znode that is being deleted were created later, and their creation is yet to
-    /// be replayed. With them the deletion would be passed over, and what is set before the new
-    /// creation would stay.
-    fn clear_below_deleted(&mut self, body: &TxnBody) {
-        match body {
-            TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => {
-                self.state.tree.clear_below(path);
-            }
-            TxnBody::Multi(bodies) if !bodies.iter().any(TxnBody::is_error) => {
-                bodies.iter().for_each(|body| self.clear_below_deleted(body));
-            }
-            _ => {}
-        }
     }
 
     /// The log is over: the state, once it is known to be exact.
     pub(super) fn finish(&mut self) -> Result<(), Unfit> {
-        match self.fuzzy {
+        match self.state.fuzzy {
             Fuzzy::Until(until, _) => {
                 Err(Unfit::Ahead { until, last: self.state.tree.last_zxid() })
             }
-            Fuzzy::Unknown(Some(Unequal { zxid, expected, found })) => {
-                Err(Unfit::Digest { zxid, expected, found })
-            }
-            Fuzzy::Unknown(None) | Fuzzy::Over => Ok(()),
+            _ => self.state.fuzzy.passed(&mut self.state.tree).map_err(unfit),
         }
     }
 
@@ -228,6 +155,10 @@ impl History {
         tree.recount_quotas();
         Ok(count)
     }
+}
+
+const fn unfit(Unequal { zxid, expected, found }: Unequal) -> Unfit {
+    Unfit::Digest { zxid, expected, found }
 }
 
 fn fuzzy_range(begun: Zxid, summary: &SnapshotSummary) -> Fuzzy {

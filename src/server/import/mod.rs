@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::recovery::{Recovered, make_epochs};
+use super::recovery::Recovered;
 use super::snapshotter::{SnapshotProgress, Snapshotter};
 use crate::base::{FileDir, FileFailure, FileName, FileOp, FileOpId, FileOps, WallMs};
 use crate::limits::RECORD_BYTES_MAX;
@@ -306,7 +306,7 @@ impl Import {
             ops,
             asked: VecDeque::new(),
             under_way: None,
-            epochs: make_epochs(found.epochs),
+            epochs: found.epochs.make(),
         }))
     }
 

@@ -8,11 +8,14 @@ use bytes::{Bytes, BytesMut};
 use ringkeeper::apache::{self, Compression};
 use ringkeeper::base::{FileOp, FileOps, Str, WallMs};
 use ringkeeper::model::{
-    Acl, CreateTxn, CreateTxnKind, ErrorCode, SessionId, StatPersisted, TxnBody, TxnHeader, Xid,
-    Zxid,
+    Acl, CreateTxn, CreateTxnKind, ErrorCode, ExtendedTypes, Perms, SessionId, StatPersisted,
+    TxnBody, TxnHeader, Xid, Zxid,
 };
 use ringkeeper::server::epochs::Epochs;
+use ringkeeper::server::recovery::{self, Recovery};
+use ringkeeper::server::snap_receive::{ReceiveProgress, SnapshotReceiver};
 use ringkeeper::snapshot::{SnapshotDecoder, SnapshotEncoder, catalog};
+use ringkeeper::tree::TreeOptions;
 use ringkeeper::txnlog::read::records_of;
 use ringkeeper::txnlog::{
     Answer, LogConfig, LogDamage, LogEnd, LogRecovery, LogWriter, Step, segment_name,
@@ -46,6 +49,12 @@ pub(crate) const TARGETS: &[Target] = &[
         run: |input| apache_snapshot(input, Compression::None),
         seeds: || apache_snapshots(Compression::None),
         bytes_per_byte: BYTES_PER_BYTE,
+    },
+    Target {
+        name: "received-snapshot",
+        run: received_snapshot,
+        seeds: streams,
+        bytes_per_byte: 2 * BYTES_PER_BYTE,
     },
     Target {
         name: "apache-snapshot-gzip",
@@ -186,6 +195,38 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// Runs a server's recovery; it must not refuse.
+    fn recover_all(&mut self) {
+        let options = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
+        let mut recovery = Recovery::new(options, 3);
+        let mut answer = recovery::Answer::Start;
+        loop {
+            answer = match recovery.step(answer) {
+                recovery::Step::List(_) => {
+                    let files = self.0.iter();
+                    let files = files.map(|(name, bytes)| (name.clone(), bytes.len() as u64));
+                    recovery::Answer::Listing(files.collect())
+                }
+                recovery::Step::Read { file, offset, len } => {
+                    let bytes = self.0.get(&file.name).map(Vec::as_slice).unwrap_or_default();
+                    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                    let len = usize::try_from(len).unwrap_or(usize::MAX);
+                    let end = start.saturating_add(len).min(bytes.len());
+                    recovery::Answer::Bytes(Bytes::copy_from_slice(&bytes[start..end]))
+                }
+                recovery::Step::Run(op) => {
+                    self.run(op);
+                    recovery::Answer::Ran(Ok(()))
+                }
+                recovery::Step::Note(_) => recovery::Answer::Next,
+                recovery::Step::Done(_) => return,
+                recovery::Step::Refuse(refusal) => panic!("{refusal}"),
+            };
+        }
+    }
+}
+
 /// What recovery makes of one segment; what it leaves behind is whole and ends at the same txn.
 fn log(input: &[u8]) {
     let mut sealed = input.to_vec();
@@ -283,6 +324,52 @@ fn snapshots() -> Vec<Vec<u8>> {
     }
     let small = encoder.finish(4).to_vec();
     vec![small, SnapshotEncoder::new(Zxid(0), WallMs(0)).finish(0).to_vec()]
+}
+
+/// What follows a SNAP packet, in pieces; recovery puts in place or leaves what came whole.
+fn received_snapshot(input: &[u8]) {
+    for piece in [7, 1000, input.len()] {
+        let mut directory = Directory::default();
+        let mut ops = FileOps::default();
+        let mut pieces = pieces(input, piece);
+        let (zxid, wall) = (Zxid(9), WallMs(0));
+        let mut receiver = SnapshotReceiver::begin(zxid, wall, RECORD_BYTES_MAX, 5, &mut ops);
+        let whole = loop {
+            while receiver.wants_bytes() {
+                match pieces.next() {
+                    Some(piece) => receiver.push(&piece, &mut ops),
+                    None => receiver.closed(&mut ops),
+                }
+            }
+            let (id, op) = ops.take().pop().expect("one operation is under way");
+            directory.run(op);
+            match receiver.on_done(id, Ok(()), &mut ops) {
+                ReceiveProgress::Going => {}
+                ReceiveProgress::Done { leftover } => {
+                    let rest: usize = pieces.by_ref().map(|piece| piece.len()).sum();
+                    assert!(leftover.len() + rest <= input.len());
+                    break true;
+                }
+                ReceiveProgress::Failed(_) => break false,
+                ReceiveProgress::NotMine => panic!("the operation is the receiver's"),
+            }
+        };
+        assert_eq!(directory.0.len(), if whole { 2 } else { 0 }, "{:?}", directory.0.keys());
+        if whole {
+            directory.recover_all();
+        }
+    }
+}
+
+fn streams() -> Vec<Vec<u8>> {
+    let acl: Arc<[Acl]> = Arc::from([Acl::world(Perms::READ)]);
+    let sessions = [(SessionId(1), 9000)];
+    let mut encoder = apache::SnapshotEncoder::for_stream(&sessions, [Arc::clone(&acl)]);
+    for path in ["/", "/a", "/a/b"] {
+        encoder.znode(path, Some(b"data"), &acl, &stat());
+    }
+    let small = encoder.finish_stream().to_vec();
+    vec![[&small[..], b"packets"].concat(), small]
 }
 
 fn epochs(input: &[u8]) {

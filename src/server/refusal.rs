@@ -1,0 +1,62 @@
+//! [`Refusal`]: why a server must not start on what is on disk.
+
+use super::state::{ReplayError, SnapshotUnfit};
+use crate::base::FileFailure;
+use crate::model::Zxid;
+use crate::txnlog::LogDamage;
+
+/// Why the server must not start, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Reading or writing failed.
+    #[error("{0}")]
+    File(FileFailure),
+    /// The log cannot be read to its end.
+    #[error("{0}")]
+    Log(LogDamage),
+    /// Every snapshot is damaged and the log does not reach back to the beginning.
+    #[error(
+        "no whole snapshot is left and the log does not begin at the first txn ({0}); restore a \
+         snapshot and the log behind it from a backup, or start with an empty directory"
+    )]
+    NoSnapshot(LogDamage),
+    /// The log cannot be cut there. Nothing was changed.
+    #[error(
+        "the history cannot be cut behind {keep}: {why}; it can be had from other servers of the \
+         ensemble if the data directory is emptied but for the file `epochs`"
+    )]
+    Cut {
+        /// The last txn that was to stay.
+        keep: Zxid,
+        /// What is missing.
+        why: String,
+    },
+    /// The install record is damaged.
+    #[error(
+        "file {0} is damaged, so which of two histories counts is not known; restore it from a \
+         backup, or empty the data directory but for the file `epochs` if other servers hold the \
+         data"
+    )]
+    InstallRecord(&'static str),
+    /// The received snapshot has its name, what was there before is gone at least in part, and it
+    /// is damaged.
+    #[error(
+        "snapshot {zxid} of the leader was put in place and is damaged now: {unfit}; empty the \
+         data directory but for the file `epochs`"
+    )]
+    Installed {
+        /// Which.
+        zxid: Zxid,
+        /// What is wrong with it.
+        unfit: SnapshotUnfit,
+    },
+    /// Neither slot of the epochs record is whole.
+    #[error(
+        "file {0}: neither slot is whole, so what this server promised is not known; restore it \
+         from a backup, or empty the data directory if other servers hold the data"
+    )]
+    Epochs(&'static str),
+    /// A record of the log is not what can follow.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
