@@ -206,6 +206,10 @@ pub const CONN_WINDOW_BYTES: usize = 1 << 20;
 /// Committed txns that one turn applies: a few microseconds each with events and replies.
 pub const COMMITS_PER_TURN: usize = 512;
 
+/// How long a planned stop of a member of an ensemble waits for the commit of what it proposed or
+/// passed on.
+pub const STOP_WAITS_FOR_COMMITS: Duration = Duration::from_millis(2_000);
+
 /// How long a planned stop waits for clients to take their last replies.
 pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 

@@ -324,4 +324,7 @@ pub enum Halt {
     /// The epochs record could not be written: what this server promises would not be known.
     #[error("the epochs record cannot be written: {0}; mend the disk and start again")]
     EpochsFailed(FileFailure),
+    /// It is not known whether a leader's snapshot is in place: only a start can tell.
+    #[error("a leader's snapshot may or may not be in place: {0}; mend the disk and start again")]
+    InstallFailed(FileFailure),
 }

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use crate::base::{FileOpId, FileOps, Instant, Prng};
+use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng};
+use crate::config;
 use crate::limits;
 use crate::model::{SessionId, ShardId, Zxid};
 use crate::session::SessionTable;
@@ -93,8 +94,8 @@ impl Question {
 /// How far a planned stop has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stopping {
-    /// Waits for what is in flight.
-    Draining,
+    /// Waits for what is in flight; a member without a quorum not for ever.
+    Draining { deadline: Instant },
     /// Replies are out; the end of the log is being attested and connections close.
     Closing { deadline: Instant },
     /// `Stopped` was said.
@@ -121,6 +122,8 @@ impl Server {
         clock: Clock,
     ) -> (Self, Vec<Satellite>) {
         let mut ops = FileOps::default();
+        let mut recovered = recovered;
+        name_members(&options, &mut recovered);
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let ids: Vec<ShardId> = (1..=satellites).map(ShardId).collect();
         let shards = usize::from(satellites) + 1;
@@ -134,7 +137,8 @@ impl Server {
         let shard = Shard::new(HOME, &options, share, shards);
         let mut prng = Prng::new(seed);
         let ensemble = options.ensemble.clone();
-        let ensemble = ensemble.map(|it| Box::new(Ensemble::new(it, recovered.epochs)));
+        let ensemble =
+            ensemble.map(|it| Box::new(Ensemble::new(it, recovered.epochs, options.txn_bytes_max)));
         let seed = prng.next_u64();
         let pipeline = Pipeline::new(options.clone(), recovered, seed, clock, &mut ops);
         let server = Self {
@@ -187,13 +191,12 @@ impl Server {
             }
             // The home shard says what is published, and has no stream.
             Input::Mesh(_) | Input::Published(_) => {}
-            Input::FileDone { id, result } if self.is_epochs_record(id) => match result {
-                Ok(()) => self.with_ensemble(clock, |ensemble, cx| {
-                    ensemble.on_file_done(cx, id);
-                }),
-                Err(failure) => out.push(Output::Halt(Halt::EpochsFailed(failure))),
-            },
             Input::FileDone { id, result } => {
+                match self.ensemble_file_done(clock, id, &result) {
+                    Some(Ok(())) => return,
+                    Some(Err(halt)) => return out.push(Output::Halt(halt)),
+                    None => {}
+                }
                 match self.pipeline.on_file_done(clock.now, id, result, &mut self.ops) {
                     Ok(()) => self.commit(clock, out),
                     Err(failure) => out.push(Output::Halt(Halt::LogFailed(failure))),
@@ -220,7 +223,11 @@ impl Server {
                 {
                     audit::server_stop(user);
                 }
-                self.stopping.get_or_insert(Stopping::Draining);
+                let deadline = clock.now + limits::STOP_WAITS_FOR_COMMITS;
+                self.stopping.get_or_insert(Stopping::Draining { deadline });
+                if let Some(ensemble) = &mut self.ensemble {
+                    ensemble.stop();
+                }
             }
         }
     }
@@ -443,8 +450,15 @@ impl Server {
         self.pipeline.sessions()
     }
 
-    fn is_epochs_record(&self, id: FileOpId) -> bool {
-        self.ensemble.as_ref().is_some_and(|ensemble| ensemble.owns(id))
+    fn ensemble_file_done(
+        &mut self,
+        clock: Clock,
+        id: FileOpId,
+        result: &Result<(), FileFailure>,
+    ) -> Option<Result<(), Halt>> {
+        let ensemble = self.ensemble.as_mut()?;
+        let (pipeline, ops) = (&mut self.pipeline, &mut self.ops);
+        ensemble.on_file_done(&mut Context { clock, pipeline, ops }, id, result)
     }
 
     fn is_recovering(&self) -> bool {
@@ -485,7 +499,8 @@ impl Server {
     }
 
     /// The state was made anew from what is on disk.
-    fn recovered(&mut self, clock: Clock, recovered: Recovered) {
+    fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
+        name_members(&self.options, &mut recovered);
         for link in self.satellites.values_mut() {
             let replica = Arc::new(Mutex::new(Some(recovered.tree.replica())));
             link.push(ToShard::Replace(replica), true);
@@ -498,7 +513,9 @@ impl Server {
 
     fn go_on_stopping(&mut self, now: Instant, out: &mut Vec<Output>) {
         match self.stopping {
-            Some(Stopping::Draining) if self.pipeline.is_drained() => {
+            Some(Stopping::Draining { deadline })
+                if self.pipeline.is_drained() || (self.ensemble.is_some() && deadline <= now) =>
+            {
                 self.shard.close_all();
                 self.tell_all(&ToShard::CloseAll);
                 self.pipeline.attest_now(&mut self.ops);
@@ -508,7 +525,9 @@ impl Server {
             Some(Stopping::Closing { deadline }) => {
                 let emptied = self.satellites.values().all(|link| link.emptied);
                 let closed = (self.shard.is_empty() && emptied) || deadline <= now;
-                if closed && self.pipeline.is_settled() {
+                let is_settled = self.pipeline.is_settled()
+                    || (self.ensemble.is_some() && self.pipeline.is_flushed());
+                if closed && is_settled {
                     self.stopping = Some(Stopping::Done);
                     out.push(Output::Stopped);
                 }
@@ -581,6 +600,7 @@ impl Machine for Server {
     fn next_timer(&self) -> Option<Instant> {
         let stop = match self.stopping {
             Some(Stopping::Closing { deadline }) => Some(deadline),
+            Some(Stopping::Draining { deadline }) if self.ensemble.is_some() => Some(deadline),
             _ => None,
         };
         let pulse = Some(self.pulse.next());
@@ -598,5 +618,13 @@ fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surr
         view: pipeline.tree(),
         pipeline_full: published.pipeline_full || pipeline.is_full(),
         low_on_disk: pipeline.is_low_on_disk(),
+    }
+}
+
+/// Puts the ensemble's members where clients read of them.
+fn name_members(options: &ServerOptions, recovered: &mut Recovered) {
+    if let Some(ensemble) = &options.ensemble {
+        let config = &ensemble.configs.last_seen;
+        recovered.tree.set_config(&config::ensemble::text(config), config.version);
     }
 }

@@ -167,7 +167,8 @@ impl Pipeline {
     pub(crate) fn is_drained(&self) -> bool {
         match self.duty {
             Duty::Alone | Duty::Leading => self.in_flight.is_empty(),
-            Duty::Following | Duty::Idle => self.log.is_idle(),
+            Duty::Following => self.log.is_idle() && self.member.awaits_nothing(),
+            Duty::Idle => self.log.is_idle(),
         }
     }
 

@@ -120,7 +120,7 @@ impl Shards {
 }
 
 /// Whether two trees hold the same below `path`.
-pub(super) fn same(left: &Tree, right: &Tree, path: &str) -> bool {
+fn same(left: &Tree, right: &Tree, path: &str) -> bool {
     let (Some(a), Some(b)) = (left.get(path), right.get(path)) else { return false };
     let equal = a.persisted() == b.persisted()
         && a.data() == b.data()

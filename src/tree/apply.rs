@@ -7,7 +7,7 @@ use super::store::{SlotId, Tree};
 use super::value::{Common, Place, Shared, Value};
 use crate::base::Str;
 use crate::model::{
-    Acl, CreateTxn, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader, Zxid, path,
+    Acl, CreateTxn, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader, Xid, Zxid, path,
 };
 
 /// What a txn did.
@@ -153,6 +153,17 @@ impl Tree {
             // A multi in a multi does not decode.
             TxnBody::Check { .. } | TxnBody::Multi(_) => Outcome::Done,
         }
+    }
+
+    /// Gives `/zookeeper/config` the text of the configuration in force. Every member of an
+    /// ensemble does that for itself when it starts; it is no txn.
+    pub fn set_config(&mut self, text: &str, version: i64) {
+        self.restore_built_ins();
+        let header =
+            TxnHeader { session: SessionId(0), cxid: Xid(0), zxid: Zxid(version), time_ms: 0 };
+        let path = Str::from_static("/zookeeper/config");
+        let version = i32::try_from(version).unwrap_or(-1);
+        self.set_data(&header, &path, Some(text.as_bytes()), version, &mut Vec::new());
     }
 
     fn create(&mut self, header: &TxnHeader, create: &CreateTxn, steps: &mut Vec<Step>) -> Outcome {

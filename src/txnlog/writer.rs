@@ -66,6 +66,8 @@ pub struct LogWriter {
     remove_upto: Zxid,
     removal: Option<Removal>,
 
+    /// Nothing new is asked: another history is about to take this one's place.
+    is_frozen: bool,
     failure: Option<FileFailure>,
     prng: Prng,
     config: LogConfig,
@@ -131,6 +133,7 @@ impl LogWriter {
             segments: end.segments.into(),
             remove_upto: Zxid(i64::MIN),
             removal: None,
+            is_frozen: false,
             failure: None,
             prng: Prng::new(seed),
             config,
@@ -142,6 +145,20 @@ impl LogWriter {
     pub const fn sequence_above(&self) -> u64 {
         // A file with the next number may be there without a batch, or be being made.
         self.next_sequence + 1
+    }
+
+    /// From here on nothing new is asked; what is under way ends. For a log that is about to be cut
+    /// or replaced.
+    pub const fn freeze(&mut self) {
+        self.is_frozen = true;
+    }
+
+    /// It stays after all.
+    pub fn thaw(&mut self, ops: &mut FileOps) {
+        self.is_frozen = false;
+        if self.next.is_none() && self.prepare_failure.is_none() {
+            self.prepare(ops);
+        }
     }
 
     /// Asks for the first segment. Its header attests the end of the log that was recovered.
@@ -177,7 +194,7 @@ impl LogWriter {
 
     /// Once per turn: writes the next batch if none is in flight and a segment has room.
     pub fn submit(&mut self, ops: &mut FileOps) {
-        if self.failure.is_some() || self.in_flight.is_some() {
+        if self.failure.is_some() || self.in_flight.is_some() || self.is_frozen {
             return;
         }
         let Some(need) = self.waiting.front().map(OpenBatch::padded_bytes) else {
@@ -460,7 +477,7 @@ impl LogWriter {
     }
 
     fn prepare(&mut self, ops: &mut FileOps) {
-        if self.failure.is_some() || self.preparation.is_some() {
+        if self.failure.is_some() || self.preparation.is_some() || self.is_frozen {
             return;
         }
         let nonce = loop {
@@ -482,7 +499,7 @@ impl LogWriter {
     }
 
     fn remove_oldest(&mut self, ops: &mut FileOps) {
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.is_frozen {
             return;
         }
         let Some(oldest) = self.segments.front() else { return };

@@ -161,6 +161,10 @@ pub struct Learner {
     /// Acknowledged, or known to be committed when NEWLEADER came and therefore never acknowledged.
     acknowledged: Zxid,
     heard: Instant,
+    /// When the last ping came, and whether the leader pings as often as a Ringkeeper does: its
+    /// silence then means more.
+    pinged: Option<Instant>,
+    is_quick: bool,
 }
 
 impl Learner {
@@ -171,6 +175,7 @@ impl Learner {
             sid: me,
             protocol_version: PROTOCOL_VERSION,
             config_version: Some(config_version),
+            is_ringkeeper: true,
         };
         let accepted_epoch = signed(epochs.accepted);
         out.push(Output::Send(match kind {
@@ -192,6 +197,8 @@ impl Learner {
             committed: Zxid::ZERO,
             acknowledged: last,
             heard: now,
+            pinged: None,
+            is_quick: false,
         }
     }
 
@@ -210,6 +217,10 @@ impl Learner {
     /// A packet came.
     pub fn received(&mut self, now: Instant, packet: LeaderPacket, out: &mut Vec<Output>) {
         self.heard = now;
+        if let LeaderPacket::Ping { .. } = packet {
+            let gap = self.pinged.replace(now).map(|before| now.since(before));
+            self.is_quick |= gap.is_some_and(|gap| gap.0 <= 2 * self.timing.ping_every.0);
+        }
         match (self.stage, packet) {
             (Stage::Over, _) => {}
             (Stage::Greeting, LeaderPacket::LeaderInfo { epoch, .. }) => {
@@ -319,7 +330,10 @@ impl Learner {
     pub fn next_timer(&self) -> Instant {
         let patience = match self.stage {
             Stage::Accepting { .. } | Stage::Accepted(_) | Stage::Serving(_) => {
-                self.timing.silence_max
+                match self.is_quick {
+                    true => self.timing.silence_max,
+                    false => self.timing.sync_within,
+                }
             }
             _ => self.timing.establish_within,
         };

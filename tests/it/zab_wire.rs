@@ -391,8 +391,12 @@ impl Learner {
 
     /// Discovery and synchronization as our acceptor answers them; the leader's epoch.
     fn synchronize(&mut self, me: ServerId, configs: &EnsembleConfigs) -> u32 {
-        let info =
-            LearnerInfo { sid: me, protocol_version: PROTOCOL_VERSION, config_version: Some(0) };
+        let info = LearnerInfo {
+            sid: me,
+            protocol_version: PROTOCOL_VERSION,
+            config_version: Some(0),
+            is_ringkeeper: true,
+        };
         self.send(&LearnerPacket::FollowerInfo { accepted_epoch: 0, info: Some(info) });
         let LeaderPacket::LeaderInfo { epoch, protocol_version } = self.receive() else {
             panic!("LEADERINFO comes first");

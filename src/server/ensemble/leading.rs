@@ -183,6 +183,10 @@ impl Ensemble {
         self.lead_on(cx);
         self.answer_syncs(cx);
         self.send_snapshots(cx);
+        if self.stopping && cx.pipeline.is_drained() {
+            tracing::info!("the lead is given up for a planned stop");
+            self.end_role(cx);
+        }
     }
 
     /// Begins the snapshots that are wanted, and sends the next bytes of those under way to the
@@ -373,8 +377,11 @@ impl Ensemble {
         asked: Asked,
         more: &mut Vec<Output>,
     ) {
+        let is_stopping = self.stopping;
         let Some(leading) = self.leading() else { return };
         match asked {
+            // Its client hears of the end of the connection, and asks the next leader.
+            _ if is_stopping => {}
             asked if !leading.leads => leading.early.push_back((link, asked)),
             Asked::Request(request) if request.opcode == opcode::SYNC => {
                 leading.sync(cx.clock.now, Sync::Learner(link), more);

@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::{Context, Dialled, Effect, Ensemble, Recovering, Role};
 use crate::base::{Duration, Instant};
 use crate::config;
 use crate::limits;
 use crate::model::{ServerId, Zxid};
 use crate::server::contract::{DialId, PeerLink};
+use crate::server::snap_receive::SnapshotReceiver;
 use crate::server::stream::Notice;
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
 use crate::zab::leader::LearnerKind;
@@ -172,6 +175,9 @@ impl Ensemble {
                 return;
             };
             let link = *link;
+            if self.receiving.is_some() {
+                return self.feed_receiver(cx);
+            }
             // What stands behind TRUNC or SNAP waits until that is done.
             if self.recovering.is_some() {
                 return;
@@ -265,11 +271,15 @@ impl Ensemble {
             Output::Store(epochs) => self.store(cx, epochs),
             Output::Cut(zxid) => {
                 tracing::warn!(%zxid, "the log is cut behind this txn, as the leader wants");
+                cx.pipeline.freeze();
                 self.recovering = Some(Recovering { keep_until: Some(zxid), asked: false });
             }
             Output::Install(zxid) => {
-                tracing::warn!(%zxid, "a snapshot is on its way, which cannot be taken yet");
-                self.end_role(cx);
+                tracing::info!(%zxid, "a snapshot is on its way");
+                let above = cx.pipeline.freeze();
+                let (wall, longest) = (cx.clock.wall, self.record_bytes_max);
+                let receiver = SnapshotReceiver::begin(zxid, wall, longest, above, cx.ops);
+                self.receiving = Some(Box::new(receiver));
             }
             Output::Append { zxid, txn } => {
                 if let Err(error) = cx.pipeline.append(zxid, &txn) {
@@ -306,6 +316,36 @@ impl Ensemble {
                 tracing::warn!(%reason, "this server follows no more");
                 self.end_role(cx);
             }
+        }
+    }
+
+    /// Gives the receiver what has come, if it takes any.
+    pub(super) fn feed_receiver(&mut self, cx: &mut Context<'_>) {
+        let now = cx.clock.now;
+        let Some(Learning { stage: Stage::Connected { link, learner }, .. }) = self.learning()
+        else {
+            return;
+        };
+        let link = *link;
+        learner.progressed(now);
+        let Some(receiver) = &mut self.receiving else { return };
+        if receiver.wants_bytes() || receiver.is_whole() {
+            let bytes = self.peers.take_rest(link);
+            if !bytes.is_empty() {
+                receiver.push(&bytes, cx.ops);
+            }
+        }
+        self.peers.set_reading(link, receiver.wants_bytes());
+    }
+
+    /// The snapshot is durable; `leftover` are the packets that came behind it.
+    pub(super) fn snapshot_received(&mut self, leftover: Bytes) {
+        if let Some(Learning { stage: Stage::Connected { link, .. }, .. }) = self.learning() {
+            let link = *link;
+            let rest = self.peers.take_rest(link);
+            self.peers.push(link, leftover);
+            self.peers.push(link, rest);
+            self.peers.set_reading(link, true);
         }
     }
 

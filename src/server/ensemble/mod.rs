@@ -19,12 +19,13 @@ use bytes::{Bytes, BytesMut};
 use self::leading::Leading;
 use self::learning::Learning;
 use self::peers::{Dialled, Peers};
-use super::contract::{Clock, PeerAddress, PeerInput, PeerLink, PeerOutput, PeerPort};
+use super::contract::{Clock, Halt, PeerAddress, PeerInput, PeerLink, PeerOutput, PeerPort};
 use super::epochs::{self, Epochs};
 use super::options::EnsembleOptions;
 use super::pipeline::Pipeline;
+use super::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceiver};
 use super::stream::{Notice, Origin};
-use crate::base::{Duration, FileName, FileOp, FileOpId, FileOps, Instant, Str};
+use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant, Str};
 use crate::config;
 use crate::limits::{self, BLOCK_BYTES};
 use crate::model::{EnsembleConfig, EnsembleConfigs, ServerAddress, ServerId, ServerState};
@@ -49,9 +50,15 @@ pub(crate) struct Ensemble {
     storing: Option<(FileOpId, Epochs)>,
     /// A second recovery is needed, or under way.
     recovering: Option<Recovering>,
+    /// A leader's snapshot on its way in. It outlives its role until it is put in place or removed.
+    receiving: Option<Box<SnapshotReceiver>>,
     /// Connections to the quorum port that wait for this server to lead, with when they came.
     waiting: BTreeMap<PeerLink, Instant>,
     serving: bool,
+    /// Values of a leader's snapshot that are longer are taken for damage.
+    record_bytes_max: usize,
+    /// A planned stop: the role that ends is the last one.
+    stopping: bool,
     effects: VecDeque<Effect>,
 }
 
@@ -100,10 +107,11 @@ pub(crate) struct Context<'a> {
 
 impl Ensemble {
     /// A member that has just recovered.
-    pub(crate) fn new(options: EnsembleOptions, epochs: Epochs) -> Self {
+    pub(crate) fn new(options: EnsembleOptions, epochs: Epochs, record_bytes_max: usize) -> Self {
         let configs = options.configs.clone();
         let timing = Timing {
             establish_within: Duration(options.tick.0.saturating_mul(options.init_limit)),
+            sync_within: Duration(options.tick.0.saturating_mul(options.sync_limit)),
             silence_max: options.detect,
             ping_every: options.ping_every,
         };
@@ -115,8 +123,11 @@ impl Ensemble {
             epochs,
             storing: None,
             recovering: None,
+            receiving: None,
             waiting: BTreeMap::new(),
             serving: false,
+            record_bytes_max,
+            stopping: false,
             effects: VecDeque::new(),
             configs,
             timing,
@@ -133,6 +144,12 @@ impl Ensemble {
             Role::Learning(_) => Some("follower"),
             Role::Settling | Role::Looking => None,
         }
+    }
+
+    /// A planned stop. A leader takes no more requests, and leaves as soon as what it has proposed
+    /// is committed: the others see their connections end and elect at once.
+    pub(crate) const fn stop(&mut self) {
+        self.stopping = true;
     }
 
     /// Something happened between the servers.
@@ -195,11 +212,47 @@ impl Ensemble {
         }
     }
 
-    /// A file operation has ended well: whether it was the epochs record's.
-    pub(crate) fn on_file_done(&mut self, cx: &mut Context<'_>, id: FileOpId) -> bool {
-        let Some((_, epochs)) = self.storing.take_if(|(storing, _)| *storing == id) else {
-            return false;
-        };
+    /// A file operation has ended. `None`: it is none of this machine's.
+    pub(crate) fn on_file_done(
+        &mut self,
+        cx: &mut Context<'_>,
+        id: FileOpId,
+        result: &Result<(), FileFailure>,
+    ) -> Option<Result<(), Halt>> {
+        if let Some((_, epochs)) = self.storing.take_if(|(storing, _)| *storing == id) {
+            return Some(match result {
+                Ok(()) => {
+                    self.on_stored(cx, epochs);
+                    Ok(())
+                }
+                Err(failure) => Err(Halt::EpochsFailed(failure.clone())),
+            });
+        }
+        let receiver = self.receiving.as_mut()?;
+        match receiver.on_done(id, result.clone(), cx.ops) {
+            ReceiveProgress::NotMine => return None,
+            ReceiveProgress::Going => self.feed_receiver(cx),
+            ReceiveProgress::Done { leftover } => {
+                self.receiving = None;
+                self.recovering = Some(Recovering { keep_until: None, asked: false });
+                self.snapshot_received(leftover);
+            }
+            ReceiveProgress::Failed(ReceiveError::Unknown(failure)) => {
+                return Some(Err(Halt::InstallFailed(failure)));
+            }
+            ReceiveProgress::Failed(error) => {
+                tracing::warn!(%error, "the leader's snapshot is given up");
+                self.receiving = None;
+                cx.pipeline.thaw(cx.ops);
+                if let Role::Learning(_) = self.role {
+                    self.end_role(cx);
+                }
+            }
+        }
+        Some(Ok(()))
+    }
+
+    fn on_stored(&mut self, cx: &mut Context<'_>, epochs: Epochs) {
         self.epochs = epochs;
         match &self.role {
             Role::Leading(_) => self.leader_stored(cx),
@@ -207,12 +260,6 @@ impl Ensemble {
             // The role that wanted it is over; the promise holds all the same.
             Role::Settling | Role::Looking => {}
         }
-        true
-    }
-
-    /// Whether a failed operation was the epochs record's.
-    pub(crate) fn owns(&self, id: FileOpId) -> bool {
-        self.storing.is_some_and(|(storing, _)| storing == id)
     }
 
     /// The pipeline was made anew from what is on disk.
@@ -287,7 +334,7 @@ impl Ensemble {
 
     /// Nothing new may be asked of the disk: a second recovery is about to read it.
     pub(crate) const fn is_recovering(&self) -> bool {
-        self.recovering.is_some()
+        self.recovering.is_some() || self.receiving.is_some()
     }
 
     /// What the server is to do, in order.
@@ -302,7 +349,9 @@ impl Ensemble {
 
     /// Everything of the last role is on disk: an election begins.
     fn settle(&mut self, cx: &mut Context<'_>) {
-        if !cx.pipeline.is_flushed() || self.storing.is_some() || self.recovering.is_some() {
+        let is_settled =
+            cx.pipeline.is_flushed() && self.storing.is_none() && !self.is_recovering();
+        if !is_settled || self.stopping {
             return;
         }
         self.role = Role::Looking;
@@ -380,7 +429,14 @@ impl Ensemble {
             self.peers.close(link);
         }
         self.waiting.clear();
-        self.recovering = self.recovering.filter(|recovering| recovering.asked);
+        // A snapshot whose record is durable is put in place, whoever leads by then.
+        self.recovering = self.recovering.filter(|it| it.asked || it.keep_until.is_none());
+        if !self.is_recovering() {
+            cx.pipeline.thaw(cx.ops);
+        }
+        if let Some(receiver) = &mut self.receiving {
+            receiver.closed(cx.ops);
+        }
         self.role = Role::Settling;
         cx.pipeline.idle(cx.clock.now);
         if std::mem::take(&mut self.serving) {

@@ -39,6 +39,7 @@ struct Conn {
     packets: BytesMut,
     /// Handed over and not taken by the socket.
     unsent_bytes: usize,
+    is_reading: bool,
 }
 
 impl Peers {
@@ -49,6 +50,7 @@ impl Peers {
             stream: PacketStream::default(),
             packets: BytesMut::new(),
             unsent_bytes: 0,
+            is_reading: true,
         };
         self.conns.insert(link, conn);
     }
@@ -95,6 +97,23 @@ impl Peers {
         link: PeerLink,
     ) -> Result<Option<QuorumPacket>, DecodeError> {
         self.conns.get_mut(&link).map_or(Ok(None), |conn| conn.stream.next_packet())
+    }
+
+    /// Everything received and not taken: what stands behind a SNAP packet is no packet.
+    pub(super) fn take_rest(&mut self, link: PeerLink) -> Bytes {
+        self.conns.get_mut(&link).map(|conn| conn.stream.take_rest()).unwrap_or_default()
+    }
+
+    /// Whether the connection is to be read.
+    pub(super) fn set_reading(&mut self, link: PeerLink, reading: bool) {
+        if let Some(conn) = self.conns.get_mut(&link)
+            && std::mem::replace(&mut conn.is_reading, reading) != reading
+        {
+            self.out.push(match reading {
+                true => PeerOutput::ResumeReading { link },
+                false => PeerOutput::PauseReading { link },
+            });
+        }
     }
 
     /// Puts a packet behind the others of this turn. Whether the connection can still be used: one

@@ -107,6 +107,11 @@ impl Member {
         self.touched.remove(&session);
     }
 
+    /// The leader has answered everything.
+    pub(super) fn awaits_nothing(&self) -> bool {
+        self.awaited.is_empty() && self.renewals.is_empty() && self.syncs.is_empty()
+    }
+
     fn awaits(&mut self, session: SessionId, cxid: Xid) -> Option<Awaited> {
         let queue = self.awaited.get_mut(&session)?;
         let is_next = queue.front().is_some_and(|awaited| awaited.cxid == cxid);
@@ -184,6 +189,18 @@ impl Pipeline {
     /// The last zxid that is known to be committed.
     pub(crate) const fn committed_zxid(&self) -> Zxid {
         self.member.committed
+    }
+
+    /// The log is about to be cut or replaced: nothing new is asked of it. A number above all of
+    /// its segments.
+    pub(crate) fn freeze(&mut self) -> u64 {
+        self.log.freeze();
+        self.log.sequence_above()
+    }
+
+    /// The log stays as it is.
+    pub(crate) fn thaw(&mut self, ops: &mut FileOps) {
+        self.log.thaw(ops);
     }
 
     /// Begins to send a learner what is committed.

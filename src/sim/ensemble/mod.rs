@@ -28,7 +28,7 @@ use crate::server::{
     Clock, DialId, EnsembleOptions, Input, Machine, Output, PeerAddress, PeerInput, PeerOutput,
     PeerPort, Server,
 };
-use crate::tree::TreeOptions;
+use crate::tree::{Tree, TreeOptions, ZnodeRef};
 use crate::wire::vote::ElectionAddress;
 
 /// How long faults are made, and how long a healed ensemble may take, in virtual time.
@@ -55,6 +55,8 @@ pub struct EnsembleReport {
     pub cut_links: u64,
     /// Logs cut behind a txn, as a leader wanted.
     pub truncations: u64,
+    /// Snapshots of leaders that were put in place.
+    pub snapshots: u64,
     /// Times that a server began to lead.
     pub leaders: u64,
 }
@@ -277,8 +279,6 @@ impl World {
         let host = format!("s{at}");
         let mut options = options_of(&mut self.prng);
         options.server_id = u8::try_from(me.0).unwrap_or_default();
-        // Without snapshots until learners can be sent one.
-        options.snap_txn_count = 1 << 40;
         options.ensemble = Some(EnsembleOptions {
             me,
             configs,
@@ -462,7 +462,14 @@ impl World {
             };
         };
         let last = recovered.last_zxid;
-        member.log.retain(|zxid| *zxid <= last);
+        if last != Zxid::ZERO && !member.log.contains(&last) {
+            // A leader's snapshot is in place. Logs that share a txn share all before it.
+            self.report.snapshots += 1;
+            let other = self.members.iter().find(|other| other.log.contains(&last));
+            let log = other.map(|other| other.log.clone()).unwrap_or_default();
+            self.member(at).log = log;
+        }
+        self.member(at).log.retain(|zxid| *zxid <= last);
         Ok(recovered)
     }
 
@@ -693,14 +700,14 @@ impl World {
     }
 
     fn judge(mut self) -> Result<EnsembleReport, Failure> {
-        let trees: Vec<&crate::tree::Tree> = self
+        let trees: Vec<&Tree> = self
             .members
             .iter()
             .filter_map(|member| member.server.as_ref().map(Server::tree))
             .collect();
         let Some(first) = trees.first() else { return Err(Failure::new("no server".to_owned())) };
         for (at, tree) in trees.iter().enumerate() {
-            if tree.digest() != first.digest() || !super::shards::same(tree, first, "/") {
+            if tree.digest() != first.digest() || !same(tree, first, "/") {
                 return Err(Failure::new(format!("the trees of servers 0 and {at} differ")));
             }
         }
@@ -740,4 +747,19 @@ fn config(count: usize) -> EnsembleConfig {
     };
     let members = (0..count).map(|at| (ServerId(at as i64 + 1), member(at)));
     EnsembleConfig { members: members.collect(), ..EnsembleConfig::default() }
+}
+
+/// Whether two trees hold the same below `path`; the order of children is nobody's business.
+fn same(left: &Tree, right: &Tree, path: &str) -> bool {
+    let (Some(a), Some(b)) = (left.get(path), right.get(path)) else { return false };
+    let names = |znode: &ZnodeRef<'_>| -> BTreeSet<String> {
+        znode.children().map(str::to_owned).collect()
+    };
+    let children = names(&a);
+    let base = if path == "/" { "" } else { path };
+    a.persisted() == b.persisted()
+        && a.data() == b.data()
+        && a.acl() == b.acl()
+        && children == names(&b)
+        && children.iter().all(|name| same(left, right, &format!("{base}/{name}")))
 }

@@ -88,7 +88,13 @@ pub struct LearnerInfo {
     /// Version of its committed configuration, if it says so. A leader refuses a newer one than its
     /// own.
     pub config_version: Option<i64>,
+    /// It is a Ringkeeper: four bytes behind the version, which servers of Apache's pass over. Its
+    /// silence means more than that of a server that collects garbage.
+    pub is_ringkeeper: bool,
 }
+
+/// What marks a Ringkeeper.
+const MARK: &[u8] = b"RKP1";
 
 impl LearnerPacket {
     /// What a received packet says; `None` if its type is none that learners send, which is to be
@@ -202,7 +208,9 @@ impl LearnerInfo {
         let protocol_version = if has_protocol { reader.i32("protocolVersion")? } else { 1 };
         let has_config = has_protocol && 8 <= reader.remaining();
         let config_version = if has_config { Some(reader.i64("configVersion")?) } else { None };
-        Ok(Self { sid, protocol_version, config_version })
+        let has_mark = has_config && MARK.len() <= reader.remaining();
+        let is_ringkeeper = has_mark && reader.take("mark", MARK.len())? == MARK;
+        Ok(Self { sid, protocol_version, config_version, is_ringkeeper })
     }
 }
 
@@ -224,6 +232,9 @@ fn put_info(buf: &mut BytesMut, packet_type: i32, epoch: i32, info: Option<&Lear
         data.put_i32(info.protocol_version);
         if let Some(version) = info.config_version {
             data.put_i64(version);
+            if info.is_ringkeeper {
+                data.put_slice(MARK);
+            }
         }
     }
     put_packet(buf, packet_type, zxid_of(epoch), info.map(|_| &*data));

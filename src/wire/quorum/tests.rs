@@ -28,6 +28,7 @@ fn all_from_learner() -> Vec<LearnerPacket> {
         sid: ServerId(2),
         protocol_version: PROTOCOL_VERSION,
         config_version: Some(0x1_0000_0000),
+        is_ringkeeper: true,
     };
     let touch = Touch { session: SessionId(0x0100_0012_b55f_0000), timeout_ms: 20_000 };
     let id = Id { scheme: "ip".into(), id: "127.0.0.1".into() };
@@ -50,7 +51,7 @@ fn all_from_learner() -> Vec<LearnerPacket> {
         LearnerPacket::FollowerInfo { accepted_epoch: -1, info: None },
         LearnerPacket::ObserverInfo {
             accepted_epoch: 7,
-            info: Some(LearnerInfo { config_version: None, ..info }),
+            info: Some(LearnerInfo { config_version: None, is_ringkeeper: false, ..info }),
         },
         LearnerPacket::AckEpoch { last_zxid: Zxid(-1), current_epoch: -1 },
     ]
@@ -100,7 +101,12 @@ fn one(bytes: &Bytes) -> QuorumPacket {
 
 #[test]
 fn packets_of_learners_are_golden() {
-    let info = LearnerInfo { sid: ServerId(2), protocol_version: 0x10000, config_version: Some(0) };
+    let info = LearnerInfo {
+        sid: ServerId(2),
+        protocol_version: 0x10000,
+        config_version: Some(0),
+        is_ringkeeper: false,
+    };
     for (packet, bytes) in [
         (
             LearnerPacket::FollowerInfo { accepted_epoch: 0, info: Some(info) },

@@ -39,6 +39,7 @@ impl Leader {
         }
         link.sid = info.sid;
         link.kind = kind;
+        link.is_ringkeeper = info.is_ringkeeper;
         link.stage = Stage::Greeted;
         let sid = info.sid;
         // -1 comes from a server that has promised nothing.

@@ -26,6 +26,8 @@ pub enum LearnerKind {
 pub(super) struct Link {
     pub(super) sid: ServerId,
     pub(super) kind: LearnerKind,
+    /// Its silence means more.
+    pub(super) is_ringkeeper: bool,
     pub(super) stage: Stage,
     /// When it was last heard of.
     pub(super) heard: Instant,
@@ -89,6 +91,7 @@ impl Link {
         Self {
             sid: ServerId::NONE,
             kind: LearnerKind::Follower,
+            is_ringkeeper: false,
             stage: Stage::Fresh,
             heard: now,
             pings_sent: 0,

@@ -324,7 +324,7 @@ impl Leader {
             self.abdicate(Abdication::QuorumLost(left), out);
             return;
         }
-        let stalled = |since: Instant| self.timing.silence_max < now.since(since);
+        let stalled = |since: Instant| self.timing.sync_within < now.since(since);
         if self.own_behind_since.is_some_and(stalled) {
             self.abdicate(Abdication::OwnLogStalls, out);
             return;
@@ -473,10 +473,11 @@ impl Leader {
         let mut closing = Vec::new();
         for (id, link) in &self.links {
             let patience = match link.has_accepted() {
-                true => self.timing.silence_max,
+                true if link.is_ringkeeper => self.timing.silence_max,
+                true => self.timing.sync_within,
                 false => self.timing.establish_within,
             };
-            let too_long = |since: Instant| self.timing.silence_max < now.since(since);
+            let too_long = |since: Instant| self.timing.sync_within < now.since(since);
             if patience < now.since(link.heard) {
                 closing.push((*id, CloseReason::Silent));
             } else if link.has_accepted() && link.behind_since.is_some_and(too_long) {
