@@ -164,6 +164,12 @@ pub const DIFF_BYTES_ALWAYS: u64 = 16 << 20;
 /// Longest text of a configuration that is read: a notification must hold it.
 pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
 
+/// Connections to other servers, made and accepted; more are not accepted.
+pub const PEER_LINKS_MAX: usize = 1024;
+
+/// Dials whose names are being resolved or that wait for an answer; more fail at once.
+pub const DIALS_MAX: usize = 256;
+
 /// Entries of an ACL after `auth` was replaced: more than the longest packet holds.
 pub const ACL_ENTRIES_MAX: usize = 1 << 16;
 

@@ -140,6 +140,7 @@ fn failed(error: &StartError) -> ExitCode {
         StartError::Directory(_) | StartError::Refused(_) | StartError::NotImported(_) => {
             ExitCode::from(3)
         }
+        StartError::PeerPort(_) => ExitCode::from(14),
         StartError::Machine(_) | StartError::Port(_) => ExitCode::FAILURE,
     }
 }

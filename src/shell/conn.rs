@@ -1,5 +1,5 @@
-//! One client connection: a task that reads, direct sends, and a task that sends what the socket
-//! would not take at once.
+//! One connection, of a client or between two servers: a task that reads, direct sends, and a task
+//! that sends what the socket would not take at once.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use glommio::net::TcpStream;
 use super::driver::Driver;
 use super::notify::Notify;
 use crate::model::ConnId;
-use crate::server::Input;
+use crate::server::{Input, PeerInput, PeerLink};
 
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -25,6 +25,8 @@ const SENT_BYTES_NEWS: usize = 64 * 1024;
 /// How long a closing connection may take to accept its last bytes, and then to close its end.
 const CLOSE_FLUSH: Duration = Duration::from_secs(5);
 const CLOSE_DRAIN: Duration = Duration::from_secs(1);
+/// The same for the first when the other end is a server, whose end nobody waits for.
+const CLOSE_FLUSH_PEER: Duration = Duration::from_secs(1);
 const CLOSE_STEP: Duration = Duration::from_millis(5);
 const WORD_BYTES: usize = 4;
 /// Fewer bytes hold no handshake: at most a four-letter word.
@@ -32,10 +34,53 @@ const HANDSHAKE_BYTES_MIN: usize = 48;
 /// How long the answer to a word may take after the client has closed its sending half.
 const WORD_GRACE: Duration = Duration::from_secs(1);
 
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// A client.
+    Client(ConnId),
+    /// Another server of the ensemble.
+    Peer(PeerLink),
+}
+
+impl End {
+    /// Whom these bytes came from, if the input is bytes.
+    pub(super) const fn of_received(input: &Input) -> Option<Self> {
+        match input {
+            Input::Received { conn, .. } => Some(Self::Client(*conn)),
+            Input::Peer(PeerInput::Received { link, .. }) => Some(Self::Peer(*link)),
+            _ => None,
+        }
+    }
+
+    const fn received(self, bytes: Bytes) -> Input {
+        match self {
+            Self::Client(conn) => Input::Received { conn, bytes },
+            Self::Peer(link) => Input::Peer(PeerInput::Received { link, bytes }),
+        }
+    }
+
+    pub(super) const fn sent(self, bytes: usize) -> Input {
+        match self {
+            Self::Client(conn) => Input::Sent { conn, bytes },
+            Self::Peer(link) => Input::Peer(PeerInput::Sent { link, bytes }),
+        }
+    }
+
+    const fn closed(self) -> Input {
+        match self {
+            Self::Client(conn) => Input::Closed { conn },
+            Self::Peer(link) => Input::Peer(PeerInput::Closed { link }),
+        }
+    }
+}
+
 /// The driver's side of a connection.
 pub(super) struct Conn {
     pub(super) address: IpAddr,
     fd: RawFd,
+    /// Bytes the socket took that the driver may not know yet.
+    taken: Cell<usize>,
     /// Opens for the next read once the machine has taken the last one.
     gate: Notify,
     paused: Cell<bool>,
@@ -53,6 +98,7 @@ impl Conn {
         Self {
             address,
             fd: stream.as_raw_fd(),
+            taken: Cell::new(0),
             gate: Notify::default(),
             paused: Cell::new(false),
             has_chunk: Cell::new(false),
@@ -78,7 +124,7 @@ impl Conn {
 }
 
 /// Reads until the end, then reports `Closed`. Owns the stream.
-pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut stream: TcpStream) {
+pub(super) async fn read(driver: Rc<Driver>, end: End, conn: Rc<Conn>, mut stream: TcpStream) {
     let mut size = READ_BYTES_MIN;
     let mut buffer = BytesMut::zeroed(size);
     let mut received = 0;
@@ -91,7 +137,8 @@ pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut str
         });
         let count = match read.await {
             Ok(0) => {
-                if (WORD_BYTES..HANDSHAKE_BYTES_MIN).contains(&received) {
+                let may_be_word = (WORD_BYTES..HANDSHAKE_BYTES_MIN).contains(&received);
+                if may_be_word && matches!(end, End::Client(_)) {
                     answer_of_word(&conn).await;
                 }
                 break;
@@ -114,12 +161,12 @@ pub(super) async fn read(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>, mut str
             buffer = BytesMut::zeroed(size);
         }
         conn.has_chunk.set(true);
-        driver.input(Input::Received { conn: id, bytes: chunk });
+        driver.input(end.received(chunk));
         conn.gate.notified().await;
     }
     conn.gone.set(true);
-    driver.input(Input::Closed { conn: id });
-    driver.forget(id);
+    driver.input(end.closed());
+    driver.forget(end);
 }
 
 /// Waits for the answer to a four-letter word whose sender has closed its sending half, as some
@@ -133,7 +180,7 @@ async fn answer_of_word(conn: &Conn) {
 }
 
 /// Sends as much as the socket takes now; a task of its own sends the rest.
-pub(super) fn send(driver: &Rc<Driver>, id: ConnId, conn: &Rc<Conn>, mut bytes: Bytes) {
+pub(super) fn send(driver: &Rc<Driver>, end: End, conn: &Rc<Conn>, mut bytes: Bytes) {
     if conn.gone.get() {
         return;
     }
@@ -141,7 +188,10 @@ pub(super) fn send(driver: &Rc<Driver>, id: ConnId, conn: &Rc<Conn>, mut bytes: 
         let taken = send_now(conn.fd, &bytes);
         if taken != 0 {
             bytes.advance(taken);
-            driver.sent(id, taken, SENT_BYTES_NEWS <= taken);
+            let untold = conn.taken.get() + taken;
+            let news = SENT_BYTES_NEWS <= untold;
+            conn.taken.set(if news { 0 } else { untold });
+            driver.sent(end, taken, news);
         }
     }
     if bytes.is_empty() {
@@ -149,7 +199,7 @@ pub(super) fn send(driver: &Rc<Driver>, id: ConnId, conn: &Rc<Conn>, mut bytes: 
     }
     conn.backlog.borrow_mut().extend_from_slice(&bytes);
     if !conn.has_writer.replace(true) {
-        let writer = write(Rc::clone(driver), id, Rc::clone(conn));
+        let writer = write(Rc::clone(driver), end, Rc::clone(conn));
         glommio::spawn_local(writer).detach();
     }
 }
@@ -163,7 +213,7 @@ fn send_now(fd: RawFd, bytes: &[u8]) -> usize {
 }
 
 /// Sends the backlog, waiting for the socket. Works on a descriptor of its own.
-async fn write(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>) {
+async fn write(driver: Rc<Driver>, end: End, conn: Rc<Conn>) {
     // SAFETY: duplicating an open descriptor; the new one is this task's alone.
     let fd = unsafe { libc::fcntl(conn.fd, libc::F_DUPFD_CLOEXEC, 0) };
     if 0 <= fd {
@@ -177,7 +227,7 @@ async fn write(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>) {
             if stream.write_all(&chunk).await.is_err() {
                 break;
             }
-            driver.sent(id, chunk.len(), true);
+            driver.sent(end, chunk.len(), true);
         }
     }
     conn.has_writer.set(false);
@@ -185,12 +235,16 @@ async fn write(driver: Rc<Driver>, id: ConnId, conn: Rc<Conn>) {
 
 /// Ends a connection: what was sent before goes out first, and the client is given time to close
 /// its end, since closing with input unread would reset the connection and lose the last reply.
-pub(super) async fn close(conn: Rc<Conn>) {
+pub(super) async fn close(end: End, conn: Rc<Conn>) {
+    let (flush, drain) = match end {
+        End::Client(_) => (CLOSE_FLUSH, CLOSE_DRAIN),
+        End::Peer(_) => (CLOSE_FLUSH_PEER, Duration::ZERO),
+    };
     conn.closing.set(true);
     conn.has_chunk.set(true);
     conn.set_paused(false);
     let mut waited = Duration::ZERO;
-    while conn.has_writer.get() && !conn.gone.get() && waited < CLOSE_FLUSH {
+    while conn.has_writer.get() && !conn.gone.get() && waited < flush {
         glommio::timer::sleep(CLOSE_STEP).await;
         waited += CLOSE_STEP;
     }
@@ -199,7 +253,7 @@ pub(super) async fn close(conn: Rc<Conn>) {
     }
     shut(conn.fd, Shutdown::Write);
     let mut waited = Duration::ZERO;
-    while !conn.gone.get() && waited < CLOSE_DRAIN {
+    while !conn.gone.get() && waited < drain {
         glommio::timer::sleep(CLOSE_STEP).await;
         waited += CLOSE_STEP;
     }

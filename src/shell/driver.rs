@@ -12,18 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use glommio::net::{AcceptedTcpStream, TcpListener, TcpStream};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::StartError;
 use super::clock::Clocks;
-use super::conn::{self, Conn};
+use super::conn::{self, Conn, End};
 use super::files::Files;
 use super::listener::ConnLimits;
 use super::mesh::{Fabric, Letter};
 use super::notify::Notify;
+use super::peers::{self, Peers};
 use crate::model::{ConnId, ShardId};
-use crate::server::{Halt, Input, Machine, Output};
+use crate::server::{Halt, Input, Machine, Output, PeerOutput, PeerPort};
 
 /// glommio needs a timer that always runs; it also looks at the clock and at signals for us.
 const HEARTBEAT: Duration = Duration::from_millis(5);
@@ -32,7 +34,7 @@ const OPEN_FILES_BEATS: u64 = 2_000;
 /// The wait that ends a turn in the reactor.
 const TURN_END: Duration = Duration::from_micros(1);
 /// After a failed accept (no descriptors left) the next is tried this much later.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How a server ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,18 +47,21 @@ pub enum Outcome {
 
 /// One executor's driver of one machine.
 pub(super) struct Driver {
-    shard: ShardId,
+    pub(super) shard: ShardId,
     machine: RefCell<Box<dyn Machine>>,
     clock: Clocks,
-    fabric: Arc<Fabric>,
+    pub(super) fabric: Arc<Fabric>,
     /// The home shard's; satellites ask nothing of the disk.
     files: Option<Rc<Files>>,
     inputs: RefCell<Vec<Input>>,
     wake: Notify,
     /// The reactor was polled since the last turn: something came that only it can bring.
     polled: Cell<bool>,
-    conns: RefCell<BTreeMap<ConnId, Rc<Conn>>>,
+    conns: RefCell<BTreeMap<End, Rc<Conn>>>,
     next_conn: Cell<u64>,
+    pub(super) peers: Peers,
+    /// Why the server cannot go on, found beside the machine.
+    failure: RefCell<Option<StartError>>,
 }
 
 impl Driver {
@@ -78,6 +83,8 @@ impl Driver {
             polled: Cell::new(false),
             conns: RefCell::new(BTreeMap::new()),
             next_conn: Cell::new(1),
+            peers: Peers::default(),
+            failure: RefCell::new(None),
         }
     }
 
@@ -94,6 +101,7 @@ impl Driver {
         self: Rc<Self>,
         listener: socket2::Socket,
         limits: ConnLimits,
+        peers: Vec<(PeerPort, socket2::Socket)>,
     ) -> Result<Outcome, StartError> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
@@ -105,18 +113,26 @@ impl Driver {
         // SAFETY: the descriptor is taken out of its owner and given to the new one.
         let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
         let accepting = glommio::spawn_local(accept(Rc::clone(&self), listener, limits));
+        for (port, socket) in peers {
+            // SAFETY: as above.
+            let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
+            glommio::spawn_local(peers::accept(Rc::clone(&self), port, listener)).detach();
+        }
         glommio::spawn_local(heartbeat(Rc::clone(&self), stop)).detach();
         self.wake.notify();
         let outcome = self.turns().await;
         accepting.cancel().await;
-        Ok(outcome)
+        outcome
     }
 
-    async fn turns(self: &Rc<Self>) -> Outcome {
+    async fn turns(self: &Rc<Self>) -> Result<Outcome, StartError> {
         let mut outputs = Vec::new();
         let mut calls = Vec::new();
         loop {
             self.news().await;
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
             let clock = self.clock.now();
             let inputs = std::mem::take(&mut *self.inputs.borrow_mut());
             let mut read_from = Vec::new();
@@ -136,13 +152,12 @@ impl Driver {
                         Letter::Client { conn, address, stream } => {
                             clients.push((conn, address, stream));
                         }
+                        Letter::Dialled { dial, stream } => peers::dialled(self, dial, stream),
                     }
                 }
                 machine.step(clock, Input::Published(published), &mut outputs);
                 for input in inputs {
-                    if let Input::Received { conn, .. } = &input {
-                        read_from.push(*conn);
-                    }
+                    read_from.extend(End::of_received(&input));
                     machine.step(clock, input, &mut outputs);
                 }
                 machine.turn_end(clock, &mut outputs);
@@ -157,7 +172,7 @@ impl Driver {
             }
             for output in outputs.drain(..) {
                 if let Some(outcome) = self.carry_out(output, &mut calls) {
-                    return outcome;
+                    return Ok(outcome);
                 }
             }
             // After what was published, so that whoever wakes sees it.
@@ -192,28 +207,12 @@ impl Driver {
 
     fn carry_out(self: &Rc<Self>, output: Output, calls: &mut Vec<ShardId>) -> Option<Outcome> {
         match output {
-            Output::Send { conn: id, bytes } => {
-                if let Some(conn) = self.conn(id) {
-                    conn::send(self, id, &conn, bytes);
-                }
-            }
-            Output::PauseReading { conn: id } => {
-                if let Some(conn) = self.conn(id) {
-                    conn.set_paused(true);
-                }
-            }
-            Output::ResumeReading { conn: id } => {
-                if let Some(conn) = self.conn(id) {
-                    conn.set_paused(false);
-                }
-            }
-            Output::Close { conn: id } => {
-                if let Some(conn) = self.conn(id) {
-                    glommio::spawn_local(conn::close(conn)).detach();
-                }
-            }
-            Output::Abort { conn: id } => {
-                if let Some(conn) = self.conn(id) {
+            Output::Send { conn, bytes } => self.send(End::Client(conn), bytes),
+            Output::PauseReading { conn } => self.set_paused(End::Client(conn), true),
+            Output::ResumeReading { conn } => self.set_paused(End::Client(conn), false),
+            Output::Close { conn } => self.close(End::Client(conn)),
+            Output::Abort { conn } => {
+                if let Some(conn) = self.conn(End::Client(conn)) {
                     conn::abort(&conn);
                 }
             }
@@ -234,8 +233,30 @@ impl Driver {
                 }
             }
             Output::Publish(published) => self.fabric.publish(published),
-            Output::Peer(_) | Output::Recover { .. } => {
-                unreachable!("a server that is alone asks for neither")
+            Output::Peer(PeerOutput::Dial { dial, addresses, within }) => {
+                peers::dial(self, dial, addresses, within);
+            }
+            Output::Peer(PeerOutput::Send { link, bytes }) => self.send(End::Peer(link), bytes),
+            Output::Peer(PeerOutput::PauseReading { link }) => {
+                self.set_paused(End::Peer(link), true);
+            }
+            Output::Peer(PeerOutput::ResumeReading { link }) => {
+                self.set_paused(End::Peer(link), false);
+            }
+            Output::Peer(PeerOutput::Close { link }) => self.close(End::Peer(link)),
+            Output::Recover { keep_until } => {
+                let driver = Rc::clone(self);
+                let files = self.files.clone().expect("only the home shard has files");
+                let work = async move {
+                    match files.recover(keep_until).await {
+                        Ok(recovered) => driver.input(Input::Recovered(Box::new(recovered))),
+                        Err(failure) => {
+                            *driver.failure.borrow_mut() = Some(failure);
+                            driver.wake.notify();
+                        }
+                    }
+                };
+                glommio::spawn_local(work).detach();
             }
             Output::Halt(halt) => return Some(Outcome::Halted(halt)),
             Output::Stopped => return Some(Outcome::Stopped),
@@ -243,8 +264,26 @@ impl Driver {
         None
     }
 
-    fn conn(&self, id: ConnId) -> Option<Rc<Conn>> {
-        self.conns.borrow().get(&id).map(Rc::clone)
+    fn conn(&self, end: End) -> Option<Rc<Conn>> {
+        self.conns.borrow().get(&end).map(Rc::clone)
+    }
+
+    fn send(self: &Rc<Self>, end: End, bytes: Bytes) {
+        if let Some(conn) = self.conn(end) {
+            conn::send(self, end, &conn, bytes);
+        }
+    }
+
+    fn set_paused(&self, end: End, paused: bool) {
+        if let Some(conn) = self.conn(end) {
+            conn.set_paused(paused);
+        }
+    }
+
+    fn close(&self, end: End) {
+        if let Some(conn) = self.conn(end) {
+            glommio::spawn_local(conn::close(end, conn)).detach();
+        }
     }
 
     /// Hands an input to the machine in the next turn.
@@ -259,18 +298,23 @@ impl Driver {
     }
 
     /// Bytes went out. `news` is whether that alone is worth a turn.
-    pub(super) fn sent(&self, conn: ConnId, bytes: usize, news: bool) {
-        self.inputs.borrow_mut().push(Input::Sent { conn, bytes });
+    pub(super) fn sent(&self, end: End, bytes: usize, news: bool) {
+        self.inputs.borrow_mut().push(end.sent(bytes));
         if news {
             self.wake.notify();
         }
     }
 
     /// The connection's stream is about to be dropped.
-    pub(super) fn forget(&self, id: ConnId) {
-        if let Some(conn) = self.conns.borrow_mut().remove(&id) {
-            self.fabric.counts.release(conn.address);
-            self.fabric.client_gone(self.shard);
+    pub(super) fn forget(&self, end: End) {
+        let conn = self.conns.borrow_mut().remove(&end);
+        match (conn, end) {
+            (Some(conn), End::Client(_)) => {
+                self.fabric.counts.release(conn.address);
+                self.fabric.client_gone(self.shard);
+            }
+            (Some(_), End::Peer(_)) => self.peers.lost(),
+            (None, _) => {}
         }
     }
 
@@ -300,16 +344,24 @@ impl Driver {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%address, %error, "TCP_NODELAY was refused");
         }
-        let conn = Rc::new(Conn::new(address, &stream));
-        self.conns.borrow_mut().insert(id, Rc::clone(&conn));
         match stream.peer_addr() {
             Ok(peer) => {
                 self.input(Input::Opened { conn: id, peer });
-                glommio::spawn_local(conn::read(Rc::clone(self), id, conn, stream)).detach();
+                self.start_reading(End::Client(id), address, stream);
             }
             // It is gone already.
-            Err(_) => self.forget(id),
+            Err(_) => {
+                self.fabric.counts.release(address);
+                self.fabric.client_gone(self.shard);
+            }
         }
+    }
+
+    /// Takes a connection whose beginning is among the inputs.
+    pub(super) fn start_reading(self: &Rc<Self>, end: End, address: IpAddr, stream: TcpStream) {
+        let conn = Rc::new(Conn::new(address, &stream));
+        self.conns.borrow_mut().insert(end, Rc::clone(&conn));
+        glommio::spawn_local(conn::read(Rc::clone(self), end, conn, stream)).detach();
     }
 }
 

@@ -15,7 +15,11 @@ use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::lock::{self, Paths};
+use super::{StartError, recover, startup};
 use crate::base::{FileFailure, FileName, FileOp};
+use crate::model::Zxid;
+use crate::server::recovery::Recovered;
+use crate::tree::TreeOptions;
 
 /// Log segments kept open; older ones are closed when new ones are written to.
 const OPEN_FILES_MAX: usize = 3;
@@ -25,13 +29,26 @@ pub(super) struct Files {
     paths: Paths,
     /// Whether log writes go past the page cache; else they are buffered and then flushed.
     direct: bool,
+    tree: TreeOptions,
     /// Segments open for durable writes, with their locks.
     open: RefCell<BTreeMap<FileName, Rc<DmaFile>>>,
 }
 
 impl Files {
-    pub(super) const fn new(paths: Paths, direct: bool) -> Self {
-        Self { paths, direct, open: RefCell::new(BTreeMap::new()) }
+    pub(super) const fn new(paths: Paths, direct: bool, tree: TreeOptions) -> Self {
+        Self { paths, direct, tree, open: RefCell::new(BTreeMap::new()) }
+    }
+
+    /// Recovers from what is on disk while nothing else is asked of it. No segment stays open, so
+    /// that none that is cut off is written to; who writes next opens and locks again.
+    pub(super) async fn recover(&self, keep_until: Option<Zxid>) -> Result<Recovered, StartError> {
+        let open = self.open.take();
+        for file in open.into_values() {
+            close(file).await;
+        }
+        let (paths, tree, seed) = (self.paths.clone(), self.tree, startup::entropy());
+        let work = move || recover::run(&paths, tree, seed, keep_until);
+        glommio::executor().spawn_blocking(work).await
     }
 
     /// Carries out one operation.

@@ -70,7 +70,7 @@ pub(super) fn run(
                 Answer::Next
             }
             Step::Recover => {
-                let found = recover::run(&paths, options, seed)?;
+                let found = recover::run(&paths, options, seed, None)?;
                 let check = Check::of(&found);
                 recovered = Some(found);
                 Answer::Recovered(check)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -65,22 +65,10 @@ impl ConnCounts {
 const BIND_WAIT: Duration = Duration::from_secs(3);
 const BIND_RETRY: Duration = Duration::from_millis(10);
 
-/// Binds and listens. SO_REUSEADDR lets a restarted server have its port back at once; without
-/// SO_REUSEPORT a second server on the same port fails here.
-///
-/// What keep-alive is set to is inherited by the connections.
+/// Listens for clients.
 pub(super) fn bind(settings: &Settings) -> Result<Socket, StartError> {
     let address = settings.listen;
-    let mut waited = Duration::ZERO;
-    let socket = loop {
-        match try_bind(settings) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < BIND_WAIT => {
-                std::thread::sleep(BIND_RETRY);
-                waited += BIND_RETRY;
-            }
-            result => break result,
-        }
-    };
+    let socket = listen(address, settings.listen_backlog, settings.tcp_keep_alive);
     socket.map_err(|error| {
         let how = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -94,15 +82,31 @@ pub(super) fn bind(settings: &Settings) -> Result<Socket, StartError> {
     })
 }
 
-fn try_bind(settings: &Settings) -> io::Result<Socket> {
-    let address = settings.listen;
+/// Binds and listens. SO_REUSEADDR lets a restarted server have its port back at once; without
+/// SO_REUSEPORT a second server on the same port fails here.
+///
+/// What keep-alive is set to is inherited by the connections.
+pub(super) fn listen(address: SocketAddr, backlog: i32, keep_alive: bool) -> io::Result<Socket> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match try_listen(address, backlog, keep_alive) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < BIND_WAIT => {
+                std::thread::sleep(BIND_RETRY);
+                waited += BIND_RETRY;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn try_listen(address: SocketAddr, backlog: i32, keep_alive: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    socket.set_keepalive(settings.tcp_keep_alive)?;
+    socket.set_keepalive(keep_alive)?;
     socket.bind(&address.into())?;
-    socket.listen(settings.listen_backlog)?;
+    socket.listen(backlog)?;
     Ok(socket)
 }

@@ -4,7 +4,8 @@
 //! bounded and connect only while both ends run, and its mesh can deadlock when full. What a
 //! mailbox may hold is bounded by the machines' own credit.
 
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::task::Context;
 
@@ -14,7 +15,7 @@ use glommio::net::AcceptedTcpStream;
 
 use super::listener::ConnCounts;
 use crate::model::{ConnId, ShardId, Zxid};
-use crate::server::{Mesh, Published};
+use crate::server::{DialId, Mesh, Published};
 
 /// What comes to a shard from the others.
 pub(super) enum Letter {
@@ -28,6 +29,13 @@ pub(super) enum Letter {
         address: IpAddr,
         /// Its socket.
         stream: AcceptedTcpStream,
+    },
+    /// A dial of the home shard has ended.
+    Dialled {
+        /// Which.
+        dial: DialId,
+        /// The connection.
+        stream: io::Result<TcpStream>,
     },
 }
 

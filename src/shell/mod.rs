@@ -17,6 +17,8 @@ mod ahead;
 mod clock;
 mod conn;
 mod driver;
+#[cfg(test)]
+mod driver_tests;
 mod export;
 mod files;
 mod import;
@@ -24,6 +26,9 @@ mod listener;
 mod lock;
 mod mesh;
 mod notify;
+mod peers;
+#[cfg(test)]
+mod peers_tests;
 mod placement;
 mod reading;
 mod recover;
@@ -65,6 +70,9 @@ pub enum StartError {
     /// The port cannot be used.
     #[error("{0}")]
     Port(String),
+    /// A port for the other servers cannot be used.
+    #[error("{0}")]
+    PeerPort(String),
     /// What is on disk cannot be trusted.
     #[error("{0}")]
     Refused(#[from] Refusal),
@@ -78,6 +86,8 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     let io_memory_bytes = startup::check(settings)?;
     let directories = lock::open(settings)?;
     let listener = listener::bind(settings)?;
+    let peers = settings.peers.as_ref().map(peers::bind).transpose()?.unwrap_or_default();
+    let keep_alive = settings.peers.as_ref().is_some_and(|peers| peers.tcp_keep_alive);
     let clock = clock::Clocks::start();
     let tree = TreeOptions {
         extended_types: settings.server.extended_types,
@@ -123,7 +133,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     if let Some(user) = &settings.server.audit_user {
         audit::server_start(user, true);
     }
-    let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io()));
+    let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io(), tree));
     let limits = listener::ConnLimits {
         per_address: settings.conns_per_address_max,
         total: settings.conns_max,
@@ -132,7 +142,8 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         startup::warm_up().await;
         let machine = Box::new(server);
         let driver = driver::Driver::new(ShardId(0), machine, clock, fabric, Some(files));
-        Rc::new(driver).run(listener, limits).await
+        driver.peers.set_keep_alive(keep_alive);
+        Rc::new(driver).run(listener, limits, peers).await
     })
 }
 

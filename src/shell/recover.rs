@@ -10,6 +10,7 @@ use super::files;
 use super::lock::Paths;
 use super::reading::Reading;
 use crate::base::{FileDir, FileFailure, FileOp};
+use crate::model::Zxid;
 use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::tree::TreeOptions;
@@ -18,8 +19,17 @@ use crate::txnlog;
 /// A snapshot is due after about one segment.
 const SEGMENTS_AHEAD: usize = 2;
 
-/// Runs recovery to its end.
-pub(super) fn run(paths: &Paths, options: TreeOptions, seed: u64) -> Result<Recovered, StartError> {
+/// Runs recovery to its end, without the log behind `keep_until` if that is given.
+pub(super) fn run(
+    paths: &Paths,
+    options: TreeOptions,
+    seed: u64,
+    keep_until: Option<Zxid>,
+) -> Result<Recovered, StartError> {
+    if let Some(zxid) = keep_until {
+        let text = format!("the log cannot be cut behind {zxid}: that is not built yet");
+        return Err(StartError::Directory(text));
+    }
     drive(paths, Recovery::new(options, seed), &mut |op| files::run_blocking(paths, op))
 }
 
