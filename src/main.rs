@@ -85,10 +85,6 @@ fn main() -> ExitCode {
         return export(ExportArguments::parse_from(arguments));
     }
     let settings = match configure(&arguments).and_then(|config| settings(&config)) {
-        Ok(settings) if settings.peers.is_some() => {
-            tracing::error!("server.N: an ensemble cannot be run yet");
-            return ExitCode::from(2);
-        }
         Ok(settings) => settings,
         Err(text) => {
             tracing::error!("{text}");

@@ -492,6 +492,7 @@ impl Server {
                     self.shard.suspend();
                     self.tell_all(&ToShard::Suspend);
                 }
+                Effect::Replace => self.replace_replicas(),
                 Effect::Notice(shard, notice) => self.deliver(shard, notice),
                 Effect::Recover { keep_until } => out.push(Output::Recover { keep_until }),
             }
@@ -501,14 +502,18 @@ impl Server {
     /// The state was made anew from what is on disk.
     fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
         name_members(&self.options, &mut recovered);
-        for link in self.satellites.values_mut() {
-            let replica = Arc::new(Mutex::new(Some(recovered.tree.replica())));
-            link.push(ToShard::Replace(replica), true);
-        }
         let seed = self.prng.next_u64();
         let options = self.options.clone();
         self.pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
+        self.replace_replicas();
         self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx));
+    }
+
+    fn replace_replicas(&mut self) {
+        for link in self.satellites.values_mut() {
+            let replica = self.pipeline.tree().replica();
+            link.push(ToShard::Replace(Arc::new(Mutex::new(Some(replica)))), true);
+        }
     }
 
     fn go_on_stopping(&mut self, now: Instant, out: &mut Vec<Output>) {

@@ -26,6 +26,7 @@ use crate::wire;
 
 use super::audit;
 use super::contract::Clock;
+use super::fuzzy::Fuzzy;
 use super::options::{Reaping, ServerOptions};
 use super::prep::Prep;
 use super::recovery::Recovered;
@@ -118,7 +119,7 @@ impl Pipeline {
         let mut log = LogWriter::new(log_config, recovered.log_end, prng.next_u64());
         log.start(ops);
         let duty = if options.is_member() { Duty::Idle } else { Duty::Alone };
-        let member = Member::new(recovered.last_zxid, recovered.recent);
+        let member = Member::new(recovered.last_zxid, recovered.recent, recovered.fuzzy);
         let mut pipeline = Self {
             tree: recovered.tree,
             overlay,
@@ -377,9 +378,10 @@ impl Pipeline {
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
         let InFlight { header, body, origin, attach, bytes, audit, digest } = next;
+        self.member.fuzzy.prepare(&mut self.tree, &body);
         let applied = self.tree.apply(&header, &body);
         self.audit(&header, &body, audit.as_ref(), &applied.steps);
-        self.compare(header.zxid, digest);
+        self.compare(digest);
         if self.duty.assigns_zxids() {
             self.overlay.retire(header.zxid);
         }
@@ -585,7 +587,9 @@ impl Pipeline {
             && self.log.appended_bytes() >= self.snapshot_due.log_bytes_at;
         // A cut never runs ahead of the log: what a quorum has may not be durable here yet.
         let is_durable = self.tree.last_zxid() <= self.log.flushed_zxid();
-        is_durable && (self.snapshot_due.txns_left == 0 || by_bytes)
+        is_durable
+            && self.member.fuzzy == Fuzzy::Over
+            && (self.snapshot_due.txns_left == 0 || by_bytes)
     }
 
     fn schedule_snapshot(&mut self) {

@@ -15,6 +15,7 @@ use super::files::Files;
 use super::listener::{self, ConnLimits};
 use super::lock::Paths;
 use super::mesh::Fabric;
+use super::recover::RecoverOptions;
 use super::{StartError, startup};
 use crate::base::{FileDir, FileName, FileOp, FileOpId, Instant};
 use crate::model::{ExtendedTypes, ShardId, Zxid};
@@ -46,7 +47,8 @@ pub(super) fn drive(
 ) -> Result<Outcome, StartError> {
     let clients = listener::listen("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
     let tree = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
-    let files = directory.map(|path| Rc::new(Files::new(Paths::below(path, path), true, tree)));
+    let options = RecoverOptions { tree, recent_bytes_max: 0 };
+    let files = directory.map(|path| Rc::new(Files::new(Paths::below(path, path), true, options)));
     let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(512 << 10);
     builder.make().unwrap().run(async move {
         let fabric = Arc::new(Fabric::new(1, Zxid(0)));

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
+use super::StartError;
 use super::lock::{self, Paths};
-use super::{StartError, recover, startup};
+use super::recover::{self, RecoverOptions};
 use crate::base::{FileFailure, FileName, FileOp};
 use crate::model::Zxid;
 use crate::server::recovery::Recovered;
-use crate::tree::TreeOptions;
 
 /// Log segments kept open; older ones are closed when new ones are written to.
 const OPEN_FILES_MAX: usize = 3;
@@ -29,14 +29,14 @@ pub(super) struct Files {
     paths: Paths,
     /// Whether log writes go past the page cache; else they are buffered and then flushed.
     direct: bool,
-    tree: TreeOptions,
+    recover: RecoverOptions,
     /// Segments open for durable writes, with their locks.
     open: RefCell<BTreeMap<FileName, Rc<DmaFile>>>,
 }
 
 impl Files {
-    pub(super) const fn new(paths: Paths, direct: bool, tree: TreeOptions) -> Self {
-        Self { paths, direct, tree, open: RefCell::new(BTreeMap::new()) }
+    pub(super) const fn new(paths: Paths, direct: bool, recover: RecoverOptions) -> Self {
+        Self { paths, direct, recover, open: RefCell::new(BTreeMap::new()) }
     }
 
     /// Recovers from what is on disk while nothing else is asked of it. No segment stays open, so
@@ -46,8 +46,8 @@ impl Files {
         for file in open.into_values() {
             close(file).await;
         }
-        let (paths, tree, seed) = (self.paths.clone(), self.tree, startup::entropy());
-        let work = move || recover::run(&paths, tree, seed, keep_until);
+        let (paths, options) = (self.paths.clone(), self.recover);
+        let work = move || recover::run(&paths, options, keep_until);
         glommio::executor().spawn_blocking(work).await
     }
 

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::lock::{Directories, Paths};
 use super::reading::Reading;
+use super::recover::{self, RecoverOptions};
 use super::{Settings, StartError};
-use super::{clock::Clocks, files, recover, seal};
+use super::{clock::Clocks, files, seal};
 use crate::apache::names;
 use crate::base::{FileDir, FileFailure};
 use crate::server::import::{
     Answer, Check, Entry, Import, ImportRefusal, Place, PlaceSurvey, Step, Survey,
 };
 use crate::server::recovery::Recovered;
-use crate::tree::TreeOptions;
 
 /// Where Apache's directories would be.
 struct Apache {
@@ -39,14 +39,13 @@ impl Apache {
 pub(super) fn run(
     directories: &Directories,
     settings: &Settings,
-    options: TreeOptions,
+    options: RecoverOptions,
     clock: Clocks,
-    seed: u64,
 ) -> Result<Recovered, StartError> {
     let paths = directories.paths();
     let apache = Apache { data: settings.data_dir.clone(), log: settings.log_dir.clone() };
     let frame_bytes_max = settings.server.frame_bytes_max;
-    let mut import = Import::new(options, frame_bytes_max, clock.now().wall);
+    let mut import = Import::new(options.tree, frame_bytes_max, clock.now().wall);
     let mut reading = Reading::default();
     let mut recovered = None;
     let mut answer = Answer::Start;
@@ -70,7 +69,7 @@ pub(super) fn run(
                 Answer::Next
             }
             Step::Recover => {
-                let found = recover::run(&paths, options, seed, None)?;
+                let found = recover::run(&paths, options, None)?;
                 let check = Check::of(&found);
                 recovered = Some(found);
                 Answer::Recovered(check)

@@ -52,7 +52,6 @@ use crate::server::audit;
 use crate::server::import::ImportRefusal;
 use crate::server::recovery::Refusal;
 use crate::server::{Satellite, Server};
-use crate::tree::TreeOptions;
 
 /// How long the executor of a server with one shard looks for news before it sleeps: about as long
 /// as a log write takes.
@@ -89,11 +88,8 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     let peers = settings.peers.as_ref().map(peers::bind).transpose()?.unwrap_or_default();
     let keep_alive = settings.peers.as_ref().is_some_and(|peers| peers.tcp_keep_alive);
     let clock = clock::Clocks::start();
-    let tree = TreeOptions {
-        extended_types: settings.server.extended_types,
-        digests: settings.server.digests,
-    };
-    let recovered = import::run(&directories, settings, tree, clock, startup::entropy())?;
+    let options = recover::RecoverOptions::of(&settings.server);
+    let recovered = import::run(&directories, settings, options, clock)?;
     tracing::info!(
         zxid = %recovered.last_zxid,
         znodes = recovered.tree.znode_count(),
@@ -133,7 +129,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     if let Some(user) = &settings.server.audit_user {
         audit::server_start(user, true);
     }
-    let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io(), tree));
+    let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io(), options));
     let limits = listener::ConnLimits {
         per_address: settings.conns_per_address_max,
         total: settings.conns_max,

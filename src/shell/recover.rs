@@ -4,13 +4,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::StartError;
 use super::ahead::Ahead;
 use super::files;
 use super::lock::Paths;
 use super::reading::Reading;
+use super::{StartError, startup};
 use crate::base::{FileDir, FileFailure, FileOp};
+use crate::limits::RECENT_TXNS_BYTES_MAX;
 use crate::model::Zxid;
+use crate::server::ServerOptions;
 use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::tree::TreeOptions;
@@ -19,18 +21,35 @@ use crate::txnlog;
 /// A snapshot is due after about one segment.
 const SEGMENTS_AHEAD: usize = 2;
 
+/// What recovery is to make of the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecoverOptions {
+    pub(super) tree: TreeOptions,
+    /// Bytes of the last txns that are kept for learners.
+    pub(super) recent_bytes_max: u64,
+}
+
+impl RecoverOptions {
+    pub(super) fn of(options: &ServerOptions) -> Self {
+        let tree = TreeOptions { extended_types: options.extended_types, digests: options.digests };
+        let recent_bytes_max = if options.is_member() { RECENT_TXNS_BYTES_MAX } else { 0 };
+        Self { tree, recent_bytes_max }
+    }
+}
+
 /// Runs recovery to its end, without the log behind `keep_until` if that is given.
 pub(super) fn run(
     paths: &Paths,
-    options: TreeOptions,
-    seed: u64,
+    options: RecoverOptions,
     keep_until: Option<Zxid>,
 ) -> Result<Recovered, StartError> {
-    if let Some(zxid) = keep_until {
-        let text = format!("the log cannot be cut behind {zxid}: that is not built yet");
-        return Err(StartError::Directory(text));
-    }
-    drive(paths, Recovery::new(options, seed), &mut |op| files::run_blocking(paths, op))
+    let recovery = Recovery::new(options.tree, startup::entropy());
+    let recovery = recovery.keeping_recent(options.recent_bytes_max);
+    let recovery = match keep_until {
+        Some(zxid) => recovery.keep_until(zxid),
+        None => recovery,
+    };
+    drive(paths, recovery, &mut |op| files::run_blocking(paths, op))
 }
 
 /// Runs recovery without writing: what it would make good stays as it is. Everything that it reads

@@ -273,7 +273,8 @@ impl Ensemble {
         let early = std::mem::take(&mut leading.early);
         cx.pipeline.lead(epoch, cx.clock.now);
         tracing::info!(epoch, zxid = %applied, "leading");
-        self.serve();
+        let was_fuzzy = cx.pipeline.pass_fuzzy();
+        self.serve(was_fuzzy);
         for (link, asked) in early {
             self.asked(cx, link, asked);
         }

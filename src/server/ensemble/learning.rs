@@ -22,6 +22,8 @@ use crate::zab::learner::{Learner, Output, Start};
 pub(super) struct Learning {
     leader: ServerId,
     stage: Stage,
+    /// Clients are served in this epoch once this is applied.
+    serves: Option<(Zxid, u32)>,
     /// Syncs that the leader has answered, by what must be applied before the client hears of it.
     synced: VecDeque<Zxid>,
 }
@@ -66,7 +68,7 @@ impl Ensemble {
             give_up_at: now + self.options.connect_within,
         };
         let synced = VecDeque::new();
-        self.role = Role::Learning(Box::new(Learning { leader, stage, synced }));
+        self.role = Role::Learning(Box::new(Learning { leader, stage, serves: None, synced }));
         self.dial_leader(cx);
     }
 
@@ -219,6 +221,14 @@ impl Ensemble {
             learner.flushed(flushed, &mut out);
         }
         let applied = cx.pipeline.tree().last_zxid();
+        if let Some((_, epoch)) = learning.serves.take_if(|(zxid, _)| *zxid <= applied) {
+            let leader = learning.leader;
+            tracing::info!(epoch, %leader, zxid = %applied, "following");
+            let was_fuzzy = cx.pipeline.pass_fuzzy();
+            cx.pipeline.follow();
+            self.serve(was_fuzzy);
+        }
+        let Some(learning) = self.learning() else { return };
         let answered = learning.synced.partition_point(|zxid| *zxid <= applied);
         learning.synced.drain(..answered);
         for origin in (0..answered).filter_map(|_| cx.pipeline.synced()) {
@@ -291,10 +301,10 @@ impl Ensemble {
             Output::Committed(zxid) => cx.pipeline.commit_to(zxid),
             Output::Serve { epoch } => {
                 self.election.on_established(epoch);
-                cx.pipeline.follow();
-                let leader = self.learning().map(|learning| learning.leader);
-                tracing::info!(epoch, leader = ?leader, "following");
-                self.serve();
+                let committed = cx.pipeline.committed_zxid();
+                if let Some(learning) = self.learning() {
+                    learning.serves = Some((committed, epoch));
+                }
             }
             Output::Config(text) => self.on_config(&text),
             Output::AnswerPing(zxid) => {

@@ -89,6 +89,8 @@ pub(crate) enum Effect {
     Serve,
     /// Let clients go.
     Suspend,
+    /// Give the other shards new replicas: the tree was not exact so far.
+    Replace,
     /// Tell a shard.
     Notice(ShardId, Notice),
     /// Ask the driver for a recovery.
@@ -445,8 +447,11 @@ impl Ensemble {
     }
 
     /// Clients are served from here on.
-    fn serve(&mut self) {
+    fn serve(&mut self, was_fuzzy: bool) {
         self.serving = true;
+        if was_fuzzy {
+            self.effects.push_back(Effect::Replace);
+        }
         self.effects.push_back(Effect::Serve);
     }
 

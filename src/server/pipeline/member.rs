@@ -14,6 +14,7 @@ use crate::base::{Duration, FileOps, Instant};
 use crate::limits;
 use crate::model::{ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid};
 use crate::server::contract::Clock;
+use crate::server::fuzzy::{Fuzzy, Unequal};
 use crate::server::recent::RecentTxns;
 use crate::server::snap_send::SnapshotSender;
 use crate::server::stream::{Address, Attach, Notice, Origin, Submit};
@@ -46,6 +47,8 @@ impl Duty {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) committed: Zxid,
+    /// How far the tree is ahead, behind a snapshot of a leader's.
+    pub(super) fuzzy: Fuzzy,
     recent: RecentTxns,
 
     /// Leading: appended to the log and not yet proposed.
@@ -79,9 +82,10 @@ struct Awaited {
 }
 
 impl Member {
-    pub(super) const fn new(committed: Zxid, recent: RecentTxns) -> Self {
+    pub(super) const fn new(committed: Zxid, recent: RecentTxns, fuzzy: Fuzzy) -> Self {
         Self {
             committed,
+            fuzzy,
             recent,
             proposals: Vec::new(),
             opening: BTreeSet::new(),
@@ -164,7 +168,7 @@ impl Pipeline {
         self.duty = Duty::Idle;
         self.sessions.reset(now);
         let recent = std::mem::replace(&mut self.member.recent, RecentTxns::new(Zxid::ZERO, 0));
-        self.member = Member::new(self.member.committed, recent);
+        self.member = Member::new(self.member.committed, recent, self.member.fuzzy);
     }
 
     /// The whole log is committed and applied, and this server leads `epoch`.
@@ -247,16 +251,21 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Compares the tree with what the leader said of it.
-    pub(super) fn compare(&self, zxid: Zxid, said: Option<u64>) {
-        let found = self.tree.digest();
-        if let Some(said) = said
-            && found != 0
-            && said != found
-        {
-            tracing::error!(%zxid, "the tree's digest is {found:x}, the leader's was {said:x}: the \
-                two differ; stop this server, empty its data directory and start it again");
+    /// Compares the tree with what the leader said of it behind this txn.
+    pub(super) fn compare(&mut self, said: Option<u64>) {
+        if let Err(unequal) = self.member.fuzzy.applied(&mut self.tree, said) {
+            differs(unequal);
         }
+    }
+
+    /// Everything that a leader's snapshot can show was applied: the tree is exact. Whether it was
+    /// not known to be before.
+    pub(crate) fn pass_fuzzy(&mut self) -> bool {
+        let was_fuzzy = self.member.fuzzy != Fuzzy::Over;
+        if let Err(unequal) = self.member.fuzzy.passed(&mut self.tree) {
+            differs(unequal);
+        }
+        was_fuzzy
     }
 
     // Leading.
@@ -492,4 +501,9 @@ fn judge(number: i32, body: &Bytes) -> Result<WriteRequest, ErrorCode> {
             Err(_) => Err(ErrorCode::MARSHALLING_ERROR),
         },
     }
+}
+
+fn differs(Unequal { zxid, expected, found }: Unequal) {
+    tracing::error!(%zxid, "the tree's digest is {found:x}, the leader's was {expected:x}: the two \
+        differ; stop this server, empty its data directory and start it again");
 }
