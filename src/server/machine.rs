@@ -502,11 +502,12 @@ impl Server {
     /// The state was made anew from what is on disk.
     fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
         name_members(&self.options, &mut recovered);
+        let installed = recovered.installed;
         let seed = self.prng.next_u64();
         let options = self.options.clone();
         self.pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
         self.replace_replicas();
-        self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx));
+        self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx, installed));
     }
 
     fn replace_replicas(&mut self) {

@@ -10,6 +10,8 @@ mod client;
 mod clients;
 /// Random sequences of requests: the same answers as Apache ZooKeeper's, byte by byte.
 mod differential;
+/// Ensembles of real processes, with Apache ZooKeeper servers among them.
+mod ensemble;
 /// A damaged snapshot gives way to the one before it.
 mod fallback;
 /// What ends or misleads Apache ZooKeeper does neither here.

@@ -34,7 +34,7 @@ const OUTSIDE: &[&str] = &[
     "std::net::Udp",
     "glommio",
     "async fn",
-    ".await",
+    "async move",
     "AtomicU",
     "getrandom",
 ];

@@ -265,10 +265,14 @@ impl Ensemble {
     }
 
     /// The pipeline was made anew from what is on disk.
-    pub(crate) fn on_recovered(&mut self, cx: &mut Context<'_>) {
-        if let Some(Recovering { keep_until, asked: true }) = self.recovering.take() {
-            self.learner_recovered(cx, keep_until);
+    /// `installed` is the snapshot that took the place of everything, if one did.
+    pub(crate) fn on_recovered(&mut self, cx: &mut Context<'_>, installed: Option<Zxid>) {
+        let Some(Recovering { keep_until, asked: true }) = self.recovering.take() else { return };
+        if keep_until.is_none() && installed.is_none() && matches!(self.role, Role::Learning(_)) {
+            tracing::warn!("the leader's snapshot makes no tree; what was there stays");
+            return self.end_role(cx);
         }
+        self.learner_recovered(cx, keep_until);
     }
 
     /// Time has passed.

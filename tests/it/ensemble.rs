@@ -1,0 +1,413 @@
+//! Ensembles of real processes, also together with Apache ZooKeeper's servers: leaders and
+//! followers are killed, stopped and replaced under load, and nothing acknowledged is lost.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ringkeeper::client::{Client, Hello};
+use ringkeeper::model::{ErrorCode, Request, SessionId};
+
+use super::apache::{self, Java};
+use super::client::{self, create, get, list, set};
+use super::peer;
+
+/// Nothing takes longer, also where Java shares two cores with other tests.
+const WITHIN: Duration = Duration::from_secs(90);
+
+/// Which program a server runs.
+#[derive(Clone)]
+enum Program {
+    Ours,
+    Apache(Java),
+}
+
+/// Servers by sid, each with a directory of its own.
+struct Ensemble {
+    home: PathBuf,
+    lines: String,
+    ports: BTreeMap<i64, u16>,
+    servers: BTreeMap<i64, Child>,
+}
+
+impl Ensemble {
+    /// Directories and ports for so many servers; none is started.
+    fn new(count: i64) -> Self {
+        let home = peer::fresh_directory();
+        let mut lines = String::new();
+        let mut ports = BTreeMap::new();
+        for sid in 1..=count {
+            let [quorum, election] = [(); 2].map(|()| peer::free_port());
+            lines += &format!("server.{sid}=127.0.0.1:{quorum}:{election}\n");
+            ports.insert(sid, peer::free_port());
+        }
+        Self { home, lines, ports, servers: BTreeMap::new() }
+    }
+
+    /// All of them, running the server of this package.
+    fn ours(count: i64, extra: &str) -> Self {
+        let mut ensemble = Self::new(count);
+        for sid in 1..=count {
+            ensemble.start(sid, &Program::Ours, extra);
+        }
+        ensemble
+    }
+
+    fn start(&mut self, sid: i64, program: &Program, extra: &str) {
+        let home = self.home.join(sid.to_string());
+        fs::create_dir_all(home.join("data")).expect("the directory is writable");
+        fs::write(home.join("data/myid"), sid.to_string()).expect("the directory is writable");
+        let lines = &self.lines;
+        let extra = format!("initLimit=20\nsyncLimit=10\n{lines}{extra}");
+        peer::write_config(&home, self.ports[&sid], &extra);
+        let child = match program {
+            Program::Ours => peer::spawn(&home.join("zoo.cfg")),
+            Program::Apache(java) => java.spawn(&home),
+        };
+        self.servers.insert(sid, child);
+    }
+
+    fn signal(&self, sid: i64, signal: i32) {
+        let pid = i32::try_from(self.servers[&sid].id()).expect("process ids are positive");
+        // SAFETY: signals a child that has not been waited for.
+        unsafe { libc::kill(pid, signal) };
+    }
+
+    fn kill(&mut self, sid: i64) {
+        let mut child = self.servers.remove(&sid).expect("it was started");
+        child.kill().expect("the child is ours");
+        child.wait().expect("the child is ours");
+    }
+
+    /// SIGTERM, and whether the process ended well.
+    fn stop(&mut self, sid: i64) -> bool {
+        self.signal(sid, libc::SIGTERM);
+        let mut child = self.servers.remove(&sid).expect("it was started");
+        child.wait().expect("the child is ours").success()
+    }
+
+    fn mode(&self, sid: i64) -> String {
+        let text = peer::word(self.ports[&sid], "srvr");
+        let mode = text.lines().find_map(|line| line.strip_prefix("Mode: "));
+        mode.unwrap_or_default().to_owned()
+    }
+
+    /// The one server that leads.
+    fn leader(&self) -> i64 {
+        within("a leader", || self.servers.keys().copied().find(|sid| self.mode(*sid) == "leader"))
+    }
+
+    /// Waits until every server that was started serves.
+    fn all_serve(&self) {
+        for sid in self.servers.keys() {
+            within(&format!("server {sid} to serve ({})", self.log(*sid)), || {
+                (!self.mode(*sid).is_empty()).then_some(())
+            });
+        }
+    }
+
+    fn log(&self, sid: i64) -> String {
+        let home = self.home.join(sid.to_string());
+        let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
+        let all = read("log") + &read("apache.log");
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    fn zxids(&self) -> Vec<String> {
+        let zxid = |port: &u16| {
+            let text = peer::word(*port, "srvr");
+            text.lines().find_map(|line| line.strip_prefix("Zxid: ").map(str::to_owned))
+        };
+        self.servers.keys().filter_map(|sid| zxid(&self.ports[sid])).collect()
+    }
+
+    /// Every server shows `value` at `path`.
+    fn all_show(&self, path: &str, value: &str) {
+        for sid in self.servers.keys() {
+            within(&format!("server {sid} to show {value} at {path}"), || {
+                let mut client = client::connect(self.ports[sid]).ok()?;
+                let mut reply = client.call(&get(path, false)).ok()?;
+                let data = reply.body.buffer("data").ok()??;
+                (data.as_ref() == value.as_bytes()).then_some(())
+            });
+        }
+    }
+}
+
+impl Drop for Ensemble {
+    fn drop(&mut self) {
+        for child in self.servers.values_mut() {
+            let _ended = child.kill();
+            let _status = child.wait();
+        }
+        if !thread::panicking() {
+            peer::clean(&self.home);
+        }
+    }
+}
+
+/// Waits until something has come true.
+fn within<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A client that goes on with its session from server to server.
+struct Wanderer {
+    ports: Vec<u16>,
+    at: usize,
+    hello: Hello,
+    client: Option<Client>,
+}
+
+impl Wanderer {
+    fn new(ports: Vec<u16>) -> Self {
+        let hello = Hello { timeout_ms: 20_000, ..Hello::default() };
+        Self { ports, at: 0, hello, client: None }
+    }
+
+    /// One attempt: `None` if the connection was lost, or there was none.
+    fn attempt(&mut self, request: &Request) -> Option<ErrorCode> {
+        if self.client.is_none() {
+            self.at += 1;
+            let port = self.ports[self.at % self.ports.len()];
+            let client = Client::attach(("127.0.0.1", port), &self.hello).ok()?;
+            self.hello.session = client.session.session;
+            self.hello.password = client.session.password;
+            self.client = Some(client);
+        }
+        let reply = self.client.as_mut()?.call(request);
+        match reply {
+            Ok(reply) if reply.header.code != ErrorCode::SESSION_MOVED => {
+                self.hello.last_zxid_seen = self.hello.last_zxid_seen.max(reply.header.zxid);
+                Some(reply.header.code)
+            }
+            _ => {
+                self.client = None;
+                None
+            }
+        }
+    }
+
+    /// Tries until there is an answer.
+    fn insist(&mut self, request: &Request) -> ErrorCode {
+        within("an answer", || self.attempt(request))
+    }
+}
+
+/// Writes ever larger numbers to a znode of its own until told to end.
+struct Writer {
+    path: String,
+    /// The last number that was acknowledged.
+    acknowledged: Arc<Mutex<u64>>,
+    ends: Arc<AtomicBool>,
+    thread: JoinHandle<SessionId>,
+}
+
+impl Writer {
+    fn start(path: &str, ports: Vec<u16>) -> Self {
+        let path = path.to_owned();
+        let acknowledged = Arc::new(Mutex::new(0));
+        let ends = Arc::new(AtomicBool::new(false));
+        let mut wanderer = Wanderer::new(ports);
+        let created = wanderer.insist(&create(&path, b"0", 0));
+        assert!(matches!(created, ErrorCode::OK | ErrorCode::NODE_EXISTS), "{created:?}");
+        let (to, told, own) = (Arc::clone(&acknowledged), Arc::clone(&ends), path.clone());
+        let thread = thread::spawn(move || {
+            for number in 1_u64.. {
+                let request = set(&own, number.to_string().as_bytes());
+                // A write whose answer is lost may have happened; the next number tells.
+                if wanderer.insist(&request) == ErrorCode::OK {
+                    *to.lock().expect("nobody panics") = number;
+                }
+                if told.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            wanderer.hello.session
+        });
+        Self { path, acknowledged, ends, thread }
+    }
+
+    fn count(&self) -> u64 {
+        *self.acknowledged.lock().expect("nobody panics")
+    }
+
+    /// Waits until writes are acknowledged again.
+    fn goes_on(&self) {
+        let before = self.count();
+        within("writes to go on", || (before + 3 < self.count()).then_some(()));
+    }
+
+    /// Ends, and checks that every server shows the last acknowledged number.
+    fn end(self, ensemble: &Ensemble) -> SessionId {
+        self.ends.store(true, Ordering::Relaxed);
+        let session = self.thread.join().expect("the writer does not panic");
+        let last = *self.acknowledged.lock().expect("nobody panics");
+        ensemble.all_show(&self.path, &last.to_string());
+        session
+    }
+}
+
+#[test]
+fn every_server_serves_reads_and_writes() {
+    let ensemble = Ensemble::ours(3, "");
+    ensemble.all_serve();
+    for (number, port) in ensemble.ports.values().enumerate() {
+        let mut client = client::connect(*port).expect("it serves");
+        assert_eq!(client.code(&create(&format!("/n{number}"), b"x", 0)), ErrorCode::OK);
+        assert_eq!(client.code(&create(&format!("/n{number}"), b"x", 0)), ErrorCode::NODE_EXISTS);
+        assert_eq!(client.code(&Request::Sync { path: "/".into() }), ErrorCode::OK);
+        let mut reply = client.call(&list("/", false)).expect("it serves");
+        let names = reply.body.vector("children", |reader| reader.some_str("child"));
+        let names = names.expect("it decodes").expect("not null");
+        assert_eq!(names.len(), number + 2, "a sync shows what other servers were told: {names:?}");
+    }
+    let modes: Vec<String> = ensemble.servers.keys().map(|sid| ensemble.mode(*sid)).collect();
+    assert_eq!(modes.iter().filter(|mode| *mode == "leader").count(), 1, "{modes:?}");
+    assert_eq!(modes.iter().filter(|mode| *mode == "follower").count(), 2, "{modes:?}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_servers_end() {
+    let mut ensemble = Ensemble::ours(3, "snapCount=500\npreAllocSize=4096");
+    ensemble.all_serve();
+    let ports: Vec<u16> = ensemble.ports.values().copied().collect();
+    let writers = ["/a", "/b"].map(|path| Writer::start(path, ports.clone()));
+    for round in 0..6 {
+        let leader = ensemble.leader();
+        let follower = ensemble.ports.keys().copied().find(|sid| *sid != leader).unwrap_or(leader);
+        writers[0].goes_on();
+        match round {
+            0 | 3 => ensemble.kill(leader),
+            1 => assert!(ensemble.stop(leader), "{}", ensemble.log(leader)),
+            2 | 4 => ensemble.kill(follower),
+            _ => ensemble.signal(leader, libc::SIGSTOP),
+        }
+        writers.iter().for_each(Writer::goes_on);
+        for sid in 1..=3 {
+            if !ensemble.servers.contains_key(&sid) {
+                ensemble.start(sid, &Program::Ours, "snapCount=500\npreAllocSize=4096");
+            }
+        }
+        if round == 5 {
+            ensemble.signal(leader, libc::SIGCONT);
+        }
+        ensemble.all_serve();
+    }
+    for writer in writers {
+        writer.end(&ensemble);
+    }
+    within("all servers to have the same", || {
+        let zxids = ensemble.zxids();
+        (zxids.len() == 3 && zxids.windows(2).all(|pair| pair[0] == pair[1])).then_some(())
+    });
+}
+
+#[test]
+fn sessions_and_ephemerals_outlive_a_rolling_restart() {
+    let mut ensemble = Ensemble::ours(3, "");
+    ensemble.all_serve();
+    let ports: Vec<u16> = ensemble.ports.values().copied().collect();
+    let mut owner = Wanderer::new(ports.clone());
+    assert_eq!(owner.insist(&create("/mine", b"", 1)), ErrorCode::OK);
+    let session = owner.hello.session;
+    let writer = Writer::start("/w", ports);
+    for sid in 1..=3 {
+        assert!(ensemble.stop(sid), "{}", ensemble.log(sid));
+        writer.goes_on();
+        ensemble.start(sid, &Program::Ours, "");
+        ensemble.all_serve();
+        assert_eq!(owner.insist(&get("/mine", false)), ErrorCode::OK);
+    }
+    assert_eq!(owner.hello.session, session, "the session is the one that it was");
+    writer.end(&ensemble);
+    ensemble.all_show("/mine", "");
+}
+
+#[test]
+fn a_server_without_data_and_one_far_behind_are_brought_up() {
+    let mut ensemble = Ensemble::ours(3, "snapCount=200\npreAllocSize=4096");
+    ensemble.all_serve();
+    let ports: Vec<u16> = ensemble.ports.values().copied().collect();
+    let behind = ensemble.ports.keys().copied().find(|sid| *sid != ensemble.leader()).unwrap_or(1);
+    ensemble.kill(behind);
+    let writer = Writer::start("/w", ports);
+    within("many writes", || (1_000 < writer.count()).then_some(()));
+    // Those that stay restart, so that what they keep in memory begins with a snapshot.
+    for sid in ensemble.servers.keys().copied().collect::<Vec<_>>() {
+        ensemble.kill(sid);
+        ensemble.start(sid, &Program::Ours, "snapCount=200\npreAllocSize=4096");
+        writer.goes_on();
+    }
+    ensemble.start(behind, &Program::Ours, "snapCount=200\npreAllocSize=4096");
+    ensemble.all_serve();
+    ensemble.kill(behind);
+    fs::remove_dir_all(ensemble.home.join(behind.to_string())).expect("it is ours");
+    ensemble.start(behind, &Program::Ours, "");
+    ensemble.all_serve();
+    writer.end(&ensemble);
+}
+
+#[test]
+fn without_a_quorum_nobody_is_served() {
+    let mut ensemble = Ensemble::ours(3, "");
+    ensemble.all_serve();
+    let leader = ensemble.leader();
+    for sid in (1..=3).filter(|sid| *sid != leader) {
+        ensemble.kill(sid);
+    }
+    within("the leader to give up", || ensemble.mode(leader).is_empty().then_some(()));
+    let text = peer::word(ensemble.ports[&leader], "stat");
+    assert_eq!(text, "This ZooKeeper instance is not currently serving requests\n");
+    assert!(client::connect(ensemble.ports[&leader]).is_err(), "no session begins");
+    assert!(ensemble.stop(leader), "it stops as planned all the same");
+}
+
+/// Apache's servers of one version, one of them for each of ours, in every mixture that has both.
+fn mixed(test: &str, jars: &str) {
+    let Some(jars) = apache::jars_of(jars) else {
+        return apache::skip(test, "Apache ZooKeeper's jars or Java are missing");
+    };
+    let apache = Program::Apache(Java::new(&jars));
+    let mut ensemble = Ensemble::new(3);
+    for sid in 1..=3 {
+        ensemble.start(sid, &apache, "");
+    }
+    ensemble.all_serve();
+    let ports: Vec<u16> = ensemble.ports.values().copied().collect();
+    let writer = Writer::start("/w", ports.clone());
+    let mut owner = Wanderer::new(ports);
+    assert_eq!(owner.insist(&create("/mine", b"", 1)), ErrorCode::OK);
+    let session = owner.hello.session;
+    // One server at a time to ours, the leader last or not, as the sids have it; then back.
+    for program in [&Program::Ours, &apache] {
+        for sid in 1..=3 {
+            ensemble.kill(sid);
+            fs::remove_dir_all(ensemble.home.join(sid.to_string())).expect("it is ours");
+            ensemble.start(sid, program, "");
+            ensemble.all_serve();
+            writer.goes_on();
+            assert_eq!(owner.insist(&get("/mine", false)), ErrorCode::OK);
+        }
+    }
+    assert_eq!(owner.hello.session, session, "the session is the one that it was");
+    writer.end(&ensemble);
+}
+
+#[test]
+fn an_ensemble_of_apaches_servers_migrates_one_by_one_and_back() {
+    mixed("an_ensemble_of_apaches_servers_migrates_one_by_one_and_back", "zookeeper");
+}
