@@ -31,6 +31,8 @@ pub mod sim;
 pub mod docs {
     #[doc = include_str!("docs/differences.md")]
     pub mod differences {}
+    #[doc = include_str!("docs/migration.md")]
+    pub mod migration {}
     #[doc = include_str!("docs/performance.md")]
     pub mod performance {}
     #[doc = include_str!("docs/rk.md")]

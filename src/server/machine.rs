@@ -446,7 +446,7 @@ impl Server {
         }
     }
 
-    pub(super) const fn sessions(&self) -> &SessionTable {
+    pub(crate) const fn sessions(&self) -> &SessionTable {
         self.pipeline.sessions()
     }
 

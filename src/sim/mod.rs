@@ -18,6 +18,8 @@
 //! - a server has up to three satellites, whose messages and turns are delayed, also between the
 //!   message of a txn and its publication;
 //! - messages between client and server are delayed and cut into chunks.
+//!
+//! [`ensemble`] runs several servers with peers; its own list of faults is there.
 
 mod client;
 mod disk;

@@ -36,10 +36,18 @@ pub enum Plant {
     StaleReplica,
     /// A restart forgets a session.
     SessionForgotten,
+    /// A restart forgets what a member of an ensemble has promised.
+    EpochsForgotten,
+    /// A log that is to be cut is kept whole.
+    CutIgnored,
+    /// Bytes between servers are lost, and those behind them arrive.
+    PeerBytesLost,
+    /// Bytes between servers arrive twice.
+    PeerBytesTwice,
 }
 
 impl Plant {
-    /// Every planted bug.
+    /// Those that are looked for in one server.
     pub const ALL: [Self; 13] = [
         Self::FlushSkipped,
         Self::DirectoryNotFlushed,
@@ -54,6 +62,22 @@ impl Plant {
         Self::ChainIgnored,
         Self::StaleReplica,
         Self::SessionForgotten,
+    ];
+
+    /// Those that are looked for in ensembles.
+    pub const OF_ENSEMBLES: [Self; 12] = [
+        Self::FlushSkipped,
+        Self::AckBeforeFlush,
+        Self::EventLost,
+        Self::EventTwice,
+        Self::RepliesSwapped,
+        Self::ReplyAltered,
+        Self::RefusalHidden,
+        Self::SessionForgotten,
+        Self::EpochsForgotten,
+        Self::CutIgnored,
+        Self::PeerBytesLost,
+        Self::PeerBytesTwice,
     ];
 
     /// What the bug makes of the bytes of one turn to one client. The answer to the handshake is

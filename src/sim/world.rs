@@ -50,6 +50,18 @@ pub struct Report {
     pub misdirected: u64,
 }
 
+impl Report {
+    /// Adds what another seed did.
+    pub fn add(&mut self, other: &Self) {
+        self.trace ^= other.trace;
+        self.answered += other.answered;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.failures += other.failures;
+        self.misdirected += other.misdirected;
+    }
+}
+
 /// What a seed found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -1,15 +1,17 @@
 //! `rk-sim`: runs simulation seeds on all cores, stops at the first that finds something, and
 //! prints the command that replays it.
 
+use std::fmt::Debug;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use clap::Parser;
-use ringkeeper::sim::{Failure, Plant, Report, run};
+use ringkeeper::sim::ensemble::{self, EnsembleReport};
+use ringkeeper::sim::{self, Failure, Plant, Report};
 
-/// Runs simulation seeds of the server.
+/// Runs simulation seeds of one server, or of ensembles.
 #[derive(Parser)]
 struct Arguments {
     /// How many seeds to run.
@@ -18,7 +20,7 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     start: u64,
-    /// Run only this seed and say what it did.
+    /// Run only this seed and say what it did; RUST_LOG=info shows what the servers say.
     #[arg(long)]
     seed: Option<u64>,
     /// Ensembles of several servers instead of one server.
@@ -32,18 +34,28 @@ const PROGRESS_EVERY: u64 = 500;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).init();
+        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     }
-    if arguments.ensemble {
-        return ensembles(&arguments);
+    match arguments.ensemble {
+        true => all(&arguments, ensemble::run, EnsembleReport::add, "--ensemble "),
+        false => all(&arguments, sim::run, Report::add, ""),
     }
+}
+
+/// Runs the seeds that were asked for, on all cores.
+fn all<R: Default + Debug + Send>(
+    arguments: &Arguments,
+    run: fn(u64, Plant) -> Result<R, Failure>,
+    add: fn(&mut R, &R),
+    flags: &str,
+) -> ExitCode {
     let (first, count) = match arguments.seed {
         Some(seed) => (seed, 1),
         None => (arguments.start, arguments.seeds),
     };
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
-    let outcome: Mutex<(Report, Option<(u64, Failure)>)> = Mutex::default();
+    let outcome: Mutex<(R, Option<(u64, Failure)>)> = Mutex::default();
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     thread::scope(|scope| {
         for _ in 0..cores {
@@ -72,50 +84,16 @@ fn main() -> ExitCode {
         }
     });
     let (total, found) = outcome.into_inner().expect("no worker panics while it counts");
-    println!(
-        "requests answered {}, kills {}, power cuts {}, failed operations {}, \
-         misdirected writes {}, trace {:08x}",
-        total.answered,
-        total.kills,
-        total.power_cuts,
-        total.failures,
-        total.misdirected,
-        total.trace
-    );
+    println!("{total:?}");
     match found {
         None => {
             println!("{count} seeds found nothing");
             ExitCode::SUCCESS
         }
         Some((seed, failure)) => {
-            println!("seed {seed}: {failure}\nreplay: cargo run --bin rk-sim -- --seed {seed}");
+            println!("seed {seed}: {failure}");
+            println!("replay: cargo run --bin rk-sim -- {flags}--seed {seed}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn add(total: &mut Report, report: &Report) {
-    total.trace ^= report.trace;
-    total.answered += report.answered;
-    total.kills += report.kills;
-    total.power_cuts += report.power_cuts;
-    total.failures += report.failures;
-    total.misdirected += report.misdirected;
-}
-
-fn ensembles(arguments: &Arguments) -> ExitCode {
-    let (first, count) = match arguments.seed {
-        Some(seed) => (seed, 1),
-        None => (arguments.start, arguments.seeds),
-    };
-    for seed in first..first + count {
-        match ringkeeper::sim::ensemble::run(seed) {
-            Ok(report) => println!("{seed}: {report:?}"),
-            Err(failure) => {
-                println!("seed {seed}: {failure}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    ExitCode::SUCCESS
 }

@@ -1,6 +1,12 @@
 //! The world of one seed of an ensemble: several servers with a disk each, the network between
 //! them, clients that go from server to server. First faults, then none: a healed ensemble must
 //! serve again, all servers must hold the same, and what clients were told must be so.
+//!
+//! The faults: processes are killed and the power is cut, also at any disk operation, and they
+//! start again; single disk operations take a hundred times as long; one server is cut off from all
+//! others, one direction between two servers is cut (what was sent arrives when it is healed),
+//! connections break. Dials to servers that are down are refused, dials across a cut hang until
+//! they time out.
 
 mod network;
 #[cfg(test)]
@@ -16,6 +22,7 @@ use self::network::{End, Network, Parcel};
 use super::client::Client;
 use super::disk::{Crash, Disk};
 use super::history::History;
+use super::plant::Plant;
 use super::replay;
 use super::world::{Failure, options_of};
 use crate::base::{Duration, FileOp, FileOpId, Instant, Prng, WallMs};
@@ -23,6 +30,7 @@ use crate::model::{
     ConnId, EnsembleConfig, EnsembleConfigs, ExtendedTypes, LearnerType, Member as ConfigMember,
     ServerAddress, ServerId, Zxid,
 };
+use crate::server::epochs::Epochs;
 use crate::server::recovery::{Answer, Recovered, Recovery, Step};
 use crate::server::{
     Clock, DialId, EnsembleOptions, Input, Machine, Output, PeerAddress, PeerInput, PeerOutput,
@@ -61,10 +69,25 @@ pub struct EnsembleReport {
     pub leaders: u64,
 }
 
+impl EnsembleReport {
+    /// Adds what another seed did.
+    pub fn add(&mut self, other: &Self) {
+        self.trace ^= other.trace;
+        self.answered += other.answered;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.partitions += other.partitions;
+        self.cut_links += other.cut_links;
+        self.truncations += other.truncations;
+        self.snapshots += other.snapshots;
+        self.leaders += other.leaders;
+    }
+}
+
 /// Runs one seed of an ensemble of 1 to 5 servers to its end, or to the first thing that must not
 /// be.
-pub fn run(seed: u64) -> Result<EnsembleReport, Failure> {
-    let mut world = World::new(seed)?;
+pub fn run(seed: u64, plant: Plant) -> Result<EnsembleReport, Failure> {
+    let mut world = World::new(seed, plant)?;
     while world.now < Instant(FAULTS_FOR.0) {
         world.next_event()?;
     }
@@ -115,6 +138,7 @@ struct Member {
 
 struct World {
     prng: Prng,
+    plant: Plant,
     now: Instant,
     sequence: u64,
     queue: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -134,7 +158,7 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Result<Self, Failure> {
+    fn new(seed: u64, plant: Plant) -> Result<Self, Failure> {
         let mut prng = Prng::new(seed);
         let count = match prng.below(6) {
             0 => 1,
@@ -142,11 +166,16 @@ impl World {
             2..=4 => 3,
             _ => 5,
         };
+        let disk = || {
+            let mut disk = Disk::default();
+            disk.skips_flushes = plant == Plant::FlushSkipped;
+            disk
+        };
         let members = (0..count).map(|at| Member {
             sid: ServerId(at as i64 + 1),
             server: None,
             incarnation: 0,
-            disk: Disk::default(),
+            disk: disk(),
             in_flight: BTreeMap::new(),
             turn_waits: false,
             log: BTreeSet::new(),
@@ -154,6 +183,7 @@ impl World {
             was_leading: false,
         });
         let mut world = Self {
+            plant,
             now: Instant::default(),
             sequence: 0,
             queue: BinaryHeap::new(),
@@ -226,6 +256,7 @@ impl World {
             Event::Sent(member, conn, bytes) => self.step(member, Input::Sent { conn, bytes }),
             Event::FileDone(member, id) => self.file_done(member, id),
             Event::Recovered(member, keep_until) => {
+                let keep_until = keep_until.filter(|_| self.plant != Plant::CutIgnored);
                 let recovered = self.recover(member, keep_until)?;
                 self.step(member, Input::Recovered(Box::new(recovered)))
             }
@@ -271,7 +302,12 @@ impl World {
         if self.member(at).server.is_some() {
             return Ok(());
         }
-        let recovered = self.recover(at, None)?;
+        let mut recovered = self.recover(at, None)?;
+        match self.plant {
+            Plant::EpochsForgotten => recovered.epochs = Epochs::default(),
+            Plant::SessionForgotten => drop(recovered.sessions.pop()),
+            _ => {}
+        }
         let clock = self.clock();
         let seed = self.prng.next_u64();
         let me = self.member(at).sid;
@@ -356,6 +392,9 @@ impl World {
             match output {
                 Output::Send { conn, bytes } => {
                     let sent = bytes.len();
+                    let client = self.conns.get(&conn).and_then(|(_, at)| self.clients.get(*at));
+                    let greeted = client.is_some_and(Client::is_attached);
+                    let bytes = self.plant.tamper(bytes, greeted, &mut self.prng);
                     self.stream(conn, false, Event::ToClient(conn, bytes));
                     self.after_micros(100, Some(at), Event::Sent(at, conn, sent));
                 }
@@ -391,6 +430,9 @@ impl World {
         member.in_flight.insert(id, op);
         let slow = self.prng.one_in(200);
         self.after_micros(if slow { 50_000 } else { 400 }, Some(at), Event::FileDone(at, id));
+        if self.plant == Plant::AckBeforeFlush {
+            self.step(at, Input::FileDone { id, result: Ok(()) })?;
+        }
         if !self.healed && self.prng.one_in(2_000) {
             let crash = if self.prng.one_in(2) { Crash::Kill } else { Crash::PowerCut };
             self.crash(at, crash);
@@ -402,6 +444,9 @@ impl World {
         let member = self.member(at);
         let Some(op) = member.in_flight.remove(&id) else { return Ok(()) };
         let result = member.disk.run(&op);
+        if self.plant == Plant::AckBeforeFlush {
+            return Ok(());
+        }
         self.step(at, Input::FileDone { id, result })
     }
 
@@ -487,8 +532,16 @@ impl World {
             PeerOutput::Send { link, bytes } => {
                 let end = End { member: at, link };
                 let sent = bytes.len();
-                if let Some(other) = self.network.post(end, Parcel::Bytes(bytes)) {
-                    self.after_micros(300, Some(other.member), Event::Arrives(other));
+                let copies = match self.plant {
+                    Plant::PeerBytesLost if self.prng.one_in(200) => 0,
+                    Plant::PeerBytesTwice if self.prng.one_in(200) => 2,
+                    _ => 1,
+                };
+                for _ in 0..copies {
+                    let parcel = Parcel::Bytes(bytes.clone());
+                    if let Some(other) = self.network.post(end, parcel) {
+                        self.after_micros(300, Some(other.member), Event::Arrives(other));
+                    }
                 }
                 self.after_micros(100, Some(at), Event::Took(end, sent));
             }
@@ -709,6 +762,15 @@ impl World {
         for (at, tree) in trees.iter().enumerate() {
             if tree.digest() != first.digest() || !same(tree, first, "/") {
                 return Err(Failure::new(format!("the trees of servers 0 and {at} differ")));
+            }
+        }
+        let sessions = |member: &Member| -> Vec<_> {
+            member.server.iter().flat_map(|server| server.sessions().iter()).collect()
+        };
+        let all = self.members.first().map(sessions).unwrap_or_default();
+        for member in &self.members {
+            if sessions(member) != all {
+                return Err(Failure::new(format!("the sessions of 1 and {} differ", member.sid)));
             }
         }
         let log = self.members.first().map(|member| member.log.clone()).unwrap_or_default();
