@@ -85,10 +85,17 @@ fn one_request(input: &[u8]) {
         let _judged = auth::fix_acl(&AuthConfig::default(), create.acl.as_deref(), &me);
         let _judged = (path::is_valid(&create.path), path::parent(&create.path));
     }
-    let mut buf = BytesMut::new();
-    client::encode_request(decoded.xid, &request, &mut buf);
-    let again = request::decode(&buf.freeze().slice(4..)).expect("the encoder writes requests");
-    assert_eq!((again.xid, again.request), (decoded.xid, Ok(request)));
+    // Compared as bytes: long lists of paths are kept as they came, and only their reader replaces
+    // what is no UTF-8.
+    let encoded = |request: &Request| {
+        let mut buf = BytesMut::new();
+        client::encode_request(decoded.xid, request, &mut buf);
+        buf.freeze()
+    };
+    let bytes = encoded(&request);
+    let again = request::decode(&bytes.slice(4..)).expect("the encoder writes requests");
+    assert_eq!(again.xid, decoded.xid);
+    assert_eq!(encoded(&again.request.expect("and whole ones")), bytes);
 }
 
 fn frames() -> Vec<Vec<u8>> {
