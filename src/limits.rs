@@ -202,6 +202,13 @@ pub const REQUESTS_PER_TURN: usize = 2_048;
 /// hundred nanoseconds. What has more steps than this is a long answer.
 pub const LONG_STEPS_PER_TURN: usize = 2_048;
 
+/// Ephemerals of ending sessions that one turn finds, or deletes: some microseconds each with their
+/// events.
+pub const DELETIONS_PER_TURN: usize = 256;
+
+/// Changes that one turn forgets, since they are applied.
+pub const RETIRED_PER_TURN: usize = 2_048;
+
 /// Steps of a four-letter word that one turn makes: connections or watches reported, or lines of
 /// text; each up to two microseconds.
 pub const WORD_STEPS_PER_TURN: usize = 512;

@@ -23,6 +23,12 @@ impl StrList {
         Self { bytes, len }
     }
 
+    /// The form of the list, as [`StrList::new`] takes it.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// Number of texts.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -63,14 +69,31 @@ impl Iterator for StrList {
 
 impl<T: Borrow<str>> FromIterator<T> for StrList {
     fn from_iter<I: IntoIterator<Item = T>>(texts: I) -> Self {
-        let (mut bytes, mut len) = (BytesMut::new(), 0);
-        for text in texts {
-            let text = text.borrow();
-            bytes.put_i32(i32::try_from(text.len()).expect("texts are shorter than 2 GiB"));
-            bytes.put_slice(text.as_bytes());
-            len += 1;
-        }
-        Self { bytes: bytes.freeze(), len }
+        let mut list = StrListMut::default();
+        texts.into_iter().for_each(|text| list.push(text.borrow()));
+        list.freeze()
+    }
+}
+
+/// A list that is being made.
+#[derive(Debug, Default)]
+pub struct StrListMut {
+    bytes: BytesMut,
+    len: usize,
+}
+
+impl StrListMut {
+    /// Adds a text at the end.
+    pub fn push(&mut self, text: &str) {
+        self.bytes.put_i32(i32::try_from(text.len()).expect("texts are shorter than 2 GiB"));
+        self.bytes.put_slice(text.as_bytes());
+        self.len += 1;
+    }
+
+    /// The list.
+    #[must_use]
+    pub fn freeze(self) -> StrList {
+        StrList { bytes: self.bytes.freeze(), len: self.len }
     }
 }
 

@@ -42,6 +42,15 @@ impl StrSet {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
     }
 
+    /// The first text behind another one, which need not be there.
+    #[must_use]
+    pub fn next_behind(&self, text: &str) -> Option<&Str> {
+        let is_behind = |other: &Str| text < other.as_str();
+        let chunks = |chunk: &Arc<Vec<Str>>| !chunk.last().is_some_and(is_behind);
+        let chunk = self.chunks.get(self.chunks.partition_point(chunks))?;
+        chunk.get(chunk.partition_point(|other| !is_behind(other)))
+    }
+
     /// Adds a text; whether it was not there.
     pub fn insert(&mut self, text: Str) -> bool {
         let at = self.chunk_of(&text).min(self.chunks.len().saturating_sub(1));
@@ -130,6 +139,9 @@ mod tests {
                 prop_assert_eq!((set.len(), set.is_empty()), (expected.len(), expected.is_empty()));
             }
             prop_assert!(set.iter().eq(expected.iter()));
+            let behind = |text: &Str| set.next_behind(text).cloned();
+            let walked = std::iter::successors(behind(&Str::default()), behind);
+            prop_assert!(walked.eq(expected.clone()));
             prop_assert!(set.chunks.iter().all(|chunk| (1..=CHUNK_LEN_MAX).contains(&chunk.len())));
             prop_assert!(set.into_iter().eq(expected));
         }

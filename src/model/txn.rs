@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Acl, ErrorCode, SessionId, Xid, Zxid};
-use crate::base::Str;
+use crate::base::{Str, StrList};
 
 /// A txn with its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum TxnBody {
     /// -11: a session ends. `None` when the record is absent (written by servers before 3.6).
     CloseSession {
         /// The ephemerals it deletes.
-        paths: Option<Vec<Str>>,
+        paths: Option<StrList>,
     },
     /// -1: a refused request. Consumes its zxid and changes nothing.
     Error(ErrorCode),

@@ -41,6 +41,8 @@ pub struct Server {
     ops: FileOps,
     /// Requests of the home shard that the pipeline has not heard.
     asks: Vec<Ask>,
+    /// Requests that wait until the end of a session is prepared.
+    held: VecDeque<(ShardId, Ask)>,
     lender: Lender,
     published: Published,
     /// Words that are being answered; each turn goes on with one.
@@ -147,6 +149,7 @@ impl Server {
             satellites: ids.into_iter().map(|id| (id, Link::default())).collect(),
             ops,
             asks: Vec::new(),
+            held: VecDeque::new(),
             lender: Lender::new(requests, share, shards),
             published,
             questions: VecDeque::new(),
@@ -235,16 +238,23 @@ impl Server {
     /// Applies what has become durable, one txn at a time, and publishes it. What is more than a
     /// turn should take is left to the next one.
     fn commit(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        let mut deletions_left = self.options.slices.deletions;
         for _ in 0..self.options.slices.commits {
             let Some(origin) = self.pipeline.next_commit() else { break };
             let around = surroundings(&self.pipeline, self.published, clock);
             let origin = origin.map(|origin| (origin, origin.address.shard));
-            if let Some((origin, HOME)) = origin {
+            if let Some((origin, HOME)) = origin.filter(|_| !self.pipeline.is_applying()) {
                 self.shard.before_delta(origin, around);
             }
-            let commit = self.pipeline.apply_next(clock.now);
+            let commit = match self.pipeline.apply_next(clock.now, &mut deletions_left) {
+                Ok(commit) => commit,
+                Err(part) => {
+                    self.shard.on_part(part.zxid, &part.steps);
+                    break;
+                }
+            };
             let around = surroundings(&self.pipeline, self.published, clock);
-            self.shard.on_delta(&commit.delta, around);
+            self.shard.on_delta(&commit.delta, &commit.delta.applied.steps, around);
             if !self.satellites.is_empty() {
                 let delta = Arc::new(commit.delta);
                 for (id, link) in &mut self.satellites {
@@ -284,7 +294,29 @@ impl Server {
         }
     }
 
+    /// Handshakes, writes and ends of connections are heard in their order, and not while the end
+    /// of a session is prepared.
     fn hear(&mut self, clock: Clock, from: ShardId, ask: Ask) {
+        let in_order =
+            matches!(ask, Ask::Attach(_) | Ask::Submit(_) | Ask::Detach(..) | Ask::Sync(..));
+        match in_order && (self.pipeline.is_preparing() || !self.held.is_empty()) {
+            true => self.held.push_back((from, ask)),
+            false => self.heed(clock, from, ask),
+        }
+    }
+
+    /// Hears what has waited.
+    fn hear_held(&mut self, clock: Clock) {
+        for _ in 0..self.options.slices.requests {
+            if self.pipeline.is_preparing() {
+                return;
+            }
+            let Some((from, ask)) = self.held.pop_front() else { return };
+            self.heed(clock, from, ask);
+        }
+    }
+
+    fn heed(&mut self, clock: Clock, from: ShardId, ask: Ask) {
         match ask {
             Ask::Attach(attach) => {
                 let mut notices = Vec::new();
@@ -503,6 +535,7 @@ impl Server {
     fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
         name_members(&self.options, &mut recovered);
         let installed = recovered.installed;
+        self.shard.forget_part();
         let seed = self.prng.next_u64();
         let options = self.options.clone();
         self.pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
@@ -520,7 +553,8 @@ impl Server {
     fn go_on_stopping(&mut self, now: Instant, out: &mut Vec<Output>) {
         match self.stopping {
             Some(Stopping::Draining { deadline })
-                if self.pipeline.is_drained() || (self.ensemble.is_some() && deadline <= now) =>
+                if (self.pipeline.is_drained() && self.held.is_empty())
+                    || (self.ensemble.is_some() && deadline <= now) =>
             {
                 self.shard.close_all();
                 self.tell_all(&ToShard::CloseAll);
@@ -573,6 +607,8 @@ impl Machine for Server {
         if self.pipeline.next_commit().is_some() {
             self.commit(clock, out);
         }
+        self.pipeline.prepare_some();
+        self.hear_held(clock);
         self.go_on_answering(clock);
         // Twice: answers that the pipeline gave to what the first pass took in go out in the same
         // turn.
@@ -599,6 +635,8 @@ impl Machine for Server {
     fn wants_turn(&self) -> bool {
         self.shard.wants_turn()
             || self.pipeline.next_commit().is_some()
+            || self.pipeline.wants_turn()
+            || !self.held.is_empty()
             || self.questions.iter().any(Question::can_go_on)
             || self.ensemble.as_ref().is_some_and(|ensemble| ensemble.wants_turn())
     }

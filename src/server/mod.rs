@@ -2,6 +2,9 @@
 //! machines joined by one ordered stream for each shard.
 
 pub mod audit;
+mod closing;
+#[cfg(test)]
+mod closing_tests;
 pub mod contract;
 mod credit;
 mod ensemble;

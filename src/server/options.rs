@@ -127,6 +127,8 @@ pub struct Slices {
     pub words: usize,
     /// Committed txns that are applied.
     pub commits: usize,
+    /// Ephemerals of ending sessions that are found or deleted.
+    pub deletions: usize,
 }
 
 impl Default for Slices {
@@ -139,6 +141,7 @@ impl Default for Slices {
             long_steps: limits::LONG_STEPS_PER_TURN,
             words: limits::WORD_STEPS_PER_TURN,
             commits: limits::COMMITS_PER_TURN,
+            deletions: limits::DELETIONS_PER_TURN,
         }
     }
 }

@@ -35,7 +35,6 @@ impl Prep<'_> {
     ) -> TxnBody {
         match request {
             WriteRequest::Multi(requests) => self.multi(header, requests, identities),
-            WriteRequest::CloseSession => self.close_session(header),
             single => match self.single(header, single, identities, false) {
                 Ok(body) if self.is_too_long(header, &body) => {
                     TxnBody::Error(ErrorCode::BAD_ARGUMENTS)
@@ -47,19 +46,6 @@ impl Prep<'_> {
                 Err(code) => TxnBody::Error(code),
             },
         }
-    }
-
-    /// The end of the header's session: deletes its ephemerals, those in flight included. Their
-    /// list is left out if the txn would be too long to be read anywhere (ZOOKEEPER-4306): whoever
-    /// applies it deletes what its own tree says, which is the same.
-    pub(crate) fn close_session(&mut self, header: &TxnHeader) -> TxnBody {
-        let paths = self.overlay.ephemerals_of(self.tree, header.session);
-        let body = TxnBody::CloseSession { paths: Some(paths) };
-        self.overlay.stage(self.tree, header, &body);
-        if self.txn_bytes_max < encoded_bytes(&body, Some(0)) {
-            return TxnBody::CloseSession { paths: Some(Vec::new()) };
-        }
-        body
     }
 
     /// A txn that no server could read must not reach a log (ZOOKEEPER-3496, 2101).

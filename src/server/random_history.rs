@@ -9,7 +9,7 @@ use super::state::State;
 use crate::apache::{
     Compression, SnapshotDigest, SnapshotEncoder, names, put_log_header, put_log_record,
 };
-use crate::base::{Prng, Str};
+use crate::base::{Prng, Str, StrList};
 use crate::model::{
     Acl, CreateTxn, CreateTxnKind, ErrorCode, ExtendedTypes, Id, Perms, SessionId, StatPersisted,
     TxnBody, TxnHeader, Zxid,
@@ -122,7 +122,7 @@ impl Model {
             }
             1 => {
                 let Some(session) = sessions.first().copied() else { return };
-                let paths: Vec<Str> =
+                let paths: StrList =
                     self.state.tree.ephemerals_of(SessionId(session)).cloned().collect();
                 // A record without paths (before 3.6) says too little to be replayed exactly.
                 let paths = (!paths.is_empty() || self.prng.one_in(2)).then_some(paths);

@@ -6,16 +6,17 @@
 //! any shard shows it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::base::Instant;
 use crate::limits;
-use crate::model::ShardId;
-use crate::tree::Tree;
+use crate::model::{ShardId, TxnBody};
+use crate::tree::{Closing, Tree};
 
 use super::contract::{Clock, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::credit::Credit;
 use super::machine::HOME;
-use super::options::ServerOptions;
+use super::options::{ServerOptions, Slices};
 use super::pulse::Pulse;
 use super::shard::{Reporting, Shard, Surroundings};
 use super::stream::{Ask, Delta, Ticket, ToShard};
@@ -28,6 +29,9 @@ pub struct Satellite {
     replica: Tree,
     /// Not yet taken in: what follows a delta that is not published.
     stream: VecDeque<ToShard>,
+    /// The end of a session of which only a part is applied; the stream waits.
+    applying: Option<(Arc<Delta>, usize, Closing)>,
+    slices: Slices,
     asks: Vec<Ask>,
     /// Words that wait for what is told of this shard.
     reports: VecDeque<(Ticket, Reporting)>,
@@ -54,6 +58,8 @@ impl Satellite {
             shard: Shard::new(id, options, share, shards),
             replica,
             stream: VecDeque::new(),
+            applying: None,
+            slices: options.slices,
             asks: Vec::new(),
             reports: VecDeque::new(),
             published,
@@ -78,6 +84,10 @@ impl Satellite {
 
     /// Takes in the stream up to what is published.
     fn catch_up(&mut self, clock: Clock) {
+        let mut deletions_left = self.slices.deletions;
+        if !self.go_on_applying(clock, &mut deletions_left) {
+            return;
+        }
         while let Some(item) = self.stream.front() {
             if let ToShard::Delta(delta, _) = item
                 && self.published.zxid < delta.header.zxid
@@ -87,8 +97,10 @@ impl Satellite {
             let Some(item) = self.stream.pop_front() else { return };
             match item {
                 ToShard::Delta(delta, bytes) => {
-                    self.follow(&delta, clock);
-                    self.passed_bytes += bytes;
+                    self.follow(delta, bytes, clock);
+                    if !self.go_on_applying(clock, &mut deletions_left) {
+                        return;
+                    }
                 }
                 ToShard::Notice(notice) => self.shard.on_notice(notice),
                 ToShard::WordText(conn, text, is_last) => {
@@ -119,13 +131,35 @@ impl Satellite {
         }
     }
 
-    fn follow(&mut self, delta: &Delta, clock: Clock) {
+    fn follow(&mut self, delta: Arc<Delta>, bytes: usize, clock: Clock) {
         let around = surroundings(&self.replica, self.published, clock);
         if let Some(origin) = delta.origin.filter(|origin| origin.address.shard == self.id) {
             self.shard.before_delta(origin, around);
         }
+        if let TxnBody::CloseSession { paths } = &delta.body {
+            let closing = Closing::new(&delta.header, paths.as_ref());
+            self.applying = Some((delta, bytes, closing));
+            return;
+        }
         self.replica.apply(&delta.header, &delta.body);
-        self.shard.on_delta(delta, surroundings(&self.replica, self.published, clock));
+        self.passed_bytes += bytes;
+        let around = surroundings(&self.replica, self.published, clock);
+        self.shard.on_delta(&delta, &delta.applied.steps, around);
+    }
+
+    /// Goes on with the end of a session; whether nothing of it is left.
+    fn go_on_applying(&mut self, clock: Clock, deletions_left: &mut usize) -> bool {
+        let Some((delta, bytes, mut closing)) = self.applying.take() else { return true };
+        let mut steps = Vec::new();
+        if !self.replica.close_some(&mut closing, deletions_left, &mut steps) {
+            self.shard.on_part(delta.header.zxid, &steps);
+            self.applying = Some((delta, bytes, closing));
+            return false;
+        }
+        self.passed_bytes += bytes;
+        let around = surroundings(&self.replica, self.published, clock);
+        self.shard.on_delta(&delta, &steps, around);
+        true
     }
 
     /// The next piece of the report that is due.
@@ -190,6 +224,9 @@ impl Machine for Satellite {
     }
 
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        if self.applying.is_some() {
+            self.catch_up(clock);
+        }
         let around = surroundings(&self.replica, self.published, clock);
         self.shard.turn_end(around, &mut self.asks, out);
         self.go_on_reporting();
@@ -202,7 +239,7 @@ impl Machine for Satellite {
     }
 
     fn wants_turn(&self) -> bool {
-        self.shard.wants_turn() || !self.reports.is_empty()
+        self.shard.wants_turn() || !self.reports.is_empty() || self.applying.is_some()
     }
 
     fn next_timer(&self) -> Option<Instant> {

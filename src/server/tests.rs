@@ -120,6 +120,10 @@ impl World {
         while self.server.wants_turn() {
             self.server.turn_end(self.clock(), &mut out);
         }
+        self.carry_out(out);
+    }
+
+    pub(super) fn carry_out(&mut self, out: Vec<Output>) {
         for output in out {
             match output {
                 Output::Send { conn, bytes } => self.client(conn).receive(bytes),
@@ -139,6 +143,16 @@ impl World {
         while let Some(id) = self.files.pop() {
             self.turn(vec![Input::FileDone { id, result: Ok(()) }]);
         }
+    }
+
+    /// Lets one file operation end, and nothing else happen.
+    pub(super) fn finish_a_file(&mut self, out: &mut Vec<Output>) {
+        let id = self.files.pop().expect("something is under way");
+        self.server.step(self.clock(), Input::FileDone { id, result: Ok(()) }, out);
+    }
+
+    pub(super) fn is_closed(&self, conn: ConnId) -> bool {
+        self.clients.get(&conn).is_some_and(|client| client.closed)
     }
 
     /// Time passes, and timers that are due are run.
@@ -193,7 +207,7 @@ impl World {
         self.turn(vec![Input::Received { conn, bytes: buf.freeze() }]);
     }
 
-    fn codes(&mut self, conn: ConnId) -> Vec<ErrorCode> {
+    pub(super) fn codes(&mut self, conn: ConnId) -> Vec<ErrorCode> {
         self.client(conn).answers.drain(..).map(|(_, code)| code).collect()
     }
 

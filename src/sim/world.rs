@@ -606,6 +606,7 @@ pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
                 long_steps: 1,
                 words: 1,
                 commits: 1,
+                deletions: 1,
             },
         },
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rules;
 use super::store::{SlotId, Tree};
 use super::value::{Common, Place, Shared, Value};
-use crate::base::Str;
+use crate::base::{Str, StrList};
 use crate::model::{
     Acl, CreateTxn, ErrorCode, SessionId, Stat, StatPersisted, TxnBody, TxnHeader, Xid, Zxid, path,
 };
@@ -96,6 +96,25 @@ pub enum Step {
     },
 }
 
+/// The end of a session that is being applied in slices, by [`Tree::close_some`].
+#[derive(Debug)]
+pub struct Closing {
+    header: TxnHeader,
+    /// What the txn lists and is not yet deleted.
+    listed: StrList,
+    /// Others up to this one were deleted.
+    others_to: Str,
+}
+
+impl Closing {
+    /// Nothing of it is applied. `paths` are those of the txn.
+    #[must_use]
+    pub fn new(header: &TxnHeader, paths: Option<&StrList>) -> Self {
+        let listed = paths.cloned().unwrap_or_default();
+        Self { header: *header, listed, others_to: Str::default() }
+    }
+}
+
 impl Tree {
     /// Applies a txn. Never fails: what cannot be done is an outcome.
     pub fn apply(&mut self, header: &TxnHeader, body: &TxnBody) -> Applied {
@@ -137,7 +156,8 @@ impl Tree {
                 Outcome::Done
             }
             TxnBody::CloseSession { paths } => {
-                self.close_session(header, paths.as_deref().unwrap_or_default(), steps);
+                let mut closing = Closing::new(header, paths.as_ref());
+                self.close_some(&mut closing, &mut usize::MAX.clone(), steps);
                 Outcome::Done
             }
             TxnBody::Error(code) => Outcome::Failed(*code),
@@ -267,16 +287,39 @@ impl Tree {
             .map_or(Outcome::Failed(ErrorCode::NO_NODE), |znode| Outcome::Set(znode.stat()))
     }
 
-    /// The listed ephemerals, then any others the session has.
-    fn close_session(&mut self, header: &TxnHeader, listed: &[Str], steps: &mut Vec<Step>) {
-        for path in listed {
-            self.delete(header.zxid, path, steps);
+    /// Applies some of the end of a session: the deletion of the listed ephemerals, then of any
+    /// others that the session has. Whether it is whole; `deletions_left` says how many there may
+    /// still be. Until it is whole, the tree shows some of them gone, and `last_zxid` is the one
+    /// before: nobody may read it, and no cut may begin.
+    pub fn close_some(
+        &mut self,
+        closing: &mut Closing,
+        deletions_left: &mut usize,
+        steps: &mut Vec<Step>,
+    ) -> bool {
+        self.clear_after_listings();
+        let TxnHeader { session, zxid, .. } = closing.header;
+        while *deletions_left != 0 {
+            let path = match closing.listed.next() {
+                Some(path) => path,
+                None => match self.next_ephemeral(session, &closing.others_to).cloned() {
+                    Some(path) => {
+                        closing.others_to = path.clone();
+                        path
+                    }
+                    None => {
+                        steps.push(Step::SessionClosed { session });
+                        self.last_zxid = self.last_zxid.max(zxid);
+                        self.is_whole = true;
+                        return true;
+                    }
+                },
+            };
+            *deletions_left -= 1;
+            self.delete(zxid, &path, steps);
         }
-        let others: Vec<Str> = self.ephemerals_of(header.session).cloned().collect();
-        for path in others {
-            self.delete(header.zxid, &path, steps);
-        }
-        steps.push(Step::SessionClosed { session: header.session });
+        self.is_whole = false;
+        false
     }
 
     /// Takes note of a child's creation or deletion in its parent.

@@ -62,6 +62,7 @@ impl Tree {
     /// Begins a cut of the tree as it is now. Any number may be under way; each costs what changes
     /// before it is through, and a look-up for every change.
     pub fn begin_cut(&mut self) -> CutId {
+        assert!(self.is_whole, "no cut shows a part of a txn");
         let id = CutId(self.cuts.begun);
         self.cuts.begun += 1;
         let end = self.slot_count();

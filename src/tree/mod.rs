@@ -25,7 +25,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applied, Outcome, Step};
+pub use apply::{Applied, Closing, Outcome, Step};
 pub use cut::{CutId, CutItem};
 pub use listing::Listing;
 pub use overlay::{Overlay, PendingZnode, Savepoint};

@@ -2,6 +2,7 @@
 //! against it, so that those behind a change see it before it is durable.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -116,23 +117,30 @@ impl Overlay {
         })
     }
 
+    /// The first ephemeral behind a path that the session will have, in order. Nothing changes the
+    /// answers but what is staged, so that they can be asked for while txns are applied.
+    #[must_use]
+    pub fn next_ephemeral(&self, tree: &Tree, session: SessionId, behind: &Str) -> Option<Str> {
+        let mut behind = behind.clone();
+        loop {
+            let from = Bound::Excluded((session, behind.clone()));
+            let pending = self.ephemerals.range((from, Bound::Unbounded)).next();
+            let pending = pending.filter(|((owner, _), _)| *owner == session);
+            let pending = pending.map(|((_, path), _)| path);
+            let applied = tree.next_ephemeral(session, &behind);
+            behind = pending.into_iter().chain(applied).min()?.clone();
+            let znode = self.foresee(tree, &behind);
+            if znode.is_some_and(|znode| znode.stat.ephemeral_owner == session.0) {
+                return Some(behind);
+            }
+        }
+    }
+
     /// Paths of the ephemerals that the session will have, sorted.
     #[must_use]
     pub fn ephemerals_of(&self, tree: &Tree, session: SessionId) -> Vec<Str> {
-        let from = (session, Str::default());
-        let pending = self.ephemerals.range(from..).map(|((owner, path), _)| (*owner, path));
-        let mut paths: Vec<Str> = pending
-            .take_while(|(owner, _)| *owner == session)
-            .map(|(_, path)| path.clone())
-            .chain(tree.ephemerals_of(session).cloned())
-            .filter(|path| {
-                let znode = self.foresee(tree, path);
-                znode.is_some_and(|znode| znode.stat.ephemeral_owner == session.0)
-            })
-            .collect();
-        paths.sort_unstable();
-        paths.dedup();
-        paths
+        let next = |behind: &Str| self.next_ephemeral(tree, session, behind);
+        std::iter::successors(next(&Str::default()), next).collect()
     }
 
     /// Foresees one txn, or one op of a multi.
@@ -156,8 +164,8 @@ impl Overlay {
                 self.put(tree, header.zxid, path, Some(znode));
             }
             TxnBody::CloseSession { paths } => {
-                for path in paths.as_deref().unwrap_or_default() {
-                    self.stage_delete(tree, header.zxid, path);
+                for path in paths.clone().unwrap_or_default() {
+                    self.stage_delete(tree, header.zxid, &path);
                 }
             }
             TxnBody::Multi(bodies) => {
@@ -207,16 +215,22 @@ impl Overlay {
         self.digest
     }
 
-    /// Forgets what `tree` shows by itself since `applied`.
-    pub fn retire(&mut self, applied: Zxid) {
-        while self.staged.front().is_some_and(|staged| staged.zxid <= applied) {
-            let Some(staged) = self.staged.pop_front() else { return };
+    /// Forgets what `tree` shows by itself since `applied`, at most so many changes; whether there
+    /// are more. It does no harm if they stay: they show what the tree shows.
+    pub fn retire(&mut self, applied: Zxid, changes_max: usize) -> bool {
+        let is_past = |staged: &Staged| staged.zxid <= applied;
+        for _ in 0..changes_max {
+            if !self.staged.front().is_some_and(is_past) {
+                break;
+            }
+            let Some(staged) = self.staged.pop_front() else { break };
             self.forget_ephemeral(&staged);
             let pending = self.pending.get(&staged.path);
             if pending.is_some_and(|pending| pending.last_zxid <= applied) {
                 self.pending.remove(&staged.path);
             }
         }
+        self.staged.front().is_some_and(is_past)
     }
 
     fn stage_create(&mut self, tree: &Tree, header: &TxnHeader, create: &CreateTxn) {
@@ -233,12 +247,22 @@ impl Overlay {
         self.put(tree, header.zxid, &create.path.slice_ref(parent_path), Some(parent));
     }
 
-    fn stage_delete(&mut self, tree: &Tree, zxid: Zxid, path: &Str) {
+    /// Foresees one deletion.
+    pub fn stage_delete(&mut self, tree: &Tree, zxid: Zxid, path: &Str) {
         if self.foresee(tree, path).is_none() {
             return;
         }
         self.put(tree, zxid, path, None);
         let Some(parent_path) = path::parent(path) else { return };
+        // Of several children that the same txn deletes, only the first changes the stat.
+        if self.undo.is_none()
+            && let Some(pending) = self.pending.get_mut(parent_path)
+            && let Some(parent) = pending.znode.as_mut().filter(|it| it.stat.pzxid == zxid)
+            && pending.last_zxid == zxid
+        {
+            parent.child_count = parent.child_count.saturating_sub(1);
+            return;
+        }
         let Some(mut parent) = self.foresee(tree, parent_path) else { return };
         parent.child_count = parent.child_count.saturating_sub(1);
         parent.stat = rules::parent_after_delete(&parent.stat, zxid).unwrap_or(parent.stat);

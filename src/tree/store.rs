@@ -44,6 +44,7 @@ pub struct Tree {
     pub(super) last_restored: LastRestored,
 
     pub(super) last_zxid: Zxid,
+    pub(super) is_whole: bool,
     digest: u64,
     znode_count: usize,
     ephemerals_count: usize,
@@ -116,6 +117,7 @@ impl Tree {
             listings: Listings::default(),
             last_restored: LastRestored::default(),
             last_zxid: Zxid::ZERO,
+            is_whole: true,
             digest: 0,
             znode_count: 0,
             ephemerals_count: 0,
@@ -139,6 +141,7 @@ impl Tree {
             listings: Listings::default(),
             last_restored: LastRestored::default(),
             last_zxid: self.last_zxid,
+            is_whole: self.is_whole,
             digest: 0,
             znode_count: self.znode_count,
             ephemerals_count: self.ephemerals_count,
@@ -157,6 +160,12 @@ impl Tree {
     #[must_use]
     pub const fn last_zxid(&self) -> Zxid {
         self.last_zxid
+    }
+
+    /// Whether no txn is applied in part ([`Tree::close_some`]).
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Digest of the whole tree (`quorum-and-disk.md` part 10); 0 when digests are off.
@@ -198,6 +207,12 @@ impl Tree {
     #[must_use]
     pub fn ephemerals_now(&self, session: SessionId) -> StrSet {
         self.ephemerals.get(&session).cloned().unwrap_or_default()
+    }
+
+    /// The first of a session's ephemerals behind a path.
+    #[must_use]
+    pub fn next_ephemeral(&self, session: SessionId, behind: &str) -> Option<&Str> {
+        self.ephemerals.get(&session)?.next_behind(behind)
     }
 
     /// Number of a session's ephemerals.

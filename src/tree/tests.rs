@@ -89,7 +89,7 @@ fn closing_a_session_deletes_its_ephemerals_in_the_same_txn() {
         tree.apply(&header(zxid), &create(path, "", i32::try_from(zxid).unwrap(), true));
     }
     assert_eq!(tree.ephemerals_count(), 2);
-    let close = TxnBody::CloseSession { paths: Some(vec!["/e1".into()]) };
+    let close = TxnBody::CloseSession { paths: Some(["/e1"].into_iter().collect()) };
     let applied = tree.apply(&header(3), &close);
     assert_eq!(applied.steps.len(), 3);
     assert!(matches!(applied.steps[2], Step::SessionClosed { session: SessionId(9) }));
@@ -177,7 +177,8 @@ fn txn(tree: &Tree, overlay: &Overlay, change: &Change, path: &Str) -> Option<Tx
             TxnBody::SetAcl { path: path.clone(), acl: vec![perms], version }
         }
         Change::CloseSession => {
-            TxnBody::CloseSession { paths: Some(overlay.ephemerals_of(tree, SessionId(9))) }
+            let paths = overlay.ephemerals_of(tree, SessionId(9));
+            TxnBody::CloseSession { paths: Some(paths.into_iter().collect()) }
         }
     })
 }
@@ -230,13 +231,13 @@ proptest! {
                 let applied = tree.apply(&header, &body);
                 prop_assert!(!matches!(applied.outcome, Outcome::Failed(_)), "{:?}", applied);
                 prop_assert_eq!(tree.digest(), digest);
-                overlay.retire(header.zxid);
+                overlay.retire(header.zxid, usize::MAX);
             }
         }
         for (header, body, digest) in in_flight {
             tree.apply(&header, &body);
             prop_assert_eq!(tree.digest(), digest);
-            overlay.retire(header.zxid);
+            overlay.retire(header.zxid, usize::MAX);
         }
         for (path, (data, stat, acl)) in shown(&mut tree) {
             let foreseen = overlay.look(&tree, &path).unwrap();

@@ -6,7 +6,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::connect::{finish_frame, jute_frame};
 use super::jute::{self, DecodeError, DecodeErrorKind, Reader};
 use super::opcode;
-use crate::base::StrList;
 use crate::model::request::{MultiReadKind, PathWatch, RawAcl, WatcherType};
 use crate::model::{
     CreateKind, ErrorCode, EventType, ReadRequest, Request, WatchEvent, WriteRequest, Xid, Zxid,
@@ -183,10 +182,7 @@ fn read(request: &ReadRequest, buf: &mut BytesMut) -> i32 {
         }
         ReadRequest::SetWatches(set) => {
             buf.put_i64(set.relative_zxid.0);
-            let mut put = |paths: &StrList| {
-                jute::put_len(buf, paths.len());
-                paths.iter().for_each(|path| jute::put_str(buf, &path));
-            };
+            let mut put = |paths| jute::put_strings(buf, paths);
             put(&set.data);
             put(&set.exist);
             put(&set.child);

@@ -168,7 +168,10 @@ impl Reader {
             }
         }
         let to = first_null.filter(|_| !skips_null).unwrap_or(self.at);
-        let list = StrList::new(self.bytes.slice(from..to), len);
+        let mut list = StrList::new(self.bytes.slice(from..to), len);
+        if skips_null && first_null.is_some() {
+            list = list.collect();
+        }
         Ok(Some((list, first_null.is_some())))
     }
 
@@ -222,6 +225,12 @@ pub fn put_i64(buf: &mut BytesMut, value: i64) {
 /// 0 or 1.
 pub fn put_bool(buf: &mut BytesMut, value: bool) {
     buf.put_u8(u8::from(value));
+}
+
+/// Appends a vector of strings.
+pub fn put_strings(buf: &mut BytesMut, strings: &StrList) {
+    put_len(buf, strings.len());
+    buf.put_slice(strings.as_bytes());
 }
 
 /// A length or count. What we encode is bounded far below 2 GiB by what we accept.

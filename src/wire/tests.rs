@@ -170,7 +170,7 @@ fn txns_are_golden() {
         ),
         (
             header(10, 0x1_0000_000a, 0x1a2_027f_8fc2),
-            TxnBody::CloseSession { paths: Some(vec!["/e".into()]) },
+            TxnBody::CloseSession { paths: Some(["/e"].into_iter().collect()) },
             Some(0x1_a879_fb59),
             "01000012b55f0000 0000000a 000000010000000a 000001a2027f8fc2 fffffff5 00000001
              00000002 2f65 00000002 00000001a879fb59",
@@ -320,7 +320,7 @@ fn the_length_of_every_txn_is_foretold() {
     bodies.push(TxnBody::Multi(bodies.clone()));
     bodies.extend([
         TxnBody::CloseSession { paths: None },
-        TxnBody::CloseSession { paths: Some(vec![path.clone(), path]) },
+        TxnBody::CloseSession { paths: Some([path.clone(), path].into_iter().collect()) },
         TxnBody::CreateSession { timeout_ms: 1 },
     ]);
     for body in bodies {

@@ -32,10 +32,7 @@ fn record(body: &TxnBody, buf: &mut BytesMut) {
         TxnBody::CreateSession { timeout_ms } => buf.put_i32(*timeout_ms),
         TxnBody::CloseSession { paths: None } => {}
         TxnBody::CloseSession { paths: Some(paths) } => {
-            jute::put_len(buf, paths.len());
-            for path in paths {
-                jute::put_str(buf, path);
-            }
+            jute::put_strings(buf, paths);
         }
         TxnBody::Error(code) => buf.put_i32(code.0),
         TxnBody::Create(create) => create_record(create, buf),
@@ -99,9 +96,7 @@ fn record_bytes(body: &TxnBody) -> usize {
     let buffer = |data: &Option<Bytes>| 4 + data.as_ref().map_or(0, Bytes::len);
     match body {
         TxnBody::CloseSession { paths: None } => 0,
-        TxnBody::CloseSession { paths: Some(paths) } => {
-            4 + paths.iter().map(|path| 4 + path.len()).sum::<usize>()
-        }
+        TxnBody::CloseSession { paths: Some(paths) } => 4 + paths.as_bytes().len(),
         TxnBody::CreateSession { .. } | TxnBody::Error(_) => 4,
         TxnBody::Create(create) => {
             let kind = match create.kind {
@@ -164,8 +159,14 @@ fn decode_record(number: i32, reader: &mut Reader) -> Result<TxnBody, DecodeErro
         -10 => TxnBody::CreateSession { timeout_ms: reader.i32("timeOut")? },
         -11 if is_bare(reader) => TxnBody::CloseSession { paths: None },
         -11 => {
-            let paths = reader.vector("paths2Delete", |reader| reader.some_str("paths2Delete"))?;
-            TxnBody::CloseSession { paths: Some(paths.unwrap_or_default()) }
+            let null = reader.error("paths2Delete", DecodeErrorKind::Null);
+            match reader.strings("paths2Delete", false)? {
+                Some((_, true)) => return Err(null),
+                paths => {
+                    let paths = paths.map(|(paths, _)| paths).unwrap_or_default();
+                    TxnBody::CloseSession { paths: Some(paths) }
+                }
+            }
         }
         -1 => TxnBody::Error(ErrorCode(reader.i32("err")?)),
         1 | 15 | 19 | 21 => TxnBody::Create(decode_create(number, reader)?),

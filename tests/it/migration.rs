@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringkeeper::apache::{Compression, SnapshotEncoder};
+use ringkeeper::base::StrList;
 use ringkeeper::model::request::{PathWatch, RawAcl};
 use ringkeeper::model::txn::{CreateTxn, CreateTxnKind, TxnBody, TxnHeader};
 use ringkeeper::model::{
@@ -446,7 +447,7 @@ fn the_end_of_a_session_without_a_list_is_understood_by_apache() {
         txns.push((header(number, session), create(format!("/e{number}"), true)));
     }
     txns.push((header(7, dying), create("/stays".to_owned(), false)));
-    txns.push((header(8, dying), TxnBody::CloseSession { paths: Some(Vec::new()) }));
+    txns.push((header(8, dying), TxnBody::CloseSession { paths: Some(StrList::default()) }));
     let mut dumps = Vec::new();
     for ours in [false, true] {
         let (home, port) = (peer::fresh_directory(), peer::free_port());

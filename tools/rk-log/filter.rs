@@ -80,7 +80,7 @@ impl Filter {
     }
 
     fn touches(&self, body: &TxnBody) -> bool {
-        show::paths_of(body).any(|path| self.admits_path(path))
+        show::paths_of(body).any(|path| self.admits_path(&path))
     }
 
     fn admits_path(&self, path: &str) -> bool {

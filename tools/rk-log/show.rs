@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ringkeeper::base::{Str, StrList};
 use ringkeeper::model::{
     Acl, CreateTxn, CreateTxnKind, EphemeralOwner, ExtendedTypes, Perms, StatPersisted, Txn,
     TxnBody,
@@ -54,7 +55,7 @@ pub(crate) const fn type_name(body: &TxnBody) -> &'static str {
 }
 
 /// The znodes that a txn names; those of a multi's operations are asked one by one.
-pub(crate) fn paths_of(body: &TxnBody) -> impl Iterator<Item = &str> {
+pub(crate) fn paths_of(body: &TxnBody) -> impl Iterator<Item = Str> {
     let one = match body {
         TxnBody::Create(CreateTxn { path, .. })
         | TxnBody::Delete { path }
@@ -66,10 +67,10 @@ pub(crate) fn paths_of(body: &TxnBody) -> impl Iterator<Item = &str> {
         _ => None,
     };
     let many = match body {
-        TxnBody::CloseSession { paths: Some(paths) } => paths.as_slice(),
-        _ => &[],
+        TxnBody::CloseSession { paths: Some(paths) } => paths.clone(),
+        _ => StrList::default(),
     };
-    one.into_iter().chain(many).map(|path| path.as_str())
+    one.cloned().into_iter().chain(many)
 }
 
 /// A txn as text: first what Apache's log formatter prints first, then name and value pairs.
@@ -93,12 +94,12 @@ fn body_text(body: &TxnBody, data: DataMode, line: &mut String) {
     line.push_str(type_name(body));
     for path in paths_of(body) {
         line.push(' ');
-        line.push_str(&quoted(path));
+        line.push_str(&quoted(&path));
     }
     match body {
         TxnBody::CreateSession { timeout_ms } => *line += &format!(" timeout={timeout_ms}"),
         TxnBody::CloseSession { paths } => {
-            *line += &format!(" ephemerals={}", paths.as_ref().map_or(0, Vec::len));
+            *line += &format!(" ephemerals={}", paths.as_ref().map_or(0, StrList::len));
         }
         TxnBody::Error(code) => *line += &format!(" code={} {}", code.0, code.name()),
         TxnBody::Create(create) => {
@@ -161,14 +162,14 @@ fn body_json(body: &TxnBody, data: DataMode) -> Map<String, Value> {
             let paths = paths.as_ref();
             put(
                 "paths",
-                json!(
-                    paths.map(|paths| paths.iter().map(|path| path.as_str()).collect::<Vec<_>>())
-                ),
+                json!(paths.map(|paths| {
+                    paths.iter().map(|path| path.to_string()).collect::<Vec<_>>()
+                })),
             );
         }
         other => {
             if let Some(path) = paths_of(other).next() {
-                put("path", path.into());
+                put("path", path.as_str().into());
             }
         }
     }

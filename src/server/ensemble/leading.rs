@@ -24,8 +24,8 @@ pub(super) struct Leading {
     established: Option<u32>,
     /// The whole history is applied, and requests are prepared.
     leads: bool,
-    /// What learners asked before that, in order.
-    early: VecDeque<(LinkId, Asked)>,
+    /// What learners asked before that, or while the end of a session is prepared, in order.
+    waiting: VecDeque<(LinkId, Asked)>,
     syncs: BTreeMap<u64, Sync>,
     next_sync: u64,
     /// Snapshots on their way to learners.
@@ -73,7 +73,7 @@ impl Ensemble {
             leader,
             established: None,
             leads: false,
-            early: VecDeque::new(),
+            waiting: VecDeque::new(),
             syncs: BTreeMap::new(),
             next_sync: 0,
             snapshots: BTreeMap::new(),
@@ -181,6 +181,7 @@ impl Ensemble {
         leading.leader.flushed(flushed, &mut out);
         self.leader_outputs(cx, out);
         self.lead_on(cx);
+        self.hear_waiting(cx);
         self.answer_syncs(cx);
         self.send_snapshots(cx);
         if self.stopping && cx.pipeline.is_drained() {
@@ -194,7 +195,7 @@ impl Ensemble {
     fn send_snapshots(&mut self, cx: &mut Context<'_>) {
         let applied = cx.pipeline.tree().last_zxid();
         let Some(leading) = self.leading() else { return };
-        if leading.leader.committed() <= applied {
+        if leading.leader.committed() <= applied && !cx.pipeline.is_applying() {
             for link in std::mem::take(&mut leading.wanting) {
                 let sender = cx.pipeline.begin_snapshot_for_learner();
                 let zxid = sender.zxid();
@@ -270,14 +271,27 @@ impl Ensemble {
             return;
         }
         leading.leads = true;
-        let early = std::mem::take(&mut leading.early);
         cx.pipeline.lead(epoch, cx.clock.now);
         tracing::info!(epoch, zxid = %applied, "leading");
         let was_fuzzy = cx.pipeline.pass_fuzzy();
         self.serve(was_fuzzy);
-        for (link, asked) in early {
+    }
+
+    /// Hears what learners asked and had to wait, some of it in each turn.
+    fn hear_waiting(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..limits::REQUESTS_PER_TURN {
+            let Some(leading) = self.leading().filter(|it| it.leads) else { return };
+            if cx.pipeline.is_preparing() {
+                return;
+            }
+            let Some((link, asked)) = leading.waiting.pop_front() else { return };
             self.asked(cx, link, asked);
         }
+    }
+
+    /// Whether something waits for nothing but its turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        matches!(&self.role, Role::Leading(leading) if leading.leads && !leading.waiting.is_empty())
     }
 
     fn answer_syncs(&mut self, cx: &Context<'_>) {
@@ -383,7 +397,11 @@ impl Ensemble {
         match asked {
             // Its client hears of the end of the connection, and asks the next leader.
             _ if is_stopping => {}
-            asked if !leading.leads => leading.early.push_back((link, asked)),
+            asked
+                if !leading.leads || cx.pipeline.is_preparing() || !leading.waiting.is_empty() =>
+            {
+                leading.waiting.push_back((link, asked));
+            }
             Asked::Request(request) if request.opcode == opcode::SYNC => {
                 leading.sync(cx.clock.now, Sync::Learner(link), more);
             }

@@ -335,7 +335,7 @@ impl Ensemble {
 
     /// Whether work was left over for the next turn.
     pub(crate) fn wants_turn(&self) -> bool {
-        self.has_snapshot_to_send()
+        self.has_snapshot_to_send() || self.has_waiting()
     }
 
     /// Nothing new may be asked of the disk: a second recovery is about to read it.

@@ -13,6 +13,7 @@ use crate::auth::Identities;
 use crate::base::{Duration, FileOps, Instant};
 use crate::limits;
 use crate::model::{ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid};
+use crate::server::closing::Preparing;
 use crate::server::contract::Clock;
 use crate::server::fuzzy::{Fuzzy, Unequal};
 use crate::server::recent::RecentTxns;
@@ -166,6 +167,7 @@ impl Pipeline {
     /// Clients are gone, and sessions have their full time from here on.
     pub(crate) fn idle(&mut self, now: Instant) {
         self.duty = Duty::Idle;
+        self.preparing = None;
         self.sessions.reset(now);
         let recent = std::mem::replace(&mut self.member.recent, RecentTxns::new(Zxid::ZERO, 0));
         self.member = Member::new(self.member.committed, recent, self.member.fuzzy);
@@ -297,12 +299,10 @@ impl Pipeline {
         } else {
             let identities = Identities::of_forwarded(authinfo.unwrap_or_default());
             match judge(number, &body) {
-                Ok(write) => {
-                    if matches!(write, WriteRequest::CloseSession) {
-                        self.sessions.mark_closing(session);
-                    }
-                    self.prep().prepare(&header, &write, &identities)
+                Ok(WriteRequest::CloseSession) => {
+                    return self.close_session(Preparing::new(header, None, None));
                 }
+                Ok(write) => self.prep().prepare(&header, &write, &identities),
                 Err(code) => TxnBody::Error(code),
             }
         };

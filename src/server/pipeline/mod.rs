@@ -5,6 +5,9 @@
 //! batch's flush has completed, and only then, [`Pipeline::next_commit`] and
 //! [`Pipeline::apply_next`] hand the txns out as deltas, one at a time and in zxid order.
 //!
+//! The end of a session with many ephemerals is prepared in slices, while nothing else is, and
+//! applied in slices, while nobody reads the tree.
+//!
 //! Cursors, always true: applied <= committed <= assigned. Alone, what is flushed is committed; in
 //! an ensemble a quorum decides, and what a member of it does is in [`member`].
 
@@ -20,11 +23,12 @@ use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
 use crate::session::{SessionConfig, SessionTable};
-use crate::tree::{Overlay, Step, Tree};
+use crate::tree::{Applied, Closing, Outcome, Overlay, Step, Tree};
 use crate::txnlog::{LogConfig, LogWriter};
 use crate::wire;
 
 use super::audit;
+use super::closing::Preparing;
 use super::contract::Clock;
 use super::fuzzy::Fuzzy;
 use super::options::{Reaping, ServerOptions};
@@ -49,6 +53,14 @@ pub(crate) struct Pipeline {
     assigned: Zxid,
     duty: Duty,
     member: Member,
+    /// The end of a session that is being prepared.
+    preparing: Option<Preparing>,
+    /// What this turn may still find for it.
+    preparing_left: usize,
+    /// The end of a session of which only a part is applied.
+    applying: Option<(InFlight, Closing)>,
+    /// The overlay keeps what is applied.
+    retiring: bool,
 
     snapshot_due: SnapshotDue,
     prng: Prng,
@@ -87,6 +99,12 @@ struct InFlight {
 struct SnapshotDue {
     txns_left: u64,
     log_bytes_at: u64,
+}
+
+/// What [`Pipeline::apply_next`] applied of a txn that is not yet whole.
+pub(crate) struct Part {
+    pub(crate) zxid: Zxid,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// What [`Pipeline::apply_next`] applied.
@@ -131,6 +149,10 @@ impl Pipeline {
             assigned: recovered.last_zxid,
             duty,
             member,
+            preparing: None,
+            preparing_left: options.slices.deletions,
+            applying: None,
+            retiring: false,
             snapshot_due: SnapshotDue { txns_left: 0, log_bytes_at: 0 },
             prng,
             connection_throttle: ConnectionThrottle::new(options.connection_throttle, clock.now),
@@ -161,13 +183,30 @@ impl Pipeline {
     }
 
     pub(crate) fn outstanding(&self) -> usize {
-        self.in_flight.len()
+        let halves = [self.preparing.is_some(), self.applying.is_some()];
+        self.in_flight.len() + halves.into_iter().filter(|half| *half).count()
+    }
+
+    /// Whether the end of a session is being prepared. Handshakes, writes and ends of connections
+    /// must wait until it is whole.
+    pub(crate) const fn is_preparing(&self) -> bool {
+        self.preparing.is_some()
+    }
+
+    /// Whether a txn is applied in part, so that nobody may read the tree.
+    pub(crate) const fn is_applying(&self) -> bool {
+        self.applying.is_some()
+    }
+
+    /// Whether [`Pipeline::turn_end`] left work over.
+    pub(crate) const fn wants_turn(&self) -> bool {
+        self.is_preparing() || self.retiring
     }
 
     /// Nothing that was accepted waits: a planned stop may go on.
     pub(crate) fn is_drained(&self) -> bool {
         match self.duty {
-            Duty::Alone | Duty::Leading => self.in_flight.is_empty(),
+            Duty::Alone | Duty::Leading => self.outstanding() == 0,
             Duty::Following => self.log.is_idle() && self.member.awaits_nothing(),
             Duty::Idle => self.log.is_idle(),
         }
@@ -211,6 +250,7 @@ impl Pipeline {
     pub(crate) fn is_full(&self) -> bool {
         self.in_flight_bytes >= limits::PIPELINE_INFLIGHT_BYTES_MAX
             || self.in_flight.len() >= limits::PIPELINE_INFLIGHT_TXNS_MAX
+            || self.is_preparing()
             || self.waits_for_room()
     }
 
@@ -306,16 +346,17 @@ impl Pipeline {
         }
         let Submit { origin, session, identities, request, .. } = submit;
         let header = self.next_header(session, origin.xid, clock.wall);
+        let audit = self.options.audit_user.is_some();
+        if matches!(request, Ok(WriteRequest::CloseSession)) {
+            let body = TxnBody::CloseSession { paths: None };
+            let audit = audit.then(|| audit::Entry::of(session, &identities, &request, &body));
+            self.close_session(Preparing::new(header, Some(origin), audit));
+            return None;
+        }
         let body = match &request {
-            Ok(request) => {
-                if matches!(request, WriteRequest::CloseSession) {
-                    self.sessions.mark_closing(session);
-                }
-                self.prep().prepare(&header, request, &identities)
-            }
+            Ok(request) => self.prep().prepare(&header, request, &identities),
             Err(code) => TxnBody::Error(*code),
         };
-        let audit = self.options.audit_user.is_some();
         let audit = audit.then(|| audit::Entry::of(session, &identities, &request, &body));
         self.log_txn(header, body, Some(origin), None);
         if let Some(logged) = self.in_flight.back_mut() {
@@ -346,19 +387,48 @@ impl Pipeline {
         if let Some(heard) = heard {
             self.sessions.touch(session, heard);
         }
-        if !self.sessions.due(clock.now).contains(&session) {
+        // One that must wait stays due.
+        if self.is_preparing() || !self.sessions.due(clock.now).contains(&session) {
             return;
         }
         tracing::info!(%session, "session expired");
-        self.sessions.mark_closing(session);
         let header = self.next_header(session, Xid(0), clock.wall);
-        let body = self.prep().close_session(&header);
-        self.log_txn(header, body, None, None);
+        self.close_session(Preparing::new(header, None, None));
+    }
+
+    /// From here on the session accepts nothing.
+    fn close_session(&mut self, preparing: Preparing) {
+        self.sessions.mark_closing(preparing.header.session);
+        self.preparing = Some(preparing);
+        self.go_on_preparing();
+    }
+
+    /// Once per turn: goes on with the end of a session that is being prepared.
+    pub(crate) fn prepare_some(&mut self) {
+        self.preparing_left = self.options.slices.deletions;
+        self.go_on_preparing();
+    }
+
+    fn go_on_preparing(&mut self) {
+        let Some(mut preparing) = self.preparing.take() else { return };
+        if !preparing.go_on(&self.tree, &mut self.overlay, &mut self.preparing_left) {
+            self.preparing = Some(preparing);
+            return;
+        }
+        let body = preparing.body(self.options.txn_bytes_max);
+        let Preparing { header, origin, audit, .. } = preparing;
+        self.log_txn(header, body, origin, None);
+        if let Some(logged) = self.in_flight.back_mut() {
+            logged.audit = audit;
+        }
     }
 
     /// The origin of the next txn that is durable and not yet applied: `Some(None)` for a txn of
     /// the server's own.
     pub(crate) fn next_commit(&self) -> Option<Option<Origin>> {
+        if let Some((applying, _)) = &self.applying {
+            return Some(applying.origin);
+        }
         let next = self.in_flight.front()?;
         (next.header.zxid <= self.committed()).then_some(next.origin)
     }
@@ -371,20 +441,40 @@ impl Pipeline {
         }
     }
 
-    /// Applies the txn that `next_commit` announced.
-    pub(crate) fn apply_next(&mut self, now: Instant) -> Commit {
-        let next = self.in_flight.pop_front().expect("next_commit has announced it");
-        assert!(next.header.zxid <= self.committed(), "only committed txns are applied");
-        assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
-        self.in_flight_bytes -= next.bytes;
+    /// Applies the txn that `next_commit` announced, or the next part of it: of ends of sessions
+    /// only so many deletions.
+    pub(crate) fn apply_next(
+        &mut self,
+        now: Instant,
+        deletions_left: &mut usize,
+    ) -> Result<Commit, Part> {
+        let (next, closing) = match self.applying.take() {
+            Some((next, closing)) => (next, Some(closing)),
+            None => self.begin_next(),
+        };
+        let applied = match closing {
+            None => {
+                self.member.fuzzy.prepare(&mut self.tree, &next.body);
+                self.tree.apply(&next.header, &next.body)
+            }
+            Some(mut closing) => {
+                let mut steps = Vec::new();
+                let is_whole = self.tree.close_some(&mut closing, deletions_left, &mut steps);
+                self.audit_deletions(next.header.session, &steps);
+                if !is_whole {
+                    let zxid = next.header.zxid;
+                    self.applying = Some((next, closing));
+                    return Err(Part { zxid, steps });
+                }
+                Applied { steps, outcome: Outcome::Done }
+            }
+        };
         let InFlight { header, body, origin, attach, bytes, audit, digest } = next;
-        self.member.fuzzy.prepare(&mut self.tree, &body);
-        let applied = self.tree.apply(&header, &body);
-        self.audit(&header, &body, audit.as_ref(), &applied.steps);
-        self.compare(digest);
-        if self.duty.assigns_zxids() {
-            self.overlay.retire(header.zxid);
+        if let (Some(entry), true) = (&audit, self.options.audit_user.is_some()) {
+            entry.tell();
         }
+        self.compare(digest);
+        self.retire();
         self.note_digest(header.zxid);
         self.snapshot_due.txns_left = self.snapshot_due.txns_left.saturating_sub(1);
         let mut notice = None;
@@ -401,31 +491,39 @@ impl Pipeline {
             }
             _ => {}
         }
-        Commit { delta: Delta { header, body, applied, origin }, notice, bytes }
+        Ok(Commit { delta: Delta { header, body, applied, origin }, notice, bytes })
     }
 
-    fn audit(
-        &self,
-        header: &TxnHeader,
-        body: &TxnBody,
-        entry: Option<&audit::Entry>,
-        steps: &[Step],
-    ) {
+    /// Lets the overlay forget some of what is applied.
+    fn retire(&mut self) {
+        self.retiring = self.duty.assigns_zxids()
+            && self.overlay.retire(self.tree.last_zxid(), limits::RETIRED_PER_TURN);
+    }
+
+    fn begin_next(&mut self) -> (InFlight, Option<Closing>) {
+        let next = self.in_flight.pop_front().expect("next_commit has announced it");
+        assert!(next.header.zxid <= self.committed(), "only committed txns are applied");
+        assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
+        self.in_flight_bytes -= next.bytes;
+        let closing = match &next.body {
+            TxnBody::CloseSession { paths } => Some(Closing::new(&next.header, paths.as_ref())),
+            _ => None,
+        };
+        (next, closing)
+    }
+
+    fn audit_deletions(&self, session: SessionId, steps: &[Step]) {
         let Some(user) = &self.options.audit_user else { return };
-        if let Some(entry) = entry {
-            entry.tell();
-        }
-        if matches!(body, TxnBody::CloseSession { .. }) {
-            for step in steps {
-                if let Step::Deleted { path, .. } = step {
-                    audit::ephemeral_deleted(user, header.session, path);
-                }
+        for step in steps {
+            if let Step::Deleted { path, .. } = step {
+                audit::ephemeral_deleted(user, session, path);
             }
         }
     }
 
     /// Once per turn: submits the open batch, feeds a snapshot under way, starts one that is due.
     pub(crate) fn turn_end(&mut self, clock: Clock, ops: &mut FileOps) {
+        self.retire();
         self.log.submit(ops);
         self.notice_flush(clock.now);
         if self.log.prepare_failure().is_some() && self.prepare_retry_at.is_none() {
@@ -467,6 +565,7 @@ impl Pipeline {
             }
         }
         while self.reap_at <= clock.now
+            && !self.is_preparing()
             && let Some(path) = self.overdue.pop_front()
         {
             self.reap_at = self.reap_at.max(clock.now) + spacing;
@@ -572,7 +671,8 @@ impl Pipeline {
     }
 
     fn drive_snapshot(&mut self, wall: WallMs, ops: &mut FileOps) {
-        if self.snapshot_is_due() && !self.snapshotter.is_busy() {
+        // No cut may show a part of a txn.
+        if self.snapshot_is_due() && !self.snapshotter.is_busy() && !self.is_applying() {
             self.schedule_snapshot();
             let sessions = self.sessions.iter().collect();
             self.snapshotter.begin(&mut self.tree, wall, sessions, ops);

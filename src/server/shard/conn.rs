@@ -10,6 +10,7 @@ use crate::base::Instant;
 use crate::limits;
 use crate::model::{ErrorCode, Generation, ReadRequest, SessionId, Xid, Zxid};
 use crate::wire::frame::Deframer;
+use crate::wire::opcode;
 
 use super::outbox::Outbox;
 use crate::server::contract::Clock;
@@ -47,6 +48,8 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// In the shard's list of connections whose long answers are being made.
     pub(super) in_long: bool,
+    /// The txn of which only a part is applied here, if an event of it stands in `out`.
+    pub(super) told_midway: Option<Zxid>,
     /// The driver was told to close.
     pub(super) close_asked: bool,
     /// Nothing more is sent before that.
@@ -212,6 +215,7 @@ impl Conn {
             paused: false,
             dirty: false,
             in_long: false,
+            told_midway: None,
             close_asked: false,
             aborted: false,
             stats: ConnStats {
@@ -281,6 +285,11 @@ impl Conn {
     /// Whether what stands at the head of the queue waits for nothing but its turn.
     pub(super) fn can_run(&self) -> bool {
         !self.phase.is_closing() && self.queue.front().is_some_and(|head| !head.work.waits())
+    }
+
+    /// Whether a ping stands at the head of the queue: its answer shows nothing.
+    pub(super) fn is_at_ping(&self) -> bool {
+        self.queue.front().is_some_and(|head| head.opcode == opcode::PING)
     }
 
     /// Whether requests are not executed for the moment: a long answer is being made, or too much

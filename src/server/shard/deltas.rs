@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::auth;
-use crate::model::{Acl, ConnId, ErrorCode, Perms, WatchEvent};
+use crate::model::{Acl, ConnId, ErrorCode, Perms, WatchEvent, Zxid};
 use crate::tree::{Outcome, Step};
 use crate::watch::{Filter, Firing};
 use crate::wire::response;
@@ -30,16 +30,33 @@ impl Shard {
         self.conns.insert(id, conn);
     }
 
-    /// Takes note of an applied txn. `around.view` shows the tree right behind it.
-    pub(crate) fn on_delta(&mut self, delta: &Delta, around: Surroundings<'_>) {
+    /// Takes note of a part of a txn. Until [`Shard::on_delta`] hears the rest of it, nothing but
+    /// pings is answered, and who heard an event is sent nothing.
+    pub(crate) fn on_part(&mut self, zxid: Zxid, steps: &[Step]) {
+        self.midway = Some(zxid);
         let mut firings = Vec::new();
-        for step in &delta.applied.steps {
-            self.fire(step, delta, &mut firings);
+        for step in steps {
+            self.fire(step, zxid, &mut firings);
+        }
+    }
+
+    /// The rest of a txn is not told of: the tree was made anew.
+    pub(crate) const fn forget_part(&mut self) {
+        self.midway = None;
+    }
+
+    /// Takes note of an applied txn, with all steps that no part has told of. `around.view` shows
+    /// the tree right behind it.
+    pub(crate) fn on_delta(&mut self, delta: &Delta, steps: &[Step], around: Surroundings<'_>) {
+        self.midway = None;
+        let mut firings = Vec::new();
+        for step in steps {
+            self.fire(step, delta.header.zxid, &mut firings);
         }
         if let Some(origin) = delta.origin {
             self.answer_write(origin, delta, around);
         }
-        for step in &delta.applied.steps {
+        for step in steps {
             if let Step::SessionClosed { session } = step
                 && let Some(id) = self.by_session.get(session).copied()
             {
@@ -48,7 +65,7 @@ impl Shard {
         }
     }
 
-    fn fire(&mut self, step: &Step, delta: &Delta, firings: &mut Vec<Firing>) {
+    fn fire(&mut self, step: &Step, zxid: Zxid, firings: &mut Vec<Firing>) {
         firings.clear();
         let (own, parent): (&[Acl], &[Acl]) = match step {
             Step::Created { path, acl, parent_acl, .. } => {
@@ -72,7 +89,7 @@ impl Shard {
             };
             let mut encoded = BytesMut::new();
             let event = WatchEvent { event_type: firing.event_type, path: firing.path };
-            response::event(&mut encoded, delta.header.zxid, &event);
+            response::event(&mut encoded, zxid, &event);
             self.tell(&firing.conns, &encoded.freeze(), acl);
         }
     }
@@ -83,6 +100,7 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(id) else { continue };
             if auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
                 conn.out.push_event(event);
+                conn.told_midway = self.midway;
                 conn.stats.sent += 1;
                 self.sent += 1;
                 mark_dirty(&mut self.dirty, *id, conn);

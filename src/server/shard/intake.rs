@@ -80,7 +80,9 @@ impl Shard {
     /// Whether a limit is reached: then frames stay where they are, and reading is paused.
     fn is_held_back(&self, conn: &Conn, around: Surroundings<'_>) -> bool {
         let throttle = self.options.request_throttle.requests_max;
-        conn.is_over_limits()
+        // What a client has seen is compared with whole txns.
+        (self.midway.is_some() && conn.phase == Phase::Fresh)
+            || conn.is_over_limits()
             || (!conn.queue.is_empty() && !self.budget.has_room())
             || (throttle != 0 && throttle <= self.budget.used().requests)
             || (around.pipeline_full && next_is_write(conn))

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, Instant};
 use crate::limits;
-use crate::model::{ConnId, ErrorCode, SessionId, ShardId};
+use crate::model::{ConnId, ErrorCode, SessionId, ShardId, Zxid};
 use crate::tree::Tree;
 use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
@@ -56,6 +56,8 @@ pub(crate) struct Shard {
     dirty: VecDeque<ConnId>,
     /// Connections whose long answers are being made, each once.
     long: VecDeque<ConnId>,
+    /// The txn of which only a part is applied here.
+    midway: Option<Zxid>,
     /// Watches of ended connections are left.
     sweeping: bool,
     /// Connections whose received bytes wait because a limit was reached.
@@ -137,6 +139,7 @@ impl Shard {
             watches: WatchTable::new(),
             dirty: VecDeque::new(),
             long: VecDeque::new(),
+            midway: None,
             sweeping: false,
             stalled: Vec::new(),
             muted: Vec::new(),
@@ -295,6 +298,11 @@ impl Shard {
             }
             let Some(id) = self.dirty.pop_front() else { break };
             let Some(mut conn) = self.conns.remove(&id) else { continue };
+            if self.midway.is_some() && conn.told_midway == self.midway {
+                self.dirty.push_back(id);
+                self.conns.insert(id, conn);
+                continue;
+            }
             conn.dirty = false;
             let most = requests.min(slices.requests_per_conn);
             requests -= self.run_some(id, &mut conn, around, most);
@@ -327,6 +335,9 @@ impl Shard {
 
     /// Makes a slice of the long answer whose turn it is.
     fn go_on_long(&mut self, view: &Tree) {
+        if self.midway.is_some() {
+            return;
+        }
         let Some(id) = self.long.pop_front() else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let (watches, steps_max) = (&mut self.watches, self.options.slices.long_steps);

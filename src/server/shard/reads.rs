@@ -27,7 +27,11 @@ impl Shard {
         requests_max: usize,
     ) -> usize {
         let mut count = 0;
-        while count < requests_max && conn.can_run() && !conn.must_wait() && self.may_reply(conn) {
+        let may_run = |conn: &Conn| conn.can_run() && !conn.must_wait();
+        while count < requests_max && may_run(conn) && self.may_reply(conn) {
+            if self.midway.is_some() && !conn.is_at_ping() {
+                break;
+            }
             self.run_head(id, conn, around);
             count += 1;
         }

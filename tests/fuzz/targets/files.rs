@@ -103,7 +103,7 @@ fn bodies() -> Vec<TxnBody> {
     ];
     let mut all = vec![
         TxnBody::CreateSession { timeout_ms: 9000 },
-        TxnBody::CloseSession { paths: Some(vec![path.clone(), path.clone()]) },
+        TxnBody::CloseSession { paths: Some([path.clone(), path.clone()].into_iter().collect()) },
         TxnBody::CloseSession { paths: None },
         TxnBody::Reconfig { path, data, version: 1 },
         TxnBody::Multi(single.clone()),
