@@ -39,7 +39,7 @@ pub struct SnapshotDecoder {
     needed: usize,
 }
 
-/// About how many znodes a snapshot of `len` bytes holds, by the last [`BLOCK_BYTES`] of its file.
+/// About how many znodes a snapshot of `len` bytes holds, by the last block of its file.
 /// Nothing proves it: it is for making room, and never more than the file can hold.
 #[must_use]
 pub fn expected_znodes(last_block: &[u8], len: u64) -> u64 {
