@@ -362,6 +362,22 @@ fn a_server_without_data_and_one_far_behind_are_brought_up() {
 }
 
 #[test]
+fn observers_and_servers_on_several_shards_serve_too() {
+    let mut ensemble = Ensemble::new(4);
+    ensemble.lines = format!("{}:observer\n", ensemble.lines.trim_end());
+    for sid in 1..=4 {
+        ensemble.start(sid, &Program::Ours, "ringkeeper.shards=2");
+    }
+    ensemble.all_serve();
+    assert_eq!(ensemble.mode(4), "observer");
+    let writer = Writer::start("/w", vec![ensemble.ports[&4]]);
+    writer.goes_on();
+    ensemble.kill(ensemble.leader());
+    writer.goes_on();
+    writer.end(&ensemble);
+}
+
+#[test]
 fn without_a_quorum_nobody_is_served() {
     let mut ensemble = Ensemble::ours(3, "");
     ensemble.all_serve();
