@@ -137,10 +137,18 @@ pub(crate) fn fresh_directory() -> PathBuf {
     path
 }
 
-/// A port that is free now.
+/// A port that is free now, that no other test of this process is given, and that the system does
+/// not give to connections on their way out: those have higher ones.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback is there");
-    listener.local_addr().expect("it is bound").port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + (std::process::id().wrapping_mul(101).wrapping_add(count) % 20_000);
+        let port = u16::try_from(port).expect("it is below 30,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Removes a directory made by `fresh_directory`.
