@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 
 use super::contract::MeshBody;
-use super::recovery::{Answer, Recovery, Step};
+use super::recovery::{Answer, Recovered, Recovery, Step};
 use super::stream::{Ask, Notice, ToShard};
 use super::*;
 use crate::auth::AuthConfig;
@@ -60,6 +60,21 @@ pub(super) fn options() -> ServerOptions {
     }
 }
 
+/// What an empty disk is recovered to.
+pub(super) fn nothing_on_disk() -> Recovered {
+    let tree = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
+    let mut recovery = Recovery::new(tree, 1);
+    let mut answer = Answer::Start;
+    loop {
+        answer = match recovery.step(answer) {
+            Step::List(_) => Answer::Listing(Vec::new()),
+            Step::Run(_) => Answer::Ran(Ok(())),
+            Step::Done(recovered) => return *recovered,
+            _ => unreachable!("there is nothing on this disk"),
+        };
+    }
+}
+
 /// A server with one shard, its disk and its clients.
 pub(super) struct World {
     pub(super) server: Server,
@@ -87,17 +102,7 @@ impl World {
 
     /// Satellites that do nothing, but have their share of the limits.
     fn with_satellites(options: ServerOptions, satellites: u16) -> Self {
-        let tree = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
-        let mut recovery = Recovery::new(tree, 1);
-        let mut answer = Answer::Start;
-        let recovered = loop {
-            answer = match recovery.step(answer) {
-                Step::List(_) => Answer::Listing(Vec::new()),
-                Step::Run(_) => Answer::Ran(Ok(())),
-                Step::Done(recovered) => break *recovered,
-                _ => unreachable!("there is nothing on this disk"),
-            };
-        };
+        let recovered = nothing_on_disk();
         let now = Instant(1_000_000_000);
         let clock = Clock { now, wall: WallMs(1_700_000_000_000) };
         let (server, _) = Server::new(options, recovered, satellites, 7, clock);

@@ -150,6 +150,15 @@ impl SessionTable {
         }
     }
 
+    /// The session was heard of at another server, which has granted it this timeout.
+    pub fn touch_with(&mut self, id: SessionId, timeout_ms: i32, at: Instant) {
+        let timeout_ms = self.negotiate(timeout_ms);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.timeout_ms = timeout_ms;
+        }
+        self.touch(id, at);
+    }
+
     fn set_expiry(&mut self, id: SessionId, expires: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let before = session.expires;

@@ -50,6 +50,8 @@ pub(super) struct Member {
     pub(super) committed: Zxid,
     /// How far the tree is ahead, behind a snapshot of a leader's.
     pub(super) fuzzy: Fuzzy,
+    /// The tree was found to be another one than the leader's, and the operator was told.
+    differs: bool,
     recent: RecentTxns,
 
     /// Leading: appended to the log and not yet proposed.
@@ -87,6 +89,7 @@ impl Member {
         Self {
             committed,
             fuzzy,
+            differs: false,
             recent,
             proposals: Vec::new(),
             opening: BTreeSet::new(),
@@ -110,6 +113,14 @@ impl Member {
         self.remote.remove(&session);
         self.awaited.remove(&session);
         self.touched.remove(&session);
+    }
+
+    /// The tree is not the leader's. Said once in each role: every txn that follows differs, too.
+    fn note(&mut self, Unequal { zxid, expected, found }: Unequal) {
+        if !std::mem::replace(&mut self.differs, true) {
+            tracing::error!(%zxid, "the tree's digest is {found:x}, the leader's was {expected:x}: \
+                the two differ; stop this server, empty its data directory and start it again");
+        }
     }
 
     /// The leader has answered everything.
@@ -256,7 +267,7 @@ impl Pipeline {
     /// Compares the tree with what the leader said of it behind this txn.
     pub(super) fn compare(&mut self, said: Option<u64>) {
         if let Err(unequal) = self.member.fuzzy.applied(&mut self.tree, said) {
-            differs(unequal);
+            self.member.note(unequal);
         }
     }
 
@@ -265,7 +276,7 @@ impl Pipeline {
     pub(crate) fn pass_fuzzy(&mut self) -> bool {
         let was_fuzzy = self.member.fuzzy != Fuzzy::Over;
         if let Err(unequal) = self.member.fuzzy.passed(&mut self.tree) {
-            differs(unequal);
+            self.member.note(unequal);
         }
         was_fuzzy
     }
@@ -344,15 +355,15 @@ impl Pipeline {
             (shard, Notice::Drop { conn })
         });
         self.member.remote.insert(session, link);
-        self.sessions.touch(session, now);
+        self.sessions.touch_with(session, touch.timeout_ms, now);
         (true, drop)
     }
 
     /// A learner has told which sessions it heard of.
     pub(crate) fn touched(&mut self, link: LinkId, touches: &[Touch], now: Instant) {
         self.member.reports.insert(link, now);
-        for touch in touches {
-            self.sessions.touch(touch.session, now);
+        for Touch { session, timeout_ms } in touches {
+            self.sessions.touch_with(*session, *timeout_ms, now);
         }
     }
 
@@ -501,9 +512,4 @@ fn judge(number: i32, body: &Bytes) -> Result<WriteRequest, ErrorCode> {
             Err(_) => Err(ErrorCode::MARSHALLING_ERROR),
         },
     }
-}
-
-fn differs(Unequal { zxid, expected, found }: Unequal) {
-    tracing::error!(%zxid, "the tree's digest is {found:x}, the leader's was {expected:x}: the two \
-        differ; stop this server, empty its data directory and start it again");
 }

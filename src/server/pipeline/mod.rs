@@ -12,6 +12,8 @@
 //! an ensemble a quorum decides, and what a member of it does is in [`member`].
 
 mod member;
+#[cfg(test)]
+mod member_tests;
 
 use std::collections::VecDeque;
 
@@ -384,6 +386,10 @@ impl Pipeline {
     /// The owner of an overdue session has been asked when it last heard of it; `None`: there is no
     /// owner. Closes the session if its time has come all the same.
     pub(crate) fn expire(&mut self, clock: Clock, session: SessionId, heard: Option<Instant>) {
+        // The answer of a shard may come when the role in which it was asked is over.
+        if !self.duty.assigns_zxids() {
+            return;
+        }
         if let Some(heard) = heard {
             self.sessions.touch(session, heard);
         }
@@ -736,6 +742,7 @@ impl Pipeline {
         origin: Option<Origin>,
         attach: Option<Address>,
     ) {
+        assert!(self.duty.assigns_zxids(), "only who assigns zxids makes txns");
         let carries_digest = self.options.digests && !matches!(body, TxnBody::Error(_));
         let digest = carries_digest.then(|| self.overlay.digest());
         let mut bytes = 0;
