@@ -20,6 +20,25 @@ impl Perms {
     /// Everything.
     pub const ALL: Self = Self(31);
 
+    /// The letter of each bit, in the order in which Apache's zkCli prints them.
+    pub const LETTERS: [(char, Self); 5] = [
+        ('c', Self::CREATE),
+        ('d', Self::DELETE),
+        ('r', Self::READ),
+        ('w', Self::WRITE),
+        ('a', Self::ADMIN),
+    ];
+
+    /// The letters of the bits that have one.
+    #[must_use]
+    pub fn letters(self) -> String {
+        Self::LETTERS
+            .iter()
+            .filter(|(_, bit)| self.any_of(*bit))
+            .map(|(letter, _)| letter)
+            .collect()
+    }
+
     /// Whether any bit of `wanted` is among these.
     #[must_use]
     pub const fn any_of(self, wanted: Self) -> bool {

@@ -6,7 +6,7 @@
 //! same deltas through their streams.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng};
 use crate::config;
@@ -220,7 +220,7 @@ impl Server {
             Input::Recovered(recovered) => self.recovered(clock, *recovered),
             Input::Stop => {
                 self.shard.stop_accepting();
-                self.tell_all(&ToShard::StopAccepting);
+                self.tell_all(|| ToShard::StopAccepting);
                 if let Some(user) =
                     self.options.audit_user.as_ref().filter(|_| self.stopping.is_none())
                 {
@@ -385,9 +385,9 @@ impl Server {
         }
     }
 
-    fn tell_all(&mut self, item: &ToShard) {
+    fn tell_all(&mut self, item: impl Fn() -> ToShard) {
         for link in self.satellites.values_mut() {
-            link.push(item.clone(), true);
+            link.push(item(), true);
         }
     }
 
@@ -415,11 +415,11 @@ impl Server {
         match word {
             Word::Srst => {
                 self.shard.reset_stats();
-                self.tell_all(&ToShard::ResetStats);
+                self.tell_all(|| ToShard::ResetStats);
             }
             Word::Crst => {
                 self.shard.reset_conn_stats();
-                self.tell_all(&ToShard::ResetConnStats);
+                self.tell_all(|| ToShard::ResetConnStats);
             }
             _ => {}
         }
@@ -434,7 +434,7 @@ impl Server {
         if let Some(scope) = telling::scope(word) {
             question.reporting = Some(Reporting::new(scope));
             question.missing = self.satellites.len();
-            self.tell_all(&ToShard::Report(ticket, scope));
+            self.tell_all(|| ToShard::Report(ticket, scope));
         }
         self.questions.push_back(question);
     }
@@ -518,11 +518,11 @@ impl Server {
             match effect {
                 Effect::Serve => {
                     self.shard.resume();
-                    self.tell_all(&ToShard::Resume);
+                    self.tell_all(|| ToShard::Resume);
                 }
                 Effect::Suspend => {
                     self.shard.suspend();
-                    self.tell_all(&ToShard::Suspend);
+                    self.tell_all(|| ToShard::Suspend);
                 }
                 Effect::Replace => self.replace_replicas(),
                 Effect::Notice(shard, notice) => self.deliver(shard, notice),
@@ -546,7 +546,7 @@ impl Server {
     fn replace_replicas(&mut self) {
         for link in self.satellites.values_mut() {
             let replica = self.pipeline.tree().replica();
-            link.push(ToShard::Replace(Arc::new(Mutex::new(Some(replica)))), true);
+            link.push(ToShard::Replace(Box::new(replica)), true);
         }
     }
 
@@ -557,7 +557,7 @@ impl Server {
                     || (self.ensemble.is_some() && deadline <= now) =>
             {
                 self.shard.close_all();
-                self.tell_all(&ToShard::CloseAll);
+                self.tell_all(|| ToShard::CloseAll);
                 self.pipeline.attest_now(&mut self.ops);
                 let deadline = now + limits::STOP_WAITS_FOR_CLIENTS;
                 self.stopping = Some(Stopping::Closing { deadline });

@@ -120,8 +120,7 @@ impl Satellite {
                 ToShard::Suspend => self.shard.suspend(),
                 ToShard::Resume => self.shard.resume(),
                 ToShard::Replace(tree) => {
-                    let tree = tree.lock().ok().and_then(|mut tree| tree.take());
-                    self.replica = tree.expect("a tree is sent to one shard, once");
+                    self.replica = *tree;
                 }
                 ToShard::CloseAll => {
                     self.shard.close_all();

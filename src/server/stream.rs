@@ -4,7 +4,7 @@
 //! its own handshakes between them. The pipeline hears requests from each shard in the order of
 //! arrival. Nothing else crosses.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -55,7 +55,7 @@ pub(crate) enum Ask {
 pub(crate) struct Ticket(pub(crate) u64);
 
 /// One item of the stream that a satellite hears from the pipeline.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum ToShard {
     /// A committed txn; applied once it is published. With its size for [`Ask::Passed`].
     Delta(Arc<Delta>, usize),
@@ -81,8 +81,8 @@ pub(crate) enum ToShard {
     Suspend,
     /// There is one: take clients.
     Resume,
-    /// Another tree takes the replica's place. Comes while suspended.
-    Replace(Arc<Mutex<Option<Tree>>>),
+    /// This tree takes the replica's place. Comes while suspended.
+    Replace(Box<Tree>),
 }
 
 /// A connection, and the shard that owns it.

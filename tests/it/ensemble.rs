@@ -8,17 +8,13 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use ringkeeper::client::{Client, Hello};
 use ringkeeper::model::{ErrorCode, Request, SessionId};
 
 use super::apache::{self, Java};
 use super::client::{self, create, get, list, set};
-use super::peer;
-
-/// Nothing takes longer, also where Java shares two cores with other tests.
-const WITHIN: Duration = Duration::from_secs(90);
+use super::peer::{self, within};
 
 /// Which program a server runs.
 #[derive(Clone)]
@@ -149,18 +145,6 @@ impl Drop for Ensemble {
         if !thread::panicking() {
             peer::clean(&self.home);
         }
-    }
-}
-
-/// Waits until something has come true.
-fn within<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited for {what}");
-        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -155,3 +155,18 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn clean(home: &Path) {
     let _gone = fs::remove_dir_all(home);
 }
+
+/// Nothing takes longer, also where Java shares two cores with other tests.
+pub(crate) const WITHIN: Duration = Duration::from_secs(90);
+
+/// Waits until something has come true.
+pub(crate) fn within<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

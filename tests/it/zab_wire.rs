@@ -26,23 +26,9 @@ use ringkeeper::zab::links::{LinkId, LinkOutput, Links};
 use ringkeeper::zab::paxos::{Acceptor, Answer, DurableHistory, Epochs, HistoryEnd, Said};
 
 use super::apache::{self, Java};
+use super::client;
+use super::peer::{self, WITHIN, within};
 use super::snap_wire::Files;
-use super::{client, peer};
-
-/// Nothing takes longer.
-const WITHIN: Duration = Duration::from_secs(60);
-
-/// Waits until something has come true.
-fn within<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited for {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Three voters by sid; the one called `ours` is this process.
 struct Ensemble {

@@ -97,16 +97,13 @@ fn own_directory(path: &Path) -> Result<Option<PathBuf>, Trouble> {
     if below.is_dir() {
         return Ok(Some(below));
     }
-    let failed = |error: io::Error| unreadable(path, &error);
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let name = name.to_string_lossy();
-        let is_ours = txnlog::segment_sequence(&name).is_some()
-            || catalog::zxid_of(&name).is_some()
-            || name == ringkeeper::server::epochs::FILE_NAME;
-        if is_ours {
-            return Ok(Some(path.to_owned()));
-        }
+    let is_ours = |name: &str| {
+        txnlog::segment_sequence(name).is_some()
+            || catalog::zxid_of(name).is_some()
+            || name == ringkeeper::server::epochs::FILE_NAME
+    };
+    if holds(path, is_ours)? {
+        return Ok(Some(path.to_owned()));
     }
     let is_named_so = path.file_name().is_some_and(|name| name == DIRECTORY_NAME);
     Ok(is_named_so.then(|| path.to_owned()))
@@ -121,15 +118,20 @@ fn apache_directory(path: &Path) -> Result<Option<PathBuf>, Trouble> {
     if below.is_dir() {
         return Ok(Some(below));
     }
+    let is_apaches =
+        |name: &str| names::log_zxid(name).is_some() || names::snapshot_zxid(name).is_some();
+    Ok(holds(path, is_apaches)?.then(|| path.to_owned()))
+}
+
+/// Whether a file of the directory has such a name.
+fn holds(path: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<bool, Trouble> {
     let failed = |error: io::Error| unreadable(path, &error);
     for entry in fs::read_dir(path).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let name = name.to_string_lossy();
-        if names::log_zxid(&name).is_some() || names::snapshot_zxid(&name).is_some() {
-            return Ok(Some(path.to_owned()));
+        if is_wanted(&entry.map_err(failed)?.file_name().to_string_lossy()) {
+            return Ok(true);
         }
     }
-    Ok(None)
+    Ok(false)
 }
 
 fn locate_config(path: &Path) -> Result<Place, Trouble> {

@@ -329,15 +329,7 @@ fn acl_entry(acl: &Acl) -> String {
 
 /// The letters that zkCli prints, and what bits have no letter as a number.
 fn perms_text(perms: Perms) -> String {
-    let letters = [
-        (Perms::CREATE, 'c'),
-        (Perms::DELETE, 'd'),
-        (Perms::READ, 'r'),
-        (Perms::WRITE, 'w'),
-        (Perms::ADMIN, 'a'),
-    ];
-    let named = letters.iter().filter(|(bit, _)| perms.any_of(*bit));
-    let mut text: String = named.map(|(_, letter)| *letter).collect();
+    let mut text = perms.letters();
     let rest = perms.0 & !Perms::ALL.0;
     if rest != 0 {
         text += &format!("+0x{rest:x}");

@@ -2,15 +2,6 @@
 
 use ringkeeper::model::{Acl, Id, Perms};
 
-/// Letters in the order in which zkCli prints them.
-const LETTERS: [(char, Perms); 5] = [
-    ('c', Perms::CREATE),
-    ('d', Perms::DELETE),
-    ('r', Perms::READ),
-    ('w', Perms::WRITE),
-    ('a', Perms::ADMIN),
-];
-
 /// Reads a list of entries. An id may hold colons and commas: an entry ends where permissions end
 /// it.
 pub(crate) fn parse(text: &str) -> Result<Vec<Acl>, String> {
@@ -53,7 +44,7 @@ pub(crate) fn parse_perms(text: &str) -> Option<Perms> {
         return Some(Perms(number));
     }
     text.chars().try_fold(Perms::default(), |perms, letter| {
-        let (_, bit) = LETTERS.iter().find(|(known, _)| *known == letter)?;
+        let (_, bit) = Perms::LETTERS.iter().find(|(known, _)| *known == letter)?;
         Some(perms.or(*bit))
     })
 }
@@ -63,7 +54,7 @@ pub(crate) fn perms(perms: Perms) -> String {
     if perms.0 & !Perms::ALL.0 != 0 || perms.0 == 0 {
         return perms.0.to_string();
     }
-    LETTERS.iter().filter(|(_, bit)| perms.any_of(*bit)).map(|(letter, _)| letter).collect()
+    perms.letters()
 }
 
 /// What [`parse`] reads.

@@ -8,7 +8,7 @@
 use crate::auth::Identities;
 use crate::base::Str;
 use crate::model::request::RawAcl;
-use crate::model::{CreateRequest, ErrorCode, Perms, SessionId, TxnBody, WriteRequest};
+use crate::model::{CreateRequest, ErrorCode, SessionId, TxnBody, WriteRequest};
 
 #[cfg(test)]
 mod tests;
@@ -176,16 +176,7 @@ fn create_mode(create: &CreateRequest) -> Option<&'static str> {
 fn acl_text(acl: &[RawAcl]) -> String {
     let entry = |entry: &RawAcl| {
         let text = |text: &Option<Str>| text.clone().unwrap_or_default();
-        let letters = [
-            (Perms::CREATE, 'c'),
-            (Perms::DELETE, 'd'),
-            (Perms::READ, 'r'),
-            (Perms::WRITE, 'w'),
-            (Perms::ADMIN, 'a'),
-        ];
-        let allowed = letters.iter().filter(|(perm, _)| entry.perms.any_of(*perm));
-        let perms: String = allowed.map(|(_, letter)| letter).collect();
-        format!("{}:{}:{perms}", text(&entry.scheme), text(&entry.id))
+        format!("{}:{}:{}", text(&entry.scheme), text(&entry.id), entry.perms.letters())
     };
     acl.iter().map(entry).collect::<Vec<_>>().join(",")
 }

@@ -1,7 +1,7 @@
 //! Tests of the audit log's lines; `tests/it/audit.rs` compares them with Apache's.
 
 use super::*;
-use crate::model::{CreateKind, CreateTxn, CreateTxnKind};
+use crate::model::{CreateKind, CreateTxn, CreateTxnKind, Perms};
 
 fn create(path: &str, flags: i32) -> WriteRequest {
     let (kind, path) = (CreateKind::Create, path.into());

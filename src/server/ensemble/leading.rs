@@ -160,7 +160,8 @@ impl Ensemble {
         self.leader_outputs(cx, out);
     }
 
-    pub(super) fn leader_sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
+    /// A sync of a client of this server, which leads.
+    pub(crate) fn sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
         let mut out = Vec::new();
         if let Some(leading) = self.leading() {
             leading.sync(cx.clock.now, Sync::Client(origin), &mut out);
@@ -221,7 +222,7 @@ impl Ensemble {
         let chunk = sender.next_chunk(cx.pipeline.tree_mut(), limits::SNAPSHOT_SENT_BYTES_PER_TURN);
         match chunk {
             Some(chunk) => {
-                if !self.raw(PeerLink(link.0), &chunk) {
+                if !self.peers.packet(PeerLink(link.0), |buf| buf.extend_from_slice(&chunk)) {
                     sender.end(cx.pipeline.tree_mut());
                     return self.drop_learner(cx, link);
                 }
@@ -374,7 +375,7 @@ impl Ensemble {
     }
 
     fn tell_learner(&mut self, cx: &mut Context<'_>, link: LinkId, packet: &LeaderPacket) {
-        if !self.packet(PeerLink(link.0), |buf| packet.encode(buf)) {
+        if !self.peers.packet(PeerLink(link.0), |buf| packet.encode(buf)) {
             tracing::warn!(link = link.0, "a learner's connection takes nothing and is closed");
             self.drop_learner(cx, link);
         }

@@ -69,7 +69,7 @@ impl Ensemble {
         };
         let synced = VecDeque::new();
         self.role = Role::Learning(Box::new(Learning { leader, stage, serves: None, synced }));
-        self.dial_leader(cx);
+        self.dial_leader();
     }
 
     fn learning(&mut self) -> Option<&mut Learning> {
@@ -79,17 +79,13 @@ impl Ensemble {
         }
     }
 
-    fn dial_leader(&mut self, cx: &mut Context<'_>) {
+    fn dial_leader(&mut self) {
         let Some(leader) = self.learning().map(|learning| learning.leader) else { return };
         let addresses = self.quorum_addresses(leader);
-        let now = cx.clock.now;
         let within = self.options.connect_within;
         let id = self.peers.dial(Dialled::Leader, addresses, within);
-        if let Some(Learning { stage: Stage::Dialling { dial, retry_at, .. }, .. }) =
-            self.learning()
-        {
+        if let Some(Learning { stage: Stage::Dialling { dial, .. }, .. }) = self.learning() {
             *dial = Some(id);
-            *retry_at = now + within;
         }
     }
 
@@ -153,7 +149,7 @@ impl Ensemble {
                 return self.end_role(cx);
             }
             Stage::Dialling { dial: None, retry_at, .. } if *retry_at <= now => {
-                return self.dial_leader(cx);
+                return self.dial_leader();
             }
             Stage::Dialling { .. } => {}
             Stage::Connected { learner, .. } => learner.timer(now, &mut out),
@@ -246,7 +242,7 @@ impl Ensemble {
             return;
         };
         let link = *link;
-        if !self.packet(link, |buf| packet.encode(buf)) {
+        if !self.peers.packet(link, |buf| packet.encode(buf)) {
             tracing::warn!("the leader's connection takes nothing");
             self.end_role(cx);
         }

@@ -14,7 +14,7 @@ mod peers;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use self::leading::Leading;
 use self::learning::Learning;
@@ -24,7 +24,7 @@ use super::epochs::{self, Epochs};
 use super::options::EnsembleOptions;
 use super::pipeline::Pipeline;
 use super::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceiver};
-use super::stream::{Notice, Origin};
+use super::stream::Notice;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant, Str};
 use crate::config;
 use crate::limits::{self, BLOCK_BYTES};
@@ -308,11 +308,6 @@ impl Ensemble {
         [self.links.next_timeout(), self.election.next_timeout(), role].into_iter().flatten().min()
     }
 
-    /// A sync of a client of this server, which leads.
-    pub(crate) fn sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
-        self.leader_sync(cx, origin);
-    }
-
     /// Carries on what the last input and the pipeline have made possible; after each input and at
     /// the end of each turn.
     pub(crate) fn go_on(&mut self, cx: &mut Context<'_>) {
@@ -513,16 +508,6 @@ impl Ensemble {
         let addresses = member.map(|member| member.addresses).unwrap_or_default();
         let address = |it: ServerAddress| PeerAddress { host: it.host, port: it.quorum_port };
         addresses.into_iter().map(address).collect()
-    }
-
-    /// Puts bytes on a connection of the quorum port; closes it if its socket takes none.
-    fn packet(&mut self, link: PeerLink, encode: impl FnOnce(&mut BytesMut)) -> bool {
-        self.peers.packet(link, encode)
-    }
-
-    /// Bytes that are no packets, behind those that are.
-    fn raw(&mut self, link: PeerLink, bytes: &Bytes) -> bool {
-        self.peers.packet(link, |buf| buf.extend_from_slice(bytes))
     }
 }
 

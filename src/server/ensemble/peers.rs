@@ -148,8 +148,8 @@ impl Peers {
 
     /// Ends a connection behind what was sent; nothing more is heard of it.
     pub(super) fn close(&mut self, link: PeerLink) {
-        self.flush(link);
-        if self.conns.remove(&link).is_some() {
+        if let Some(mut conn) = self.conns.remove(&link) {
+            self.out.extend(conn.flush(link));
             self.out.push(PeerOutput::Close { link });
         }
     }
@@ -167,19 +167,18 @@ impl Peers {
 
     /// What the driver owes, in order; once in each turn.
     pub(super) fn take(&mut self) -> Vec<PeerOutput> {
-        for link in self.conns.keys().copied().collect::<Vec<_>>() {
-            self.flush(link);
+        for (link, conn) in &mut self.conns {
+            self.out.extend(conn.flush(*link));
         }
         std::mem::take(&mut self.out)
     }
+}
 
-    fn flush(&mut self, link: PeerLink) {
-        if let Some(conn) = self.conns.get_mut(&link)
-            && !conn.packets.is_empty()
-        {
-            let bytes = conn.packets.split().freeze();
-            conn.unsent_bytes += bytes.len();
-            self.out.push(PeerOutput::Send { link, bytes });
-        }
+impl Conn {
+    /// Hands over the packets of this turn.
+    fn flush(&mut self, link: PeerLink) -> Option<PeerOutput> {
+        let bytes = self.packets.split().freeze();
+        self.unsent_bytes += bytes.len();
+        (!bytes.is_empty()).then_some(PeerOutput::Send { link, bytes })
     }
 }
