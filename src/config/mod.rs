@@ -154,7 +154,7 @@ pub struct ConfigWarning(pub String);
 
 /// A configuration that the server does not start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {key}: {what}")]
+#[error("{file}{}: {key}: {what}", at_line(*.line))]
 pub struct ConfigError {
     /// The file's name as given.
     pub file: String,
@@ -164,6 +164,11 @@ pub struct ConfigError {
     pub key: String,
     /// What is wrong and what to write instead.
     pub what: String,
+}
+
+/// Behind a file's name; nothing where no line is meant.
+fn at_line(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(":{line}") }
 }
 
 impl Default for Config {

@@ -180,7 +180,7 @@ fn wrong_configurations_are_refused_with_file_line_and_key() {
     for (line, code, text) in [
         ("tickTime=0", 2, "zoo.cfg:7: tickTime: must not be 0"),
         ("secureClientPort=2281", 2, "zoo.cfg:7: secureClientPort: TLS is not built yet"),
-        ("server.1=a:1:2\nserver.2=b:1:2", 2, "zoo.cfg:0: myid: "),
+        ("server.1=a:1:2\nserver.2=b:1:2", 2, "zoo.cfg: myid: "),
         ("dataDir=/proc/nowhere", 3, "/proc/nowhere"),
     ] {
         let home = peer::fresh_directory();

@@ -423,6 +423,9 @@ fn servers_are_asked() {
     let server = Server::start("");
     let port = server.port;
     assert_eq!(ok(port, &["word", "ruok"]), "imok\n");
+    let zxid =
+        || ok(port, &["word", "srvr"]).lines().find(|l| l.starts_with("Zxid")).map(str::to_owned);
+    assert_eq!(zxid(), zxid(), "asking begins no session");
     assert_eq!(json(port, &["word", "ruok", "--json"])["answer"], "imok");
     assert_eq!(ok(port, &["sync", "/"]), "");
     assert_eq!(ok(port, &["ephemerals"]), "");

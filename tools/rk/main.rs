@@ -40,6 +40,11 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let options = session_options(&cli.connection);
     let ended = options.and_then(|options| match &cli.command {
+        Some(Command::Word(word)) => {
+            let mut out = Output::new(cli.format);
+            let done = word.run(&options.servers.addresses, cli.connection.timeout, &mut out);
+            done.and(out.flush())
+        }
         Some(command) => run(&cli, command, options),
         None => shell::run(&cli, options),
     });

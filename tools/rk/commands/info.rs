@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Context, znode_path};
 use crate::failure::{Failure, Outcome};
+use crate::output::Output;
 
 /// Arguments of sync.
 #[derive(Args)]
@@ -75,17 +76,18 @@ pub(crate) fn config(context: &mut Context) -> Outcome {
 }
 
 impl Word {
-    pub(crate) fn run(&self, context: &mut Context) -> Outcome {
+    /// Asks the servers at these addresses. No session is begun: a server that has no leader, or
+    /// takes no sessions, answers too.
+    pub(crate) fn run(&self, servers: &[String], limit: Duration, out: &mut Output) -> Outcome {
         if self.word.len() != 4 || !self.word.bytes().all(|byte| byte.is_ascii_lowercase()) {
             let text = format!("{:?}: a word has four letters, such as ruok", self.word);
             return Err(Failure::Usage(text));
         }
-        let addresses = context.options.servers.addresses.clone();
         let mut failed = None;
-        for name in &addresses {
-            match ask(name, &self.word, context.zk.limit) {
+        for name in servers {
+            match ask(name, &self.word, limit) {
                 Ok(answer) => {
-                    self.print(context, name, &answer)?;
+                    self.print(out, name, &answer)?;
                     if !self.all {
                         return Ok(());
                     }
@@ -93,7 +95,7 @@ impl Word {
                 Err(error) => {
                     let failure = Failure::NoConnection(format!("{name}: {error}"));
                     if self.all {
-                        failure.report(context.out.format.json);
+                        failure.report(out.format.json);
                     }
                     failed = Some(failure);
                 }
@@ -102,17 +104,17 @@ impl Word {
         failed.map_or(Ok(()), Err)
     }
 
-    fn print(&self, context: &mut Context, name: &str, answer: &str) -> Outcome {
-        if context.out.format.json {
+    fn print(&self, out: &mut Output, name: &str, answer: &str) -> Outcome {
+        if out.format.json {
             let value = json!({ "server": name, "word": self.word, "answer": answer });
-            return context.out.json(&value);
+            return out.json(&value);
         }
         if self.all {
-            context.out.line(&format!("{name}:"))?;
+            out.line(&format!("{name}:"))?;
         }
-        context.out.bytes(answer.as_bytes())?;
+        out.bytes(answer.as_bytes())?;
         // Some answers end without a line break.
-        if answer.ends_with('\n') { Ok(()) } else { context.out.line("") }
+        if answer.ends_with('\n') { Ok(()) } else { out.line("") }
     }
 }
 

@@ -99,7 +99,10 @@ pub(crate) fn run(command: &Command, context: &mut Context) -> Outcome {
         Command::Multi(command) => command.run(context),
         Command::Whoami => info::whoami(context),
         Command::Config => info::config(context),
-        Command::Word(command) => command.run(context),
+        Command::Word(command) => {
+            let Context { zk, out, options, .. } = &mut *context;
+            command.run(&options.servers.addresses, zk.limit, out)
+        }
         Command::Dump(command) => command.run(context),
         Command::Load(command) => command.run(context),
         Command::Lock(command) => lock::run(command, context),
