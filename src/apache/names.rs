@@ -11,6 +11,8 @@ pub const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 pub const CURRENT_EPOCH: &str = "currentEpoch";
 /// The same while it is written.
 pub const CURRENT_EPOCH_UNFINISHED: &str = "currentEpoch.tmp";
+/// The files that say something of epochs.
+pub const EPOCHS: [&str; 3] = [ACCEPTED_EPOCH, CURRENT_EPOCH, CURRENT_EPOCH_UNFINISHED];
 
 /// The name of the log file whose first record is `zxid`.
 #[must_use]

@@ -68,9 +68,9 @@ pub(super) fn run(
                 tracing::warn!("{note}");
                 Answer::Next
             }
-            Step::Recover => {
+            Step::Recover { check } => {
                 let found = recover::run(&paths, options, None)?;
-                let check = Check::of(&found);
+                let check = check.then(|| Check::of(&found));
                 recovered = Some(found);
                 Answer::Recovered(check)
             }

@@ -68,8 +68,7 @@ impl Apache {
             Self { data_dir: data.to_owned(), log_dir: log.to_owned(), ..Self::default() };
         for (name, _) in files::list(data)? {
             let path = data.join(&name);
-            let is_epoch = name == names::ACCEPTED_EPOCH || name == names::CURRENT_EPOCH;
-            if (is_epoch || names::snapshot_zxid(&name).is_some())
+            if (names::EPOCHS.contains(&name.as_str()) || names::snapshot_zxid(&name).is_some())
                 && let Some(bytes) = files::still_there(&path, map::map(&path))?
             {
                 found.data.insert(name, bytes);
@@ -115,7 +114,7 @@ impl Apache {
 
     /// The snapshots in the order of their zxids.
     pub(crate) fn snapshots(&self) -> Vec<(&str, &Bytes)> {
-        let is_epoch = |name: &str| matches!(name, names::ACCEPTED_EPOCH | names::CURRENT_EPOCH);
+        let is_epoch = |name: &str| names::EPOCHS.contains(&name);
         let all = self.data.iter().map(|(name, bytes)| (name.as_str(), bytes));
         let mut snapshots: Vec<_> = all.filter(|(name, _)| !is_epoch(name)).collect();
         snapshots.sort_by_key(|(name, _)| names::snapshot_zxid(name).map(|(zxid, _)| zxid));
@@ -132,9 +131,12 @@ impl Apache {
         self.data.get(name).and_then(|bytes| names::parse_epoch(bytes))
     }
 
-    /// The files as they were behind the txn `zxid`: later snapshots and records are left out.
+    /// The files as they were behind the txn `zxid`: later snapshots and records are left out. The
+    /// epoch of the history is then that of its last txn: an old one must win no election over a
+    /// newer one.
     pub(crate) fn until(&self, zxid: Zxid) -> Self {
         let mut view = self.clone();
+        view.data.remove(names::CURRENT_EPOCH);
         view.data
             .retain(|name, _| names::snapshot_zxid(name).is_none_or(|(begun, _)| begun <= zxid));
         view.log.clear();
@@ -173,9 +175,9 @@ impl Apache {
                     imported.notes.push(note);
                     Answer::Next
                 }
-                Step::Recover => match out.map(recover) {
+                Step::Recover { .. } => match out.map(recover) {
                     None => return imported,
-                    Some(Ok(check)) => Answer::Recovered(check),
+                    Some(Ok(check)) => Answer::Recovered(Some(check)),
                     Some(Err(refused)) => {
                         imported.refused = Some(refused);
                         return imported;

@@ -71,24 +71,26 @@ pub(crate) fn locate(path: &Path, log_dir: Option<&Path>) -> Result<Place, Troub
 }
 
 fn locate_directory(path: &Path, log_dir: Option<&Path>) -> Result<Place, Trouble> {
-    if let Some(data) = apache_directory(path)? {
-        let log = log_dir.map(apache_directory).transpose()?.flatten();
-        return Ok(Place::Apache { log: log.unwrap_or_else(|| data.clone()), data });
-    }
-    let data = own_directory(path)?;
-    let log = log_dir.map(own_directory).transpose()?.flatten();
-    match (data, log) {
-        (Some(data), Some(log)) => Ok(Place::Directory { data, log }),
-        (Some(data), None) if log_dir.is_none() => Ok(Place::Directory { log: data.clone(), data }),
+    let is_apaches = apache_directory(path)?.is_some();
+    let find = if is_apaches { apache_directory } else { own_directory };
+    let data = find(path)?;
+    let log = log_dir.map(find).transpose()?.flatten();
+    let (data, log) = match (data, log) {
+        (Some(data), Some(log)) => (data, log),
+        (Some(data), None) if log_dir.is_none() => (data.clone(), data),
         (data, _) => {
             let path = if data.is_some() { log_dir.unwrap_or(path) } else { path };
-            Err(Trouble::Unreadable(format!(
+            return Err(Trouble::Unreadable(format!(
                 "{}: neither a data directory (with `{DIRECTORY_NAME}` or `version-2` in it) nor \
                  one with logs or snapshots",
                 path.display()
-            )))
+            )));
         }
-    }
+    };
+    Ok(match is_apaches {
+        true => Place::Apache { data, log },
+        false => Place::Directory { data, log },
+    })
 }
 
 /// The directory that holds our files, be it `path` itself or below it.

@@ -65,7 +65,10 @@ pub enum Step {
     /// Tell the operator, then answer `Next`.
     Note(String),
     /// Run recovery to its end: [`Answer::Recovered`].
-    Recover,
+    Recover {
+        /// What was written is read back: tell what was found.
+        check: bool,
+    },
     /// Move `version-2` aside to `version-2.imported` and put a file with this text in its place,
     /// durably, and if possible in one step. It may have been begun before.
     Seal {
@@ -93,8 +96,8 @@ pub enum Answer {
     Ran(Result<(), FileFailure>),
     /// To `Note`.
     Next,
-    /// To `Recover`.
-    Recovered(Check),
+    /// To `Recover`, with what was found if that was asked for.
+    Recovered(Option<Check>),
 }
 
 /// Which of Apache's two directories. They may be one, which is `Data` then.
@@ -224,8 +227,8 @@ impl Import {
             (Phase::Noting(notes, found), Answer::Next) => self.note(notes, found),
             (Phase::Writing(writing), Answer::Ran(Ok(()))) => self.on_written(writing),
             (Phase::WritingEpochs(ops), Answer::Ran(Ok(()))) => self.write_epochs(ops),
-            (Phase::Recovering, Answer::Recovered(found)) => match self.expected {
-                Some(expected) if expected != found => {
+            (Phase::Recovering, Answer::Recovered(found)) => match (self.expected, found) {
+                (Some(expected), Some(found)) if expected != found => {
                     self.refuse(ImportRefusal::ReadBack { expected, found })
                 }
                 _ => self.seal(),
@@ -344,7 +347,7 @@ impl Import {
 
     fn recover(&mut self) -> Step {
         self.phase = Phase::Recovering;
-        Step::Recover
+        Step::Recover { check: self.expected.is_some() }
     }
 
     fn seal(&mut self) -> Step {

@@ -192,8 +192,8 @@ fn sources(survey: &Survey) -> Result<Sources, ImportRefusal> {
     if snapshots.is_empty() {
         return Err(ImportRefusal::LogsAlone { apache: logs_in.path.clone() });
     }
-    let known = [names::ACCEPTED_EPOCH, names::CURRENT_EPOCH, names::CURRENT_EPOCH_UNFINISHED];
-    let epoch_files = known.into_iter().filter(|known| survey.data.files().any(|f| f == *known));
+    let epoch_files =
+        names::EPOCHS.into_iter().filter(|known| survey.data.files().any(|f| f == *known));
     let epoch_files = epoch_files.collect();
     Ok(Sources { snapshots, logs, epoch_files, log_place })
 }

@@ -126,9 +126,9 @@ impl World {
                     self.notes.push(note);
                     Answer::Next
                 }
-                Step::Recover => {
+                Step::Recover { check } => {
                     let found = self.recover();
-                    let check = Check::of(&found);
+                    let check = check.then(|| Check::of(&found));
                     recovered = Some(found);
                     Answer::Recovered(check)
                 }
