@@ -1,6 +1,7 @@
 //! The server program: reads its arguments and configuration, runs the shell, and turns the
 //! outcome into an exit code.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
             tracing::error!("{halt}");
             ExitCode::FAILURE
         }
+        Ok(Outcome::NotRecovered(error)) => failed(&error),
         Err(error) => {
             if let Some(user) = &settings.server.audit_user {
                 audit::server_start(user, false);
@@ -301,16 +303,15 @@ fn peers(ensemble: &Ensemble) -> PeerSettings {
         false => host.clone(),
     };
     let addresses = ensemble.own().addresses.iter();
-    PeerSettings {
-        listen: addresses
-            .flat_map(|address| {
-                [
-                    (PeerPort::Election, address.election_port),
-                    (PeerPort::Quorum, address.quorum_port),
-                ]
+    // A set: "everywhere" is one place, however many addresses the line has.
+    let listen: BTreeSet<(PeerPort, PeerAddress)> = addresses
+        .flat_map(|address| {
+            [(PeerPort::Election, address.election_port), (PeerPort::Quorum, address.quorum_port)]
                 .map(|(is, port)| (is, PeerAddress { host: all(&address.host), port }))
-            })
-            .collect(),
+        })
+        .collect();
+    PeerSettings {
+        listen: listen.into_iter().collect(),
         bind_tries: ensemble.bind_tries,
         tcp_keep_alive: ensemble.tcp_keep_alive,
     }

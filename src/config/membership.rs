@@ -220,7 +220,9 @@ impl Values<'_> {
         (committed, me): (EnsembleConfig, ServerId),
         read: ReadFile<'_>,
     ) -> Result<Ensemble, ConfigError> {
-        let last_seen = self.last_seen(read)?.unwrap_or_else(|| committed.clone());
+        // One that is not newer was left behind.
+        let newer = self.last_seen(read)?.filter(|next| committed.version < next.version);
+        let last_seen = newer.unwrap_or_else(|| committed.clone());
         let ping_ms = self.positive("ringkeeper.pingMillis", Some(50))?;
         let detect_ms = self.positive("ringkeeper.detectMillis", Some(300))?;
         if detect_ms < 2 * ping_ms {

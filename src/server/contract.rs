@@ -228,9 +228,12 @@ pub enum Input {
     },
     /// What happened between the servers of the ensemble.
     Peer(PeerInput),
-    /// Recovery, asked for with [`Output::Recover`], has ended well. If it is refused, the driver
-    /// ends the process with the refusal.
+    /// Recovery, asked for with [`Output::Recover`], has ended well. If it is refused for another
+    /// reason than `NotCut` tells, the driver ends the process with the refusal.
     Recovered(Box<Recovered>),
+    /// Recovery was refused because the history cannot be cut there
+    /// ([`Refusal::Cut`](super::recovery::Refusal::Cut)); nothing was changed.
+    NotCut,
     /// What the process has open, now and then; only the words tell it.
     OpenFiles {
         /// Descriptors in use.

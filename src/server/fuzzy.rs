@@ -43,6 +43,9 @@ impl Fuzzy {
         }
         match body {
             TxnBody::Delete { path } | TxnBody::DeleteContainer { path } => tree.clear_below(path),
+            TxnBody::CloseSession { paths: Some(paths) } => {
+                paths.iter().for_each(|path| tree.clear_below(&path));
+            }
             TxnBody::Multi(bodies) if !bodies.iter().any(TxnBody::is_error) => {
                 bodies.iter().for_each(|body| self.prepare(tree, body));
             }

@@ -24,9 +24,9 @@ use super::pipeline::{Duty, Pipeline};
 use super::pulse::Pulse;
 use super::recovery::Recovered;
 use super::satellite::Satellite;
-use super::shard::{Reporting, Shard, ShardReport, Surroundings};
+use super::shard::{Reporting, Scope, Shard, ShardReport, Surroundings};
 use super::stream::{Address, Ask, Notice, Ticket, ToShard};
-use super::telling::{self, Telling};
+use super::telling::Telling;
 use super::words;
 
 /// The home shard's id.
@@ -80,6 +80,8 @@ struct Question {
     ticket: Ticket,
     from: Address,
     telling: Telling,
+    /// What the shards are still to be asked for.
+    unasked: Option<Scope>,
     /// The home shard's own report, until it is whole.
     reporting: Option<Reporting>,
     /// Satellites whose reports are not whole.
@@ -89,7 +91,12 @@ struct Question {
 impl Question {
     /// Whether it waits for nothing but its turn.
     const fn can_go_on(&self) -> bool {
-        self.reporting.is_some() || self.missing == 0
+        self.unasked.is_none() && (self.reporting.is_some() || self.missing == 0)
+    }
+
+    /// Whether reports of every connection or watch are held for it.
+    fn is_long_under_way(&self) -> bool {
+        self.unasked.is_none() && self.telling.scope().is_some_and(Scope::is_long)
     }
 }
 
@@ -218,6 +225,7 @@ impl Server {
                 self.with_ensemble(clock, |ensemble, cx| ensemble.on_peer(cx, input));
             }
             Input::Recovered(recovered) => self.recovered(clock, *recovered),
+            Input::NotCut => self.with_ensemble(clock, |ensemble, cx| ensemble.on_not_cut(cx)),
             Input::Stop => {
                 self.shard.stop_accepting();
                 self.tell_all(|| ToShard::StopAccepting);
@@ -429,14 +437,32 @@ impl Server {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let mut question =
-            Question { ticket, from, telling: Telling::new(word), reporting: None, missing: 0 };
-        if let Some(scope) = telling::scope(word) {
+        let telling = Telling::new(word);
+        let unasked = telling.scope();
+        let question = Question { ticket, from, telling, unasked, reporting: None, missing: 0 };
+        self.questions.push_back(question);
+        self.begin_reports();
+    }
+
+    /// Has the shards report for the questions that wait for it. What tells of every connection or
+    /// watch is gathered for one question at a time: the others wait, and cost nothing meanwhile.
+    fn begin_reports(&mut self) {
+        let mut is_long_under_way = self.questions.iter().any(Question::is_long_under_way);
+        let satellites = self.satellites.len();
+        let mut asked = Vec::new();
+        for question in &mut self.questions {
+            let Some(scope) = question.unasked else { continue };
+            if scope.is_long() && std::mem::replace(&mut is_long_under_way, true) {
+                continue;
+            }
+            question.unasked = None;
             question.reporting = Some(Reporting::new(scope));
-            question.missing = self.satellites.len();
+            question.missing = satellites;
+            asked.push((question.ticket, scope));
+        }
+        for (ticket, scope) in asked {
             self.tell_all(|| ToShard::Report(ticket, scope));
         }
-        self.questions.push_back(question);
     }
 
     fn take_report(&mut self, ticket: Ticket, report: ShardReport) {
@@ -463,8 +489,9 @@ impl Server {
             is_whole = question.telling.go_on(self, clock, self.options.slices.words, &mut text);
             self.answer_word(question.from, text, is_whole);
         }
-        if !is_whole {
-            self.questions.push_back(question);
+        match is_whole {
+            true => self.begin_reports(),
+            false => self.questions.push_back(question),
         }
     }
 
@@ -535,10 +562,11 @@ impl Server {
     fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
         name_members(&self.options, &mut recovered);
         let installed = recovered.installed;
-        self.shard.forget_part();
+        self.shard.tree_replaced();
         let seed = self.prng.next_u64();
         let options = self.options.clone();
-        self.pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
+        let pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
+        std::mem::replace(&mut self.pipeline, pipeline).hand_over_to(&mut self.pipeline);
         self.replace_replicas();
         self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx, installed));
     }

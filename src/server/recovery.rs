@@ -13,11 +13,11 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::epochs::{self, Epochs};
-use super::fuzzy::Fuzzy;
+use super::fuzzy::{Fuzzy, Unequal};
 use super::install::{self, Install};
 use super::recent::RecentTxns;
 pub use super::refusal::Refusal;
-use super::state::{SnapshotUnfit, State};
+use super::state::{ReplayError, SnapshotUnfit, State};
 use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
 use crate::model::{SessionId, Zxid};
@@ -128,6 +128,22 @@ pub struct Recovered {
     /// How far the tree may be ahead of `last_zxid`: only behind a snapshot that was received.
     /// Whoever applies txns to it heeds that.
     pub fuzzy: Fuzzy,
+}
+
+impl Recovered {
+    /// Without an ensemble nothing more will come: whatever a leader's snapshot can show must have
+    /// been applied. The tree is exact afterwards.
+    ///
+    /// # Errors
+    /// It is known not to be.
+    pub fn settle_alone(&mut self) -> Result<(), Refusal> {
+        match self.fuzzy {
+            Fuzzy::Until(until, _) => Err(Refusal::Inexact { zxid: self.last_zxid, until }),
+            _ => self.fuzzy.passed(&mut self.tree).map_err(|Unequal { zxid, expected, found }| {
+                Refusal::Replay(ReplayError::Digest { zxid, expected, found })
+            }),
+        }
+    }
 }
 
 /// The machine. Drive it from [`Answer::Start`] to [`Step::Done`] or [`Step::Refuse`].
@@ -253,12 +269,11 @@ impl Recovery {
                 None => self.remove_leftovers(),
             },
             (Phase::RemovingLeftovers, Answer::Ran(Ok(()))) => self.remove_leftovers(),
-            (Phase::Snapshot { .. }, Answer::Bytes(bytes)) => self.on_snapshot_bytes(&bytes),
-            (Phase::Snapshot { zxid, offset, .. }, Answer::Decoded(decoded)) => {
-                let zxid = *zxid;
-                *offset += decoded.as_ref().map_or(0, |decoded| decoded.bytes);
-                self.on_decoded(zxid, decoded)
+            (Phase::Snapshot { decoder, .. }, Answer::Bytes(bytes)) => {
+                let decoded = Decoded::take(decoder, &bytes);
+                self.on_decoded(decoded)
             }
+            (Phase::Snapshot { .. }, Answer::Decoded(decoded)) => self.on_decoded(decoded),
             (Phase::Snapshot { .. }, Answer::Next) => self.next_snapshot(),
             (Phase::Abandoning(ops), Answer::Next | Answer::Ran(Ok(()))) => match ops.pop_front() {
                 Some(op) => Step::Run(op),
@@ -379,22 +394,12 @@ impl Recovery {
         Step::Read { file: file.clone(), offset: *offset, len: piece }
     }
 
-    fn on_snapshot_bytes(&mut self, bytes: &Bytes) -> Step {
-        let Phase::Snapshot { zxid, offset, len, decoder, .. } = &mut self.phase else {
+    fn on_decoded(&mut self, decoded: Result<Decoded, SnapshotDamage>) -> Step {
+        let Phase::Snapshot { zxid, offset, .. } = &mut self.phase else {
             unreachable!("a snapshot is being read")
         };
         let zxid = *zxid;
-        *offset += bytes.len() as u64;
-        let is_last = *len <= *offset || bytes.is_empty();
-        let taken = self.state.take_snapshot_piece(decoder, bytes, is_last.then_some(zxid));
-        match taken {
-            Ok(()) if is_last => self.on_whole_snapshot(),
-            Ok(()) => self.read_snapshot(),
-            Err(unfit) => self.give_up(zxid, unfit),
-        }
-    }
-
-    fn on_decoded(&mut self, zxid: Zxid, decoded: Result<Decoded, SnapshotDamage>) -> Step {
+        *offset += decoded.as_ref().map_or(0, |decoded| decoded.bytes);
         let taken = decoded.map_err(SnapshotUnfit::from).and_then(|decoded| {
             self.state.tree.make_room(decoded.expected_znodes);
             for item in decoded.items {

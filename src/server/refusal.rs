@@ -21,10 +21,7 @@ pub enum Refusal {
     )]
     NoSnapshot(LogDamage),
     /// The log cannot be cut there. Nothing was changed.
-    #[error(
-        "the history cannot be cut behind {keep}: {why}; it can be had from other servers of the \
-         ensemble if the data directory is emptied but for the file `epochs`"
-    )]
+    #[error("the history cannot be cut behind {keep}: {why}")]
     Cut {
         /// The last txn that was to stay.
         keep: Zxid,
@@ -49,6 +46,17 @@ pub enum Refusal {
         zxid: Zxid,
         /// What is wrong with it.
         unfit: SnapshotUnfit,
+    },
+    /// The server was alone before it had all that a leader's snapshot shows a part of.
+    #[error(
+        "the tree came from a leader's snapshot that shows txns up to {until}, and the log ends at \
+         {zxid}: start the server as a member of its ensemble, which has the rest"
+    )]
+    Inexact {
+        /// The last txn of the log.
+        zxid: Zxid,
+        /// The last one that the snapshot shows.
+        until: Zxid,
     },
     /// Neither slot of the epochs record is whole.
     #[error(

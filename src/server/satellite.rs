@@ -121,6 +121,7 @@ impl Satellite {
                 ToShard::Resume => self.shard.resume(),
                 ToShard::Replace(tree) => {
                     self.replica = *tree;
+                    self.shard.tree_replaced();
                 }
                 ToShard::CloseAll => {
                     self.shard.close_all();
@@ -207,7 +208,8 @@ impl Machine for Satellite {
                 self.catch_up(clock);
             }
             Input::Published(published) => {
-                assert!(self.published.zxid <= published.zxid, "what is published stays so");
+                // It goes back where a leader has the log cut, and then no delta waits that is
+                // later: deltas are of committed txns.
                 self.published = published;
                 self.catch_up(clock);
             }
@@ -218,7 +220,8 @@ impl Machine for Satellite {
             | Input::OpenFiles { .. }
             | Input::Mesh(_)
             | Input::Peer(_)
-            | Input::Recovered(_) => {}
+            | Input::Recovered(_)
+            | Input::NotCut => {}
         }
     }
 

@@ -66,6 +66,16 @@ impl Telling {
         }
     }
 
+    /// What shards must report for it; `None` if it tells of none.
+    pub(super) const fn scope(&self) -> Option<Scope> {
+        match self.word {
+            Word::Srvr | Word::Mntr => Some(Scope { conns: false, watches: false }),
+            Word::Stat | Word::Cons | Word::Dump => Some(Scope { conns: true, watches: false }),
+            Word::Wchs | Word::Wchc | Word::Wchp => Some(Scope { conns: false, watches: true }),
+            _ => None,
+        }
+    }
+
     /// Takes in a piece of what a shard reports.
     pub(super) fn gather(&mut self, mut report: ShardReport) {
         self.counts.add(&report.counts);
@@ -289,15 +299,5 @@ fn dump_ephemeral(
             text.push_str("Connections dump:\n");
             At::Sorting
         }
-    }
-}
-
-/// What the word's text needs of every shard; `None` if nothing.
-pub(super) const fn scope(word: Word) -> Option<Scope> {
-    match word {
-        Word::Srvr | Word::Mntr => Some(Scope { conns: false, watches: false }),
-        Word::Stat | Word::Cons | Word::Dump => Some(Scope { conns: true, watches: false }),
-        Word::Wchs | Word::Wchc | Word::Wchp => Some(Scope { conns: false, watches: true }),
-        _ => None,
     }
 }

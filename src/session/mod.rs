@@ -59,6 +59,12 @@ impl SessionTable {
         }
     }
 
+    /// Ids and attachments that `earlier` has given are not given again.
+    pub const fn go_on_from(&mut self, earlier: &Self) {
+        self.next_id = earlier.next_id;
+        self.next_generation = earlier.next_generation;
+    }
+
     /// An id that no session has.
     pub fn next_id(&mut self) -> SessionId {
         loop {

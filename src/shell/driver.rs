@@ -25,6 +25,7 @@ use super::mesh::{Fabric, Letter};
 use super::notify::Notify;
 use super::peers::{self, Peers};
 use crate::model::{ConnId, ShardId};
+use crate::server::recovery::Refusal;
 use crate::server::{Halt, Input, Machine, Output, PeerOutput, PeerPort};
 
 /// glommio needs a timer that always runs; it also looks at the clock and at signals for us.
@@ -37,12 +38,14 @@ const TURN_END: Duration = Duration::from_micros(1);
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How a server ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// It was asked to stop, and everything in flight is durable.
     Stopped,
     /// It must not go on.
     Halted(Halt),
+    /// What is on disk cannot be trusted, as a recovery in its course has found.
+    NotRecovered(StartError),
 }
 
 /// One executor's driver of one machine.
@@ -131,7 +134,7 @@ impl Driver {
         loop {
             self.news().await;
             if let Some(failure) = self.failure.take() {
-                return Err(failure);
+                return Ok(Outcome::NotRecovered(failure));
             }
             let clock = self.clock.now();
             let inputs = std::mem::take(&mut *self.inputs.borrow_mut());
@@ -250,6 +253,10 @@ impl Driver {
                 let work = async move {
                     match files.recover(keep_until).await {
                         Ok(recovered) => driver.input(Input::Recovered(Box::new(recovered))),
+                        Err(StartError::Refused(refusal @ Refusal::Cut { .. })) => {
+                            tracing::warn!("{refusal}; it is asked for whole");
+                            driver.input(Input::NotCut);
+                        }
                         Err(failure) => {
                             *driver.failure.borrow_mut() = Some(failure);
                             driver.wake.notify();

@@ -71,7 +71,8 @@ pub fn export(settings: &ExportSettings) -> Result<Exported, StartError> {
         )));
     }
     let options = TreeOptions { extended_types: settings.extended_types, digests: true };
-    let recovered = recover::inspect(&paths, options)?;
+    let mut recovered = recover::inspect(&paths, options)?;
+    recovered.settle_alone()?;
     let zxid = recovered.last_zxid;
     let name = names::snapshot_name(zxid, settings.compression);
     let written = write(

@@ -45,7 +45,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 
 use crate::model::ShardId;
 use crate::server::audit;
@@ -89,7 +89,10 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     let keep_alive = settings.peers.as_ref().is_some_and(|peers| peers.tcp_keep_alive);
     let clock = clock::Clocks::start();
     let options = recover::RecoverOptions::of(&settings.server);
-    let recovered = import::run(&directories, settings, options, clock)?;
+    let mut recovered = import::run(&directories, settings, options, clock)?;
+    if !settings.server.is_member() {
+        recovered.settle_alone()?;
+    }
     tracing::info!(
         zxid = %recovered.last_zxid,
         znodes = recovered.tree.znode_count(),
@@ -125,7 +128,9 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         let builder = executor(usize::from(satellite.id().0));
         serve_satellite(builder, satellite, clock, Arc::clone(&fabric))?;
     }
-    let home = executor(0).make().map_err(cannot_start)?;
+    // A recovery in the server's course must not take the core of the shard that answers pings.
+    let beside = PoolPlacement::Unbound(1);
+    let home = executor(0).blocking_thread_pool_placement(beside).make().map_err(cannot_start)?;
     if let Some(user) = &settings.server.audit_user {
         audit::server_start(user, true);
     }

@@ -22,7 +22,8 @@ fn drive(
     script: impl FnMut(&Input, &mut Vec<Output>) + Send + 'static,
 ) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        assert_eq!(driver_tests::drive(peers, None, script).unwrap(), Outcome::Stopped);
+        let outcome = driver_tests::drive(peers, None, script);
+        assert!(matches!(outcome, Ok(Outcome::Stopped)), "{outcome:?}");
     })
 }
 

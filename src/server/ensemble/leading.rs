@@ -30,7 +30,7 @@ pub(super) struct Leading {
     next_sync: u64,
     /// Snapshots on their way to learners.
     snapshots: BTreeMap<LinkId, SnapshotSender>,
-    /// Learners whose snapshot begins once what is committed is applied.
+    /// Learners whose snapshot begins with the next whole txn.
     wanting: Vec<LinkId>,
     /// Syncs of this server's clients that may be answered once this is applied.
     synced: VecDeque<(Zxid, Origin)>,
@@ -101,10 +101,19 @@ impl Ensemble {
     }
 
     pub(super) fn learner_closed(&mut self, cx: &mut Context<'_>, link: PeerLink) {
-        cx.pipeline.link_gone(LinkId(link.0));
-        self.end_snapshots(cx, Some(LinkId(link.0)));
+        self.forget_learner(cx, LinkId(link.0));
         if let Some(leading) = self.leading() {
             leading.leader.closed(LinkId(link.0));
+        }
+    }
+
+    /// A learner's connection is gone. What it asked and was not heard is gone, too: heard later,
+    /// it would make the learner the owner of sessions again.
+    fn forget_learner(&mut self, cx: &mut Context<'_>, gone: LinkId) {
+        cx.pipeline.link_gone(gone);
+        self.end_snapshots(cx, Some(gone));
+        if let Some(leading) = self.leading() {
+            leading.waiting.retain(|(link, _)| *link != gone);
         }
     }
 
@@ -162,9 +171,16 @@ impl Ensemble {
 
     /// A sync of a client of this server, which leads.
     pub(crate) fn sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
+        self.begin_sync(cx, Sync::Client(origin));
+    }
+
+    fn begin_sync(&mut self, cx: &mut Context<'_>, whose: Sync) {
         let mut out = Vec::new();
         if let Some(leading) = self.leading() {
-            leading.sync(cx.clock.now, Sync::Client(origin), &mut out);
+            let number = leading.next_sync;
+            leading.next_sync += 1;
+            leading.syncs.insert(number, whose);
+            leading.leader.sync(cx.clock.now, number, &mut out);
         }
         self.leader_outputs(cx, out);
     }
@@ -194,9 +210,10 @@ impl Ensemble {
     /// Begins the snapshots that are wanted, and sends the next bytes of those under way to the
     /// learners whose sockets take them.
     fn send_snapshots(&mut self, cx: &mut Context<'_>) {
-        let applied = cx.pipeline.tree().last_zxid();
         let Some(leading) = self.leading() else { return };
-        if leading.leader.committed() <= applied && !cx.pipeline.is_applying() {
+        // What is committed and not applied, and before the leader is established the whole tail of
+        // its log, follows the snapshot as history.
+        if !cx.pipeline.is_applying() {
             for link in std::mem::take(&mut leading.wanting) {
                 let sender = cx.pipeline.begin_snapshot_for_learner();
                 let zxid = sender.zxid();
@@ -323,8 +340,7 @@ impl Ensemble {
             Output::Send(link, packet) => self.tell_learner(cx, link, &packet),
             Output::Close(link, reason) => {
                 tracing::warn!(link = link.0, %reason, "a learner's connection is closed");
-                cx.pipeline.link_gone(link);
-                self.end_snapshots(cx, Some(link));
+                self.forget_learner(cx, link);
                 self.peers.close(PeerLink(link.0));
             }
             Output::Store(epochs) => self.store(cx, epochs),
@@ -360,10 +376,10 @@ impl Ensemble {
             }
             Output::Committed(zxid) => cx.pipeline.commit_to(zxid),
             Output::Request(link, request) => {
-                self.ask_leader(cx, link, Asked::Request(request), more);
+                self.ask_leader(cx, link, Asked::Request(request));
             }
             Output::Revalidate(link, touch) => {
-                self.ask_leader(cx, link, Asked::Revalidate(touch), more);
+                self.ask_leader(cx, link, Asked::Revalidate(touch));
             }
             Output::Touched(link, touches) => cx.pipeline.touched(link, &touches, cx.clock.now),
             Output::Synced(number) => self.on_synced(cx, number),
@@ -386,13 +402,7 @@ impl Ensemble {
         self.peers.close(PeerLink(link.0));
     }
 
-    fn ask_leader(
-        &mut self,
-        cx: &mut Context<'_>,
-        link: LinkId,
-        asked: Asked,
-        more: &mut Vec<Output>,
-    ) {
+    fn ask_leader(&mut self, cx: &mut Context<'_>, link: LinkId, asked: Asked) {
         let is_stopping = self.stopping;
         let Some(leading) = self.leading() else { return };
         match asked {
@@ -402,9 +412,6 @@ impl Ensemble {
                 if !leading.leads || cx.pipeline.is_preparing() || !leading.waiting.is_empty() =>
             {
                 leading.waiting.push_back((link, asked));
-            }
-            Asked::Request(request) if request.opcode == opcode::SYNC => {
-                leading.sync(cx.clock.now, Sync::Learner(link), more);
             }
             asked => self.asked(cx, link, asked),
         }
@@ -416,11 +423,7 @@ impl Ensemble {
         }
         match asked {
             Asked::Request(request) if request.opcode == opcode::SYNC => {
-                let mut out = Vec::new();
-                if let Some(leading) = self.leading() {
-                    leading.sync(cx.clock.now, Sync::Learner(link), &mut out);
-                }
-                self.leader_outputs(cx, out);
+                self.begin_sync(cx, Sync::Learner(link));
             }
             Asked::Request(request) => {
                 cx.pipeline.submit_forwarded(cx.clock, link, request);
@@ -457,14 +460,5 @@ impl Ensemble {
             }
             None => {}
         }
-    }
-}
-
-impl Leading {
-    fn sync(&mut self, now: Instant, whose: Sync, out: &mut Vec<Output>) {
-        let number = self.next_sync;
-        self.next_sync += 1;
-        self.syncs.insert(number, whose);
-        self.leader.sync(now, number, out);
     }
 }

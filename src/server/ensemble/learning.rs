@@ -105,7 +105,7 @@ impl Ensemble {
             config_version: self.configs.committed.version,
             timing: self.timing,
             epochs: self.stored_epochs(),
-            last_zxid: Some(cx.pipeline.last_logged()),
+            last_zxid: (!self.wants_snapshot).then(|| cx.pipeline.last_logged()),
         };
         let mut out = Vec::new();
         let learner = Box::new(Learner::new(start, cx.clock.now, &mut out));
@@ -217,7 +217,9 @@ impl Ensemble {
             learner.flushed(flushed, &mut out);
         }
         let applied = cx.pipeline.tree().last_zxid();
-        if let Some((_, epoch)) = learning.serves.take_if(|(zxid, _)| *zxid <= applied) {
+        let is_whole = !cx.pipeline.is_applying();
+        if let Some((_, epoch)) = learning.serves.take_if(|(zxid, _)| is_whole && *zxid <= applied)
+        {
             let leader = learning.leader;
             tracing::info!(epoch, %leader, zxid = %applied, "following");
             let was_fuzzy = cx.pipeline.pass_fuzzy();

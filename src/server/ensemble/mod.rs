@@ -52,6 +52,8 @@ pub(crate) struct Ensemble {
     recovering: Option<Recovering>,
     /// A leader's snapshot on its way in. It outlives its role until it is put in place or removed.
     receiving: Option<Box<SnapshotReceiver>>,
+    /// What is here cannot be cut: the next leader is to send everything.
+    wants_snapshot: bool,
     /// Connections to the quorum port that wait for this server to lead, with when they came.
     waiting: BTreeMap<PeerLink, Instant>,
     serving: bool,
@@ -126,6 +128,7 @@ impl Ensemble {
             storing: None,
             recovering: None,
             receiving: None,
+            wants_snapshot: false,
             waiting: BTreeMap::new(),
             serving: false,
             record_bytes_max,
@@ -272,7 +275,16 @@ impl Ensemble {
             tracing::warn!("the leader's snapshot makes no tree; what was there stays");
             return self.end_role(cx);
         }
+        self.wants_snapshot &= installed.is_none();
         self.learner_recovered(cx, keep_until);
+    }
+
+    /// The log cannot be cut where the leader wants it: all snapshots of before are gone. A leader
+    /// that is told of no history sends its own whole.
+    pub(crate) fn on_not_cut(&mut self, cx: &mut Context<'_>) {
+        self.recovering = None;
+        self.wants_snapshot = true;
+        self.end_role(cx);
     }
 
     /// Time has passed.

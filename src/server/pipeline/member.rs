@@ -13,6 +13,7 @@ use crate::auth::Identities;
 use crate::base::{Duration, FileOps, Instant};
 use crate::limits;
 use crate::model::{ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid};
+use crate::server::audit;
 use crate::server::closing::Preparing;
 use crate::server::contract::Clock;
 use crate::server::fuzzy::{Fuzzy, Unequal};
@@ -82,6 +83,8 @@ struct Awaited {
     origin: Option<Origin>,
     /// The handshake that waits for the session's creation.
     attach: Option<Address>,
+    /// What the audit log will tell of, once it is known what the leader made of it.
+    audit: Option<(Identities, WriteRequest)>,
 }
 
 impl Member {
@@ -169,6 +172,12 @@ impl Pipeline {
         self.log.is_quiet() && self.snapshotter.is_quiet()
     }
 
+    /// Another pipeline takes this one's place. Closing connections of the old one may still be
+    /// heard of, so that no attachment may have the number of an old one.
+    pub(crate) fn hand_over_to(self, next: &mut Self) {
+        next.sessions.go_on_from(&self.sessions);
+    }
+
     /// The last txns of the log.
     pub(crate) const fn recent(&self) -> &RecentTxns {
         &self.member.recent
@@ -250,7 +259,13 @@ impl Pipeline {
         self.assigned = zxid;
         let header = decoded.header;
         let awaited = self.member.awaits(header.session, header.cxid);
-        let (origin, attach) = awaited.map_or((None, None), |it| (it.origin, it.attach));
+        let (origin, attach, audit) = match awaited {
+            Some(Awaited { origin, attach, audit, .. }) => (origin, attach, audit),
+            None => (None, None, None),
+        };
+        let audit = audit.map(|(identities, request)| {
+            audit::Entry::of(header.session, &identities, &Ok(request), &decoded.body)
+        });
         self.in_flight_bytes += txn.len();
         self.in_flight.push_back(InFlight {
             header,
@@ -258,7 +273,7 @@ impl Pipeline {
             origin,
             bytes: txn.len(),
             attach,
-            audit: None,
+            audit,
             digest: decoded.digest,
         });
         Ok(())
@@ -401,13 +416,15 @@ impl Pipeline {
         };
         let Some((opcode, body)) = raw else { return failed(ErrorCode::MARSHALLING_ERROR) };
         let is_close = matches!(request, WriteRequest::CloseSession);
+        let audit = self.options.audit_user.is_some().then_some(request);
         if is_close {
             self.sessions.mark_closing(session);
         }
         let authinfo = Some(identities.iter().cloned().collect());
         let body = if is_close { Bytes::new() } else { body };
         let request = ForwardedRequest { session, cxid: origin.xid, opcode, body, authinfo };
-        let awaited = Awaited { cxid: origin.xid, origin: Some(origin), attach: None };
+        let audit = audit.map(|write| (identities, write));
+        let awaited = Awaited { cxid: origin.xid, origin: Some(origin), attach: None, audit };
         self.member.request(request, awaited);
         None
     }
@@ -430,7 +447,8 @@ impl Pipeline {
                 body: body.freeze(),
                 authinfo: Some(Vec::new()),
             };
-            let awaited = Awaited { cxid: Xid(0), origin: None, attach: Some(attach.to) };
+            let attach = Some(attach.to);
+            let awaited = Awaited { cxid: Xid(0), origin: None, attach, audit: None };
             return self.member.request(request, awaited);
         }
         if !has_password(attach) || self.sessions.is_closing(attach.session) {

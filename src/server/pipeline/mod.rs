@@ -459,10 +459,7 @@ impl Pipeline {
             None => self.begin_next(),
         };
         let applied = match closing {
-            None => {
-                self.member.fuzzy.prepare(&mut self.tree, &next.body);
-                self.tree.apply(&next.header, &next.body)
-            }
+            None => self.tree.apply(&next.header, &next.body),
             Some(mut closing) => {
                 let mut steps = Vec::new();
                 let is_whole = self.tree.close_some(&mut closing, deletions_left, &mut steps);
@@ -511,6 +508,7 @@ impl Pipeline {
         assert!(next.header.zxid <= self.committed(), "only committed txns are applied");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
+        self.member.fuzzy.prepare(&mut self.tree, &next.body);
         let closing = match &next.body {
             TxnBody::CloseSession { paths } => Some(Closing::new(&next.header, paths.as_ref())),
             _ => None,

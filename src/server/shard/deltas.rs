@@ -40,9 +40,14 @@ impl Shard {
         }
     }
 
-    /// The rest of a txn is not told of: the tree was made anew.
-    pub(crate) const fn forget_part(&mut self) {
+    /// Another tree has taken the old one's place: the rest of a txn is not told of, and long
+    /// answers that were being made of the old one end with their connections.
+    pub(crate) fn tree_replaced(&mut self) {
         self.midway = None;
+        for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.out.is_holding()) {
+            conn.abort();
+            mark_dirty(&mut self.dirty, *id, conn);
+        }
     }
 
     /// Takes note of an applied txn, with all steps that no part has told of. `around.view` shows

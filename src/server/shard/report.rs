@@ -16,6 +16,13 @@ pub(crate) struct Scope {
     pub(crate) watches: bool,
 }
 
+impl Scope {
+    /// Whether a report grows with connections or watches.
+    pub(crate) const fn is_long(self) -> bool {
+        self.conns || self.watches
+    }
+}
+
 /// How far a shard has come with its report.
 #[derive(Debug)]
 pub(crate) struct Reporting {
