@@ -18,7 +18,7 @@ use crate::wire::word::Word;
 use super::audit;
 use super::contract::{Clock, Halt, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::credit::{self, Credit, Lender};
-use super::ensemble::{Context, Effect, Ensemble};
+use super::ensemble::{Context, Effect, Ensemble, EnsembleReport};
 use super::options::ServerOptions;
 use super::pipeline::{Duty, Pipeline};
 use super::pulse::Pulse;
@@ -424,6 +424,9 @@ impl Server {
             Word::Srst => {
                 self.shard.reset_stats();
                 self.tell_all(|| ToShard::ResetStats);
+                if let Some(ensemble) = &mut self.ensemble {
+                    ensemble.reset_stats();
+                }
             }
             Word::Crst => {
                 self.shard.reset_conn_stats();
@@ -528,6 +531,16 @@ impl Server {
     #[must_use]
     pub fn mode(&self) -> Option<&'static str> {
         self.ensemble.as_ref().map_or(Some("standalone"), |ensemble| ensemble.mode())
+    }
+
+    /// Another server decides when sessions expire.
+    pub(super) fn is_learner(&self) -> bool {
+        self.pipeline.duty() == Duty::Following
+    }
+
+    /// What words tell of a member that serves clients.
+    pub(super) fn ensemble_report(&self) -> Option<EnsembleReport> {
+        self.ensemble.as_ref().and_then(|ensemble| ensemble.report())
     }
 
     /// Lets the ensemble's part do something with the pipeline.

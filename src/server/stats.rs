@@ -1,4 +1,4 @@
-//! Request latencies as the admin words report them.
+//! Request latencies and sizes of proposals as the admin words report them.
 
 /// Smallest, mean and largest of what was recorded, in milliseconds.
 #[derive(Clone, Debug, Default)]
@@ -46,5 +46,31 @@ impl Latency {
     #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
     pub(crate) fn mean_ms(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.sum_ms as f64 / self.count as f64 }
+    }
+}
+
+/// Sizes of what a leader has proposed: txns with header and digest, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProposalSizes(Option<Sizes>);
+
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    last: usize,
+    min: usize,
+    max: usize,
+}
+
+impl ProposalSizes {
+    /// Takes note of one proposal.
+    pub(crate) fn record(&mut self, size: usize) {
+        let Sizes { min, max, .. } = self.0.unwrap_or(Sizes { last: size, min: size, max: size });
+        self.0 = Some(Sizes { last: size, min: min.min(size), max: max.max(size) });
+    }
+
+    /// Last, smallest, largest; -1 before the first, as Apache says it.
+    #[must_use]
+    pub(crate) fn last_min_max(&self) -> [i64; 3] {
+        let of = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+        self.0.map_or([-1; 3], |sizes| [of(sizes.last), of(sizes.min), of(sizes.max)])
     }
 }

@@ -41,6 +41,8 @@ enum At {
     Session(SessionId),
     /// `dump`: sessions up to this one.
     Expiring(Instant, SessionId),
+    /// `dump` of a learner: sessions up to this one.
+    Global(Option<SessionId>),
     /// `dump`: owners of ephemerals up to this one, and what is left of its paths.
     Owners(Option<SessionId>, Option<str_set::IntoIter>),
     /// `dump`: connections are being put into sets.
@@ -211,12 +213,18 @@ impl Telling {
         for _ in 0..lines_max {
             let next = match std::mem::replace(&mut self.at, At::Start) {
                 At::Expiring(at, id) => dump_session(server, clock, (at, id), text),
+                At::Global(id) => dump_global(server, id, text),
                 At::Owners(owner, paths) => dump_ephemeral(server, owner, paths, text),
                 At::Sorting => self.sort_conn(text),
                 At::Sets { in_set } => match self.dump_conn(clock, in_set, text) {
                     Some(next) => next,
                     None => return true,
                 },
+                _ if server.is_learner() => {
+                    text.push_str("SessionTracker dump:\n");
+                    line(text, format_args!("Global Sessions({}):", server.sessions().len()));
+                    At::Global(None)
+                }
                 _ => {
                     let sessions = server.sessions();
                     let counts = (sessions.buckets().count(), sessions.len());
@@ -267,16 +275,29 @@ fn dump_session(
     text: &mut String,
 ) -> At {
     let Some((expires, next, together)) = server.sessions().expiring_behind(at, id) else {
-        text.push_str("ephemeral nodes dump:\n");
-        let owners = server.tree().ephemeral_session_count();
-        line(text, format_args!("Sessions with Ephemerals ({owners}):"));
-        return At::Owners(None, None);
+        return begin_ephemerals(server, text);
     };
     if expires != at || id == SessionId(i64::MIN) {
         line(text, format_args!("{together} expire at {}:", words::date(expires, clock)));
     }
     line(text, format_args!("\t{next}"));
     At::Expiring(expires, next)
+}
+
+/// A learner does not decide when sessions expire.
+fn dump_global(server: &Server, behind: Option<SessionId>, text: &mut String) -> At {
+    let Some((id, timeout_ms)) = server.sessions().behind(behind) else {
+        return begin_ephemerals(server, text);
+    };
+    line(text, format_args!("{id}\t{timeout_ms}ms"));
+    At::Global(Some(id))
+}
+
+fn begin_ephemerals(server: &Server, text: &mut String) -> At {
+    text.push_str("ephemeral nodes dump:\n");
+    let owners = server.tree().ephemeral_session_count();
+    line(text, format_args!("Sessions with Ephemerals ({owners}):"));
+    At::Owners(None, None)
 }
 
 fn dump_ephemeral(

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::contract::Clock;
+use super::ensemble::EnsembleReport;
 use super::machine::Server;
 use super::options::EnsembleOptions;
 use super::shard::{ConnStats, Counts};
@@ -19,6 +20,9 @@ const VERSION: &str =
 
 /// Apache's default trace mask; `stmk` is accepted and changes nothing.
 const TRACE_MASK: &str = "306";
+
+/// What Apache says instead of most answers while no quorum exists.
+const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests";
 
 /// The text of a word that is not made in slices.
 pub(super) fn short(server: &Server, word: Word, counts: &Counts, clock: Clock) -> String {
@@ -47,7 +51,9 @@ pub(super) fn without_leader(server: &Server, word: Word) -> String {
         Word::Isro => "null".to_owned(),
         Word::Envi => envi(server),
         Word::Gtmk | Word::Stmk => TRACE_MASK.to_owned(),
-        _ => "This ZooKeeper instance is not currently serving requests\n".to_owned(),
+        // It alone has no end of line.
+        Word::Hash => NOT_SERVING.to_owned(),
+        _ => format!("{NOT_SERVING}\n"),
     }
 }
 
@@ -73,6 +79,10 @@ pub(super) fn stat_tail(server: &Server, counts: &Counts) -> String {
     line(&mut text, format_args!("Zxid: {}", server.published()));
     line(&mut text, format_args!("Mode: {}", server.mode().unwrap_or_default()));
     line(&mut text, format_args!("Node count: {}", znode_count(server)));
+    if let Some(leader) = server.ensemble_report().and_then(|report| report.leader) {
+        let [last, min, max] = leader.sizes.last_min_max();
+        line(&mut text, format_args!("Proposal sizes last/min/max: {last}/{min}/{max}"));
+    }
     text
 }
 
@@ -84,6 +94,11 @@ fn znode_count(server: &Server) -> u64 {
 fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
     let mode = server.mode().unwrap_or_default();
     let mut text = format!("zk_version\t{VERSION}\nzk_server_state\t{mode}\n");
+    let ensemble = server.ensemble_report();
+    if let Some(report) = &ensemble {
+        mntr_of_member(&mut text, report, now);
+    }
+    let since = ensemble.map_or(server.started, |report| report.since);
     let (latency, tree) = (&counts.latency, server.tree());
     line(&mut text, format_args!("zk_avg_latency\t{}", decimal(latency.mean_ms())));
     for (key, value) in [
@@ -99,7 +114,7 @@ fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
         ("approximate_data_size", tree.data_bytes()),
         ("open_file_descriptor_count", server.open_files.0),
         ("max_file_descriptor_count", server.open_files.1),
-        ("uptime", now.since(server.started).as_millis()),
+        ("uptime", now.since(since).as_millis()),
         ("global_sessions", server.pipeline.sessions().len() as u64),
         ("local_sessions", 0),
         ("fsync_threshold_exceed_count", server.pipeline.slow_flush_count()),
@@ -109,6 +124,36 @@ fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
     let drop_probability = decimal(server.pipeline.drop_probability());
     line(&mut text, format_args!("zk_connection_drop_probability\t{drop_probability}"));
     text
+}
+
+/// What a member of an ensemble has in addition. Apache prints the state of the peer and an
+/// observer's master in this place, and everything else anywhere.
+fn mntr_of_member(text: &mut String, report: &EnsembleReport, now: Instant) {
+    line(text, format_args!("zk_peer_state\t{}", report.peer_state));
+    if let Some(master) = report.observer_master {
+        line(text, format_args!("zk_observer_master_id\t{master}"));
+    }
+    line(text, format_args!("zk_quorum_size\t{}", report.quorum_size));
+    let Some(leader) = &report.leader else { return };
+    for (key, value) in [
+        ("learners", leader.learners),
+        // Its name before 3.6.
+        ("followers", leader.learners),
+        ("synced_followers", leader.followers),
+        ("synced_non_voting_followers", leader.followers_without_vote),
+        ("synced_observers", leader.observers),
+        ("pending_syncs", leader.pending_syncs),
+    ] {
+        line(text, format_args!("zk_{key}\t{value}"));
+    }
+    line(text, format_args!("zk_leader_uptime\t{}", now.since(report.since).as_millis()));
+    let [last, min, max] = leader.sizes.last_min_max();
+    for (key, value) in [("last", last), ("min", min), ("max", max)] {
+        line(text, format_args!("zk_{key}_proposal_size\t{value}"));
+    }
+    for (sid, lag) in &leader.lags {
+        line(text, format_args!("zk_ringkeeper_lag_txns_{sid}\t{lag}"));
+    }
 }
 
 /// A connection's line of `cons`.

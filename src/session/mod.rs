@@ -247,6 +247,14 @@ impl SessionTable {
         self.sessions.iter().map(|(id, session)| (*id, session.timeout_ms))
     }
 
+    /// The session that comes next behind another one by id, with its timeout in ms, for `dump`.
+    #[must_use]
+    pub fn behind(&self, id: Option<SessionId>) -> Option<(SessionId, i32)> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        let (id, session) = self.sessions.range((from, Bound::Unbounded)).next()?;
+        Some((*id, session.timeout_ms))
+    }
+
     /// Number of sessions.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -18,22 +18,22 @@ use super::peer::{self, within};
 
 /// Which program a server runs.
 #[derive(Clone)]
-enum Program {
+pub(crate) enum Program {
     Ours,
     Apache(Java),
 }
 
 /// Servers by sid, each with a directory of its own.
-struct Ensemble {
-    home: PathBuf,
-    lines: String,
-    ports: BTreeMap<i64, u16>,
-    servers: BTreeMap<i64, Child>,
+pub(crate) struct Ensemble {
+    pub(crate) home: PathBuf,
+    pub(crate) lines: String,
+    pub(crate) ports: BTreeMap<i64, u16>,
+    pub(crate) servers: BTreeMap<i64, Child>,
 }
 
 impl Ensemble {
     /// Directories and ports for so many servers; none is started.
-    fn new(count: i64) -> Self {
+    pub(crate) fn new(count: i64) -> Self {
         let home = peer::fresh_directory();
         let mut lines = String::new();
         let mut ports = BTreeMap::new();
@@ -46,7 +46,7 @@ impl Ensemble {
     }
 
     /// All of them, running the server of this package.
-    fn ours(count: i64, extra: &str) -> Self {
+    pub(crate) fn ours(count: i64, extra: &str) -> Self {
         let mut ensemble = Self::new(count);
         for sid in 1..=count {
             ensemble.start(sid, &Program::Ours, extra);
@@ -54,7 +54,7 @@ impl Ensemble {
         ensemble
     }
 
-    fn start(&mut self, sid: i64, program: &Program, extra: &str) {
+    pub(crate) fn start(&mut self, sid: i64, program: &Program, extra: &str) {
         let home = self.home.join(sid.to_string());
         fs::create_dir_all(home.join("data")).expect("the directory is writable");
         fs::write(home.join("data/myid"), sid.to_string()).expect("the directory is writable");
@@ -68,38 +68,38 @@ impl Ensemble {
         self.servers.insert(sid, child);
     }
 
-    fn signal(&self, sid: i64, signal: i32) {
+    pub(crate) fn signal(&self, sid: i64, signal: i32) {
         let pid = i32::try_from(self.servers[&sid].id()).expect("process ids are positive");
         // SAFETY: signals a child that has not been waited for.
         unsafe { libc::kill(pid, signal) };
     }
 
-    fn kill(&mut self, sid: i64) {
+    pub(crate) fn kill(&mut self, sid: i64) {
         let mut child = self.servers.remove(&sid).expect("it was started");
         child.kill().expect("the child is ours");
         child.wait().expect("the child is ours");
     }
 
     /// SIGTERM, and whether the process ended well.
-    fn stop(&mut self, sid: i64) -> bool {
+    pub(crate) fn stop(&mut self, sid: i64) -> bool {
         self.signal(sid, libc::SIGTERM);
         let mut child = self.servers.remove(&sid).expect("it was started");
         child.wait().expect("the child is ours").success()
     }
 
-    fn mode(&self, sid: i64) -> String {
+    pub(crate) fn mode(&self, sid: i64) -> String {
         let text = peer::word(self.ports[&sid], "srvr");
         let mode = text.lines().find_map(|line| line.strip_prefix("Mode: "));
         mode.unwrap_or_default().to_owned()
     }
 
     /// The one server that leads.
-    fn leader(&self) -> i64 {
+    pub(crate) fn leader(&self) -> i64 {
         within("a leader", || self.servers.keys().copied().find(|sid| self.mode(*sid) == "leader"))
     }
 
     /// Waits until every server that was started serves.
-    fn all_serve(&self) {
+    pub(crate) fn all_serve(&self) {
         for sid in self.servers.keys() {
             within(&format!("server {sid} to serve ({})", self.log(*sid)), || {
                 (!self.mode(*sid).is_empty()).then_some(())
@@ -107,7 +107,7 @@ impl Ensemble {
         }
     }
 
-    fn log(&self, sid: i64) -> String {
+    pub(crate) fn log(&self, sid: i64) -> String {
         let home = self.home.join(sid.to_string());
         let read = |name: &str| fs::read_to_string(home.join(name)).unwrap_or_default();
         let all = read("log") + &read("apache.log");

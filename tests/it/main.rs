@@ -20,6 +20,8 @@ mod hazards;
 mod limits;
 /// From Apache ZooKeeper to this server and back, with real servers.
 mod migration;
+/// What the members of an ensemble tell their operator, beside Apache ZooKeeper's.
+mod operator;
 /// Starting and ending servers of this package.
 mod peer;
 /// Real processes: killed under load, stopped, misconfigured, started twice.

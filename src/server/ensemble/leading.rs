@@ -10,6 +10,7 @@ use crate::model::Zxid;
 use crate::server::contract::PeerLink;
 use crate::server::pipeline::Duty;
 use crate::server::snap_send::SnapshotSender;
+use crate::server::stats::ProposalSizes;
 use crate::server::stream::{Notice, Origin};
 use crate::wire::opcode;
 use crate::wire::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Touch};
@@ -19,7 +20,7 @@ use crate::zab::synchronization::SyncPlan;
 /// The role of a leader.
 #[derive(Debug)]
 pub(super) struct Leading {
-    leader: Leader,
+    pub(super) leader: Leader,
     /// The epoch, once a quorum has the history.
     established: Option<u32>,
     /// The whole history is applied, and requests are prepared.
@@ -34,6 +35,7 @@ pub(super) struct Leading {
     wanting: Vec<LinkId>,
     /// Syncs of this server's clients that may be answered once this is applied.
     synced: VecDeque<(Zxid, Origin)>,
+    pub(super) sizes: ProposalSizes,
 }
 
 /// What a learner asks on behalf of a client.
@@ -79,6 +81,7 @@ impl Ensemble {
             snapshots: BTreeMap::new(),
             wanting: Vec::new(),
             synced: VecDeque::new(),
+            sizes: ProposalSizes::default(),
         }));
         self.leader_outputs(cx, out);
         for link in std::mem::take(&mut self.waiting).into_keys() {
@@ -188,13 +191,10 @@ impl Ensemble {
     /// Proposes what was prepared, tells the leader what is durable, and begins to prepare once the
     /// history is applied.
     pub(super) fn leader_goes_on(&mut self, cx: &mut Context<'_>) {
+        self.propose(cx);
         let mut out = Vec::new();
-        let proposals = cx.pipeline.take_proposals();
         let flushed = cx.pipeline.flushed();
         let Some(leading) = self.leading() else { return };
-        for (zxid, txn) in proposals {
-            leading.leader.propose(cx.clock.now, zxid, &txn, &mut out);
-        }
         leading.leader.flushed(flushed, &mut out);
         self.leader_outputs(cx, out);
         self.lead_on(cx);
@@ -292,7 +292,7 @@ impl Ensemble {
         cx.pipeline.lead(epoch, cx.clock.now);
         tracing::info!(epoch, zxid = %applied, "leading");
         let was_fuzzy = cx.pipeline.pass_fuzzy();
-        self.serve(was_fuzzy);
+        self.serve(cx.clock.now, was_fuzzy);
     }
 
     /// Hears what learners asked and had to wait, some of it in each turn.
@@ -427,6 +427,7 @@ impl Ensemble {
             }
             Asked::Request(request) => {
                 cx.pipeline.submit_forwarded(cx.clock, link, request);
+                // A sync behind it waits for it.
                 self.propose(cx);
             }
             Asked::Revalidate(touch) => {
@@ -438,12 +439,13 @@ impl Ensemble {
         }
     }
 
-    /// Proposes what was prepared, so that a sync behind it waits for it.
+    /// Proposes what was prepared.
     fn propose(&mut self, cx: &mut Context<'_>) {
         let mut out = Vec::new();
         let proposals = cx.pipeline.take_proposals();
         if let Some(leading) = self.leading() {
             for (zxid, txn) in proposals {
+                leading.sizes.record(txn.len());
                 leading.leader.propose(cx.clock.now, zxid, &txn, &mut out);
             }
         }

@@ -20,7 +20,7 @@ use crate::zab::learner::{Learner, Output, Start};
 /// The role of a follower or an observer.
 #[derive(Debug)]
 pub(super) struct Learning {
-    leader: ServerId,
+    pub(super) leader: ServerId,
     stage: Stage,
     /// Clients are served in this epoch once this is applied.
     serves: Option<(Zxid, u32)>,
@@ -224,7 +224,7 @@ impl Ensemble {
             tracing::info!(epoch, %leader, zxid = %applied, "following");
             let was_fuzzy = cx.pipeline.pass_fuzzy();
             cx.pipeline.follow();
-            self.serve(was_fuzzy);
+            self.serve(cx.clock.now, was_fuzzy);
         }
         let Some(learning) = self.learning() else { return };
         let answered = learning.synced.partition_point(|zxid| *zxid <= applied);

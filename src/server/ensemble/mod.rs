@@ -11,6 +11,7 @@
 mod leading;
 mod learning;
 mod peers;
+mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,6 +20,7 @@ use bytes::BytesMut;
 use self::leading::Leading;
 use self::learning::Learning;
 use self::peers::{Dialled, Peers};
+pub(crate) use self::report::EnsembleReport;
 use super::contract::{Clock, Halt, PeerAddress, PeerInput, PeerLink, PeerOutput, PeerPort};
 use super::epochs::{self, Epochs};
 use super::options::EnsembleOptions;
@@ -57,6 +59,8 @@ pub(crate) struct Ensemble {
     /// Connections to the quorum port that wait for this server to lead, with when they came.
     waiting: BTreeMap<PeerLink, Instant>,
     serving: bool,
+    /// When clients were let in the last time.
+    serving_since: Instant,
     /// Values of a leader's snapshot that are longer are taken for damage.
     record_bytes_max: usize,
     /// A planned stop: the role that ends is the last one.
@@ -131,6 +135,7 @@ impl Ensemble {
             wants_snapshot: false,
             waiting: BTreeMap::new(),
             serving: false,
+            serving_since: Instant::default(),
             record_bytes_max,
             stopping: false,
             effects: VecDeque::new(),
@@ -458,8 +463,9 @@ impl Ensemble {
     }
 
     /// Clients are served from here on.
-    fn serve(&mut self, was_fuzzy: bool) {
+    fn serve(&mut self, now: Instant, was_fuzzy: bool) {
         self.serving = true;
+        self.serving_since = now;
         if was_fuzzy {
             self.effects.push_back(Effect::Replace);
         }

@@ -147,6 +147,8 @@ impl Shard {
     fn is_word(&mut self, id: ConnId, conn: &mut Conn, asks: &mut Vec<Ask>) -> bool {
         let Some(word) = conn.deframer.peek_word().and_then(Word::parse) else { return false };
         conn.phase = Phase::Word;
+        self.received += 1;
+        conn.stats.received += 1;
         if word == Word::Stmk && self.options.words_allowed.allows(word.name()) {
             // The mask that follows is answered with itself; without a whole one nothing is said.
             let mask = conn.deframer.peek_long(4).map(|mask| mask.to_string());

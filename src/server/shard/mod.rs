@@ -248,6 +248,7 @@ impl Shard {
             conn.out.tail().extend_from_slice(text.as_bytes());
             mark_dirty(&mut self.dirty, id, conn);
             if is_last {
+                self.sent += 1;
                 self.close(id);
             }
         }

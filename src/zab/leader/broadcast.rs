@@ -81,6 +81,17 @@ impl Broadcast {
         self.durable.remove(&sid);
     }
 
+    /// How many txns a server is not known to have durably, one that has everything up to
+    /// `history_to`.
+    pub(super) fn lag(&self, sid: ServerId, history_to: Zxid) -> u64 {
+        let durable = self.durable.get(&sid).map_or(history_to, |durable| history_to.max(*durable));
+        let proposed = self.proposed.counter();
+        match durable.epoch() == self.proposed.epoch() {
+            true => u64::from(proposed.saturating_sub(durable.counter())),
+            false => u64::from(proposed),
+        }
+    }
+
     /// The next proposal that has become committed; call until `None`.
     pub(super) fn commit_next(&mut self, configs: &EnsembleConfigs) -> Option<Proposal> {
         let zxid = self.outstanding.front()?.zxid;

@@ -37,6 +37,8 @@ pub(super) struct Link {
     pub(super) pings_answered: u64,
     /// When the proposal that it is known to lack was sent, if it lacks one.
     pub(super) behind_since: Option<Instant>,
+    /// The end of the history it was sent, which is durable there once it has accepted.
+    pub(super) history_to: Zxid,
 }
 
 /// How far the dialogue has come.
@@ -97,6 +99,7 @@ impl Link {
             pings_sent: 0,
             pings_answered: 0,
             behind_since: None,
+            history_to: Zxid::ZERO,
         }
     }
 

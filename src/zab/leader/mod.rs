@@ -147,6 +147,26 @@ impl Leader {
         serving.map(|link| (link.sid, link.kind))
     }
 
+    /// Learners that are connected, however far they are.
+    #[must_use]
+    pub fn learner_count(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Syncs that are not confirmed.
+    #[must_use]
+    pub fn pending_sync_count(&self) -> usize {
+        self.syncs.len()
+    }
+
+    /// How many txns each follower that serves clients is not known to have durably.
+    pub fn lags(&self) -> impl Iterator<Item = (ServerId, u64)> + '_ {
+        let followers = self.links.values().filter(|link| link.kind == LearnerKind::Follower);
+        followers
+            .filter(|link| link.is_serving())
+            .map(|link| (link.sid, self.broadcast.lag(link.sid, link.history_to)))
+    }
+
     /// A learner has connected.
     pub fn opened(&mut self, link: LinkId, now: Instant) {
         self.links.insert(link, Link::new(now));
@@ -363,10 +383,12 @@ impl Leader {
     fn tell_new_leader(&mut self, id: LinkId, out: &mut Vec<Output>) {
         let Some(epoch) = self.epoch() else { return };
         let Some(link) = self.links.get_mut(&id) else { return };
-        let Stage::Synchronizing { waiting, .. } = std::mem::replace(&mut link.stage, Stage::Told)
+        let Stage::Synchronizing { waiting, upto } =
+            std::mem::replace(&mut link.stage, Stage::Told)
         else {
             return;
         };
+        link.history_to = upto;
         let epoch = i32::try_from(epoch).expect("epochs are bounded by the proposer");
         let config = self.config_text.clone();
         out.push(Output::Send(id, LeaderPacket::NewLeader { epoch, config }));
