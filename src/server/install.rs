@@ -12,6 +12,7 @@ use crate::base::{FileDir, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
 use crate::model::Zxid;
 use crate::snapshot::catalog;
+use crate::txnlog;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "install";
@@ -59,6 +60,12 @@ impl Install {
             zxid: Zxid(i64::from_be_bytes(checked.get(8..16)?.try_into().ok()?)),
             first_segment: u64::from_be_bytes(checked.get(16..24)?.try_into().ok()?),
         })
+    }
+
+    /// Whether this file of the log goes.
+    #[must_use]
+    pub fn replaces(self, name: &str) -> bool {
+        txnlog::segment_sequence(name).is_some_and(|sequence| sequence < self.first_segment)
     }
 
     /// The received snapshot's file, before recovery gives it its name.

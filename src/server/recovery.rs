@@ -451,10 +451,8 @@ impl Recovery {
 
     fn on_old_log(&mut self, files: Vec<(String, u64)>) -> Step {
         let Some(install) = self.install else { return self.begin_log() };
-        let is_old = |name: &String| {
-            txnlog::segment_sequence(name).is_some_and(|sequence| sequence < install.first_segment)
-        };
-        let mut ops = install.replace_log(files.into_iter().map(|(name, _)| name).filter(is_old));
+        let names = files.into_iter().map(|(name, _)| name);
+        let mut ops = install.replace_log(names.filter(|name| install.replaces(name)));
         let first = ops.pop_front().expect("the directory is flushed in any case");
         self.phase = Phase::ReplacingLog(ops);
         Step::Run(first)

@@ -34,6 +34,8 @@ mod rk;
 mod rk_cuts;
 /// rk-log on the files of real servers: whole, damaged and in use.
 mod rk_log;
+/// rk-log on the directories of ensembles: histories that a leader replaced, and epochs.
+mod rk_log_members;
 /// Recipes and shell of that client, and the same transcript on Apache ZooKeeper.
 mod rk_recipes;
 /// That client on a terminal.

@@ -21,29 +21,29 @@ use super::client::{self, Client, Hello, create, delete, set};
 use super::peer::{self, Server};
 
 /// A tree as a client sees it: data, stat and ACL by path.
-type Seen = BTreeMap<String, (Option<Bytes>, Stat, String)>;
+pub(super) type Seen = BTreeMap<String, (Option<Bytes>, Stat, String)>;
 
 /// What a server held at one zxid.
-struct Moment {
-    zxid: Zxid,
-    tree: Seen,
+pub(super) struct Moment {
+    pub(super) zxid: Zxid,
+    pub(super) tree: Seen,
 }
 
 /// A data directory that a real server filled.
-struct Filled {
-    home: PathBuf,
-    moments: Vec<Moment>,
+pub(super) struct Filled {
+    pub(super) home: PathBuf,
+    pub(super) moments: Vec<Moment>,
     /// A session that is alive at the end.
     session: ConnectResponse,
 }
 
-const CONFIG: &str = "extendedTypesEnabled=true\nsnapCount=60\npreAllocSize=4096\n\
+pub(super) const CONFIG: &str = "extendedTypesEnabled=true\nsnapCount=60\npreAllocSize=4096\n\
                       autopurge.snapRetainCount=20";
 
 /// Txns in front of the interesting ones: enough for a snapshot.
 const FILLERS: usize = 70;
 
-fn rk_log(arguments: &[&str]) -> Output {
+pub(super) fn rk_log(arguments: &[&str]) -> Output {
     let output = Command::new(env!("CARGO_BIN_EXE_rk-log")).args(arguments).output();
     output.expect("the program was built")
 }
@@ -53,7 +53,7 @@ fn stdout(output: &Output) -> String {
 }
 
 /// Runs it, expects the exit code, gives the output.
-fn expect(code: i32, arguments: &[&str]) -> String {
+pub(super) fn expect(code: i32, arguments: &[&str]) -> String {
     let output = rk_log(arguments);
     let text = stdout(&output);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -61,14 +61,14 @@ fn expect(code: i32, arguments: &[&str]) -> String {
     text
 }
 
-fn json(code: i32, arguments: &[&str]) -> Vec<Value> {
+pub(super) fn json(code: i32, arguments: &[&str]) -> Vec<Value> {
     let arguments = [&["--json"], arguments].concat();
     let text = expect(code, &arguments);
     let parse = |line| serde_json::from_str(line).expect("every line is JSON");
     text.lines().map(parse).collect()
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("test directories are UTF-8")
 }
 
@@ -118,14 +118,14 @@ fn look(client: &mut Client) -> Seen {
 }
 
 /// The state now. Nobody else writes.
-fn moment(client: &mut Client) -> Moment {
+pub(super) fn moment(client: &mut Client) -> Moment {
     let tree = look(client);
     let request = Request::Read(ReadRequest::Exists(PathWatch { path: "/".into(), watch: false }));
     let zxid = client.call(&request).expect("it is answered").header.zxid;
     Moment { zxid, tree }
 }
 
-fn ok(client: &mut Client, request: &Request) {
+pub(super) fn ok(client: &mut Client, request: &Request) {
     assert_eq!(client.code(request), ErrorCode::OK, "{request:?}");
 }
 
@@ -143,7 +143,7 @@ fn settled(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime
 }
 
 /// A session that outlives a slow test.
-fn connect(port: u16) -> Client {
+pub(super) fn connect(port: u16) -> Client {
     let hello = Hello { timeout_ms: 40_000, ..Hello::default() };
     Client::attach(("127.0.0.1", port), &hello).expect("the server serves")
 }
@@ -159,7 +159,7 @@ fn wait_for_snapshot(home: &Path) {
 }
 
 /// Every kind of txn, over two lives of a server, of which each ends with a kill.
-fn fill() -> Filled {
+pub(super) fn fill() -> Filled {
     let server = Server::start(CONFIG);
     let mut client = connect(server.port);
     let mut moments = vec![moment(&mut client)];
@@ -226,16 +226,16 @@ fn fill() -> Filled {
 }
 
 impl Filled {
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.home.join("data")
     }
 
-    fn own(&self) -> PathBuf {
+    pub(super) fn own(&self) -> PathBuf {
         self.data().join("ringkeeper")
     }
 
     /// Names of its files that begin so, sorted.
-    fn files(&self, prefix: &str) -> Vec<String> {
+    pub(super) fn files(&self, prefix: &str) -> Vec<String> {
         let entries = fs::read_dir(self.own()).expect("it is there");
         let name = |entry: fs::DirEntry| entry.file_name().display().to_string();
         let mut names: Vec<_> = entries.map(|entry| name(entry.expect("readable"))).collect();
@@ -244,17 +244,17 @@ impl Filled {
         names
     }
 
-    fn last_zxid(&self) -> Zxid {
+    pub(super) fn last_zxid(&self) -> Zxid {
         self.moments.last().expect("there are some").zxid
     }
 
-    fn clean(self) {
+    pub(super) fn clean(self) {
         peer::clean(&self.home);
     }
 }
 
 /// Bytes and times of every file.
-fn fingerprint(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
+pub(super) fn fingerprint(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
     let entries = fs::read_dir(directory).expect("it is there");
     // What a running server renames meanwhile is not there.
     let file = |entry: fs::DirEntry| {
@@ -477,7 +477,7 @@ fn verify_finds_every_damage_where_it_is() {
 }
 
 /// Starts a server on `home`, whose `data` is there, and gives the tree it serves.
-fn serve(home: &Path) -> (Server, Client, Seen) {
+pub(super) fn serve(home: &Path) -> (Server, Client, Seen) {
     let port = peer::free_port();
     peer::write_config(home, port, CONFIG);
     let server = Server::start_in(home.to_owned(), port);

@@ -29,7 +29,7 @@ pub(crate) fn run(
         return Ok(ending);
     }
     let mut progress = Progress::new("txns", files.log_bytes());
-    for seen in records_of(files.log()) {
+    for seen in files.logs().into_iter().flat_map(records_of) {
         match &seen.what {
             What::Item(Item::Record { txn, .. }) => match wire::txn::decode(txn) {
                 Ok(txn) if filter.admits(&txn) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringkeeper::limits::BLOCK_BYTES;
 use ringkeeper::model::Zxid;
+use ringkeeper::server::install;
 use ringkeeper::snapshot::catalog;
 use ringkeeper::txnlog::scan::{Item, Scanner};
 use ringkeeper::txnlog::segment_sequence;
@@ -36,7 +37,7 @@ pub(crate) enum Kind {
 }
 
 /// Files by name. What a server never changes again is mapped, what it may be writing to copied.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
     /// What was opened.
     pub(crate) kind: Kind,
@@ -52,6 +53,10 @@ pub(crate) struct Files {
     pub(crate) snapshots: BTreeMap<Zxid, Bytes>,
     /// The epochs record.
     pub(crate) epochs: Option<Bytes>,
+    /// The install record, while it is yet to be carried out.
+    pub(crate) install: Option<Bytes>,
+    /// The snapshot that the install record names, before a start gives it its name.
+    pub(crate) received: Option<(Zxid, Bytes)>,
     /// Unfinished files: name and length.
     pub(crate) leftovers: Vec<(String, u64)>,
     /// The process that has the directory open.
@@ -113,6 +118,15 @@ impl Files {
         self.segments.iter().map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
     }
 
+    /// The segments of each history: while a received snapshot is yet to take the place of
+    /// everything, those before it and those behind it have nothing to do with each other.
+    pub(crate) fn logs(&self) -> Vec<Vec<(String, Bytes)>> {
+        let Some(install) = self.install_record() else { return vec![self.log()] };
+        let is_old = |(name, _): &(String, Bytes)| install.replaces(name);
+        let (old, new) = self.log().into_iter().partition(is_old);
+        vec![old, new]
+    }
+
     /// Bytes of all segments.
     pub(crate) fn log_bytes(&self) -> u64 {
         self.segments.values().map(|bytes| bytes.len() as u64).sum()
@@ -151,10 +165,13 @@ fn open_directory(data: &Path, log: &Path) -> Result<Files, Trouble> {
             }
         } else if name == ringkeeper::server::epochs::FILE_NAME {
             files.epochs = still_there(&path, map::copy(&path))?;
+        } else if name == install::FILE_NAME {
+            files.install = still_there(&path, map::copy(&path))?;
         } else if is_leftover(&name) {
             files.leftovers.push((name, len));
         }
     }
+    files.find_received()?;
     let mut later_is_used = false;
     for (name, len) in list(log)?.into_iter().rev() {
         let path = log.join(&name);

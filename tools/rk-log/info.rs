@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use ringkeeper::model::Zxid;
 use ringkeeper::server::epochs::Epochs;
+use ringkeeper::server::install::Install;
 use ringkeeper::snapshot::inspect::{self, items_of};
 use ringkeeper::txnlog::read::{What, records_of};
 use ringkeeper::txnlog::scan::Item;
@@ -14,7 +15,7 @@ use super::files::{Files, Kind};
 use super::place::Trouble;
 use super::progress::Progress;
 use super::time::rfc3339;
-use super::{Ending, Session, start};
+use super::{Ending, Session, install, start};
 
 /// Everything there is to say. Zxids, nonces and digests are hexadecimal text.
 #[derive(Serialize)]
@@ -30,6 +31,8 @@ struct Info {
     snapshots: Vec<Snapshot>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epochs: Option<EpochsInfo>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    install: Option<InstallInfo>,
     leftovers: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start: Option<StartInfo>,
@@ -70,6 +73,9 @@ struct Snapshot {
     acls: u64,
     znodes: u64,
     digest: String,
+    /// It was received from a leader that went on meanwhile, and shows txns up to here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuzzy_until: Option<String>,
     whole: bool,
     damage: Option<String>,
 }
@@ -79,6 +85,15 @@ struct Snapshot {
 struct EpochsInfo {
     accepted: u32,
     current: u32,
+    whole: bool,
+}
+
+/// The record of a snapshot that is to take the place of everything.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InstallInfo {
+    zxid: Option<String>,
+    first_segment: Option<u64>,
     whole: bool,
 }
 
@@ -95,6 +110,9 @@ pub(crate) struct StartInfo {
     sessions: Option<usize>,
     znodes: Option<usize>,
     digest: Option<String>,
+    /// Why the tree may be ahead of the zxid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inexact: Option<String>,
     notes: Vec<String>,
     changes: Vec<String>,
 }
@@ -110,13 +128,24 @@ pub(crate) fn run(files: &Files, session: &mut Session<'_>) -> Result<Ending, Tr
     let sound = info.segments.iter().all(|segment| segment.damage.is_empty())
         && info.snapshots.iter().all(|snapshot| snapshot.whole)
         && info.epochs.as_ref().is_none_or(|epochs| epochs.whole)
+        && info.install.as_ref().is_none_or(|install| install.whole)
         && info.start.as_ref().is_none_or(|start| start.refused.is_none());
     Ok(if sound { Ending::Sound } else { Ending::Damaged })
 }
 
 fn gather(files: &Files) -> Info {
-    let snapshots = files.all_snapshots();
-    let snapshots = snapshots.map(|(name, _, bytes)| snapshot(name, bytes)).collect();
+    let snapshots = files.all_snapshots().map(|(name, _, bytes)| (name, bytes));
+    let received = files.received().map(|(name, _, bytes)| (name, bytes));
+    let snapshots = snapshots.chain(received);
+    let snapshots = snapshots.map(|(name, bytes)| snapshot(name, bytes)).collect();
+    let install = files.install.as_ref().map(|_| match files.install_record() {
+        Some(Install { zxid, first_segment }) => InstallInfo {
+            zxid: Some(zxid.to_string()),
+            first_segment: Some(first_segment),
+            whole: true,
+        },
+        None => InstallInfo { zxid: None, first_segment: None, whole: false },
+    });
     let epochs = files.epochs.as_ref().map(|bytes| match Epochs::decode(bytes) {
         Ok(Epochs { accepted, current, .. }) => EpochsInfo { accepted, current, whole: true },
         Err(_) => EpochsInfo { accepted: 0, current: 0, whole: false },
@@ -134,6 +163,7 @@ fn gather(files: &Files) -> Info {
         segments: segments(files),
         snapshots,
         epochs,
+        install,
         leftovers: files.leftovers.iter().map(|(name, _)| name.clone()).collect(),
         start: (files.kind == Kind::Directory).then(|| start_info(start::think(files))),
     }
@@ -143,7 +173,7 @@ fn segments(files: &Files) -> Vec<Segment> {
     let mut progress = Progress::new("log", files.log_bytes());
     let mut found: Vec<Segment> = Vec::new();
     let mut last: Option<Bytes> = None;
-    for seen in records_of(files.log()) {
+    for seen in files.logs().into_iter().flat_map(records_of) {
         let file = segment_name(seen.segment);
         if found.last().is_none_or(|segment| segment.file != file) {
             end_segment(found.last_mut(), last.take());
@@ -205,6 +235,7 @@ fn snapshot(file: String, bytes: &Bytes) -> Snapshot {
         acls: 0,
         znodes: 0,
         digest: "0x0".to_owned(),
+        fuzzy_until: None,
         whole: true,
         damage: None,
     };
@@ -223,6 +254,7 @@ fn snapshot(file: String, bytes: &Bytes) -> Snapshot {
                 found.acls = summary.acl_count;
                 found.znodes = summary.znode_count;
                 found.digest = format!("0x{:x}", summary.digest);
+                found.fuzzy_until = summary.fuzzy_until.map(|zxid| zxid.to_string());
             }
             inspect::What::Damage(what) => {
                 found.whole = false;
@@ -245,6 +277,7 @@ fn start_info(start: start::Start) -> StartInfo {
         sessions: None,
         znodes: None,
         digest: None,
+        inexact: None,
         notes: start.notes,
         changes: start.changes,
     };
@@ -257,6 +290,7 @@ fn start_info(start: start::Start) -> StartInfo {
             info.sessions = Some(recovered.sessions.len());
             info.znodes = Some(recovered.tree.znode_count());
             info.digest = Some(format!("0x{:x}", recovered.tree.digest()));
+            info.inexact = install::inexact(recovered.fuzzy);
         }
         Err(refusal) => info.refused = Some(refusal.to_string()),
     }
@@ -282,6 +316,16 @@ fn print(info: &Info, session: &mut Session<'_>) -> Result<(), Trouble> {
         Some(EpochsInfo { accepted, current, .. }) => {
             session.line(format_args!("epochs  accepted {accepted}, current {current}"))?;
         }
+        None => {}
+    }
+    match &info.install {
+        Some(InstallInfo { zxid: Some(zxid), first_segment: Some(first), .. }) => {
+            session.line(format_args!(
+                "install  snapshot {zxid} of a leader with the segments from {first} on is to \
+                 take the place of everything else"
+            ))?;
+        }
+        Some(_) => session.line(format_args!("install  DAMAGED"))?,
         None => {}
     }
     for name in &info.leftovers {
@@ -328,6 +372,12 @@ fn print_snapshot(snapshot: &Snapshot, session: &mut Session<'_>) -> Result<(), 
         snapshot.taken.as_deref().unwrap_or("-"),
         if snapshot.whole { "whole" } else { "DAMAGED" }
     ))?;
+    if let Some(until) = &snapshot.fuzzy_until {
+        session.line(format_args!(
+            "    received from a leader that went on: it may show txns behind its zxid, and shows \
+             some up to {until}"
+        ))?;
+    }
     match &snapshot.damage {
         Some(damage) => session.line(format_args!("    {damage}")),
         None => Ok(()),
@@ -356,5 +406,9 @@ pub(crate) fn print_start(start: &StartInfo, session: &mut Session<'_>) -> Resul
         start.sessions.unwrap_or_default(),
         start.znodes.unwrap_or_default(),
         or(&start.digest)
-    ))
+    ))?;
+    match &start.inexact {
+        Some(why) => session.line(format_args!("    {why}")),
+        None => Ok(()),
+    }
 }

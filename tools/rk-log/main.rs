@@ -15,6 +15,8 @@ mod files;
 mod filter;
 /// What is in a directory or file, in short.
 mod info;
+/// The install record.
+mod install;
 /// Files as bytes.
 mod map;
 /// What a path is.

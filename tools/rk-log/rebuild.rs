@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use ringkeeper::base::WallMs;
 use ringkeeper::model::Zxid;
+use ringkeeper::server::fuzzy::Fuzzy;
 use ringkeeper::server::state::State;
 use ringkeeper::snapshot::inspect::{What as SnapshotWhat, items_of};
 use ringkeeper::snapshot::{SnapshotEncoder, SnapshotItem, catalog};
@@ -17,6 +18,7 @@ use ringkeeper::txnlog::scan::Item;
 use ringkeeper::wire;
 
 use super::files::Files;
+use super::install::inexact;
 use super::map;
 use super::place::{Trouble, unreadable};
 use super::progress::Progress;
@@ -93,7 +95,20 @@ pub(crate) fn state_at(files: &Files, moment: Moment) -> Result<State, Trouble> 
             "{wanted} cannot be reached: what is whole ends at zxid {last}{damage}"
         )));
     }
+    settle(&mut state)?;
     Ok(state)
+}
+
+/// A state behind a snapshot that was received is fit to be written once nothing says that it is
+/// ahead, as for a start without an ensemble.
+fn settle(state: &mut State) -> Result<(), Trouble> {
+    let Some(why) = inexact(state.fuzzy) else { return Ok(()) };
+    let zxid = state.tree.last_zxid();
+    if matches!(state.fuzzy, Fuzzy::Until(..)) || state.fuzzy.passed(&mut state.tree).is_err() {
+        return Err(Trouble::Unreadable(format!("the state at zxid {zxid} is not known: {why}")));
+    }
+    eprintln!("zxid {zxid}: {why}; neither does anything show that it is not");
+    Ok(())
 }
 
 /// The newest whole snapshot that is not later; before the first, nothing.

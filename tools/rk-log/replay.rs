@@ -18,7 +18,7 @@ pub(crate) fn run(
     out: &Path,
     session: &mut Session<'_>,
 ) -> Result<Ending, Trouble> {
-    let mut state = rebuild::state_at(files, to)?;
+    let mut state = rebuild::state_at(&files.that_count()?, to)?;
     rebuild::make_empty(out, [&files.data_dir, &files.log_dir])?;
     let own = out.join("ringkeeper");
     rebuild::make_directory(&own)?;

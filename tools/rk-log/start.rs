@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use ringkeeper::base::{FileDir, FileName, FileOp};
 use ringkeeper::model::{ExtendedTypes, Zxid};
-use ringkeeper::server::epochs;
 use ringkeeper::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
+use ringkeeper::server::{epochs, install};
 use ringkeeper::snapshot::catalog;
 use ringkeeper::tree::TreeOptions;
 
@@ -23,7 +23,7 @@ pub(crate) struct Start {
     pub(crate) outcome: Result<Box<Recovered>, Refusal>,
     /// What it would tell its operator.
     pub(crate) notes: Vec<String>,
-    /// Files that it would remove, and segments that it would write anew.
+    /// Files that it would remove or rename, and segments that it would write anew.
     pub(crate) changes: Vec<String>,
 }
 
@@ -53,6 +53,9 @@ pub(crate) fn think(files: &Files) -> Start {
 fn change(op: &FileOp) -> Option<String> {
     match op {
         FileOp::Remove { file } => Some(format!("remove {file}")),
+        FileOp::Rename { from, to } if catalog::is_snapshot(&from.name) => {
+            Some(format!("rename {from} to {to}"))
+        }
         FileOp::Rename { to, .. } => Some(format!("write {to} anew")),
         _ => None,
     }
@@ -70,15 +73,22 @@ impl Files {
                 let named = self.snapshots.iter().map(|(zxid, bytes)| of((name(zxid), bytes)));
                 let epochs = self.epochs.as_ref();
                 let epochs = epochs.map(|bytes| of((epochs::FILE_NAME.to_owned(), bytes)));
-                named.chain(epochs).collect()
+                let install = self.install.as_ref();
+                let install = install.map(|bytes| of((install::FILE_NAME.to_owned(), bytes)));
+                let received = self.received().map(|(name, _, bytes)| of((name, bytes)));
+                named.chain(epochs).chain(install).chain(received).collect()
             }
         }
     }
 
     fn read(&self, file: &FileName, offset: u64, len: u64) -> Bytes {
-        let bytes = match catalog::zxid_of(&file.name) {
-            Some(zxid) => self.snapshots.get(&zxid),
-            None => self.segments.get(&file.name).or(self.epochs.as_ref()),
+        let received = self.received().filter(|(name, ..)| *name == file.name);
+        let bytes = match (file.name.as_str(), received, catalog::zxid_of(&file.name)) {
+            (_, Some((_, _, bytes)), _) => Some(bytes),
+            (_, None, Some(zxid)) => self.snapshots.get(&zxid),
+            (epochs::FILE_NAME, ..) => self.epochs.as_ref(),
+            (install::FILE_NAME, ..) => self.install.as_ref(),
+            (name, ..) => self.segments.get(name),
         };
         files::part(&bytes.cloned().unwrap_or_default(), offset, len)
     }

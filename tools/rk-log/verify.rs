@@ -2,12 +2,14 @@
 
 use ringkeeper::model::Zxid;
 use ringkeeper::server::epochs::{self, Epochs};
+use ringkeeper::server::install::{self, Install};
 use ringkeeper::txnlog::read::{Fault, Seen, What, records_of};
 use ringkeeper::txnlog::scan::Item;
 use ringkeeper::txnlog::segment_name;
 use serde::Serialize;
 
 use super::files::{Files, Kind};
+use super::install::{Outcome, inexact};
 use super::place::Trouble;
 use super::progress::Progress;
 use super::replayer::{Complaint, Replayer};
@@ -50,13 +52,16 @@ pub(crate) struct Report {
 /// Checks everything.
 pub(crate) fn run(files: &Files, session: &mut Session<'_>) -> Result<Ending, Trouble> {
     let mut report = Report::default();
-    let mut replayer = Replayer::new(files);
-    report.check_snapshots(files, &mut replayer);
-    report.check_log(files, &mut replayer);
+    let outcome = files.install_outcome();
+    report.check_install(files, &outcome);
+    let that_count = files.that_count_after(&outcome);
+    let mut replayer = Replayer::new(&that_count);
+    report.check_snapshots(&that_count, &mut replayer);
+    report.check_log(&that_count, &mut replayer);
     report.checked.replayed = replayer.replayed();
     drop(replayer);
     if files.kind == Kind::Directory {
-        report.check_rest(files);
+        report.check_rest(files, &outcome);
         report.check_start(files);
     }
     report.end(session)
@@ -86,6 +91,31 @@ impl Report {
         let [what, meaning] = words.map(str::to_owned);
         let (file, zxid) = (file.to_owned(), zxid.to_string());
         self.findings.push(Finding { level, file, offset, zxid, what, meaning });
+    }
+
+    fn check_install(&mut self, files: &Files, outcome: &Outcome) {
+        let file = install::FILE_NAME;
+        match outcome {
+            Outcome::None => {}
+            Outcome::Damaged => {
+                let words = ["the record is damaged", "a start is refused"];
+                self.add("damage", file, 0, Zxid::ZERO, words);
+            }
+            Outcome::Replaces(Install { zxid, first_segment }) => {
+                let what = format!(
+                    "snapshot {zxid} of a leader is to take the place of every other snapshot and \
+                     of the segments below {first_segment}"
+                );
+                let meaning = "the next start does that; what goes was not looked at";
+                self.add("note", file, 0, *zxid, [&what, meaning]);
+            }
+            Outcome::GivenUp(Install { zxid, .. }, why) => {
+                let what = format!("snapshot {zxid} of a leader is of no use: {why}");
+                let meaning = "a start removes the record, and all stays as it was before";
+                let level = if files.received.is_some() { "damage" } else { "note" };
+                self.add(level, file, 0, *zxid, [&what, meaning]);
+            }
+        }
     }
 
     fn check_snapshots(&mut self, files: &Files, replayer: &mut Replayer<'_>) {
@@ -140,26 +170,35 @@ impl Report {
         self.add(level, &file, seen.offset, last, [&seen.words(), &meaning]);
     }
 
-    fn check_rest(&mut self, files: &Files) {
+    fn check_rest(&mut self, files: &Files, outcome: &Outcome) {
         let damaged = files.epochs.as_ref().and_then(|bytes| Epochs::decode(bytes).err());
         if let Some(error) = damaged {
             let meaning = "what this server promised is not known; a start is refused";
             let what = error.to_string();
             self.add("damage", epochs::FILE_NAME, 0, Zxid::ZERO, [&what, meaning]);
         }
-        for (name, _) in &files.leftovers {
+        // A start that is refused removes nothing.
+        let goes = !matches!(outcome, Outcome::Damaged);
+        for (name, _) in files.leftovers.iter().filter(|_| goes) {
             let meaning = "it never counted; the next start removes it";
             self.add("note", name, 0, Zxid::ZERO, ["the file is unfinished", meaning]);
         }
     }
 
     fn check_start(&mut self, files: &Files) {
-        let start = start::think(files);
-        if let Err(refusal) = start.outcome {
-            let what = format!("a start would be refused: {refusal}");
-            let meaning = "restore from a backup, or build a directory from what is whole \
-                           with `rk-log replay`";
-            self.add("damage", "", 0, Zxid::ZERO, [&what, meaning]);
+        match start::think(files).outcome {
+            Ok(recovered) => {
+                if let Some(what) = inexact(recovered.fuzzy) {
+                    let meaning = "a member of an ensemble learns from its leader what is missing";
+                    self.add("note", "", 0, recovered.last_zxid, [&what, meaning]);
+                }
+            }
+            Err(refusal) => {
+                let what = format!("a start would be refused: {refusal}");
+                let meaning = "restore from a backup, or build a directory from what is whole \
+                               with `rk-log replay`";
+                self.add("damage", "", 0, Zxid::ZERO, [&what, meaning]);
+            }
         }
     }
 
