@@ -111,3 +111,61 @@ impl Fuzzy {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Str, StrList};
+    use crate::model::{CreateTxnKind, SessionId};
+    use crate::server::random_history::{Model, OPTIONS};
+    use crate::server::state::State;
+
+    /// What `model` holds, under a zxid that it passed long ago.
+    fn ahead_of(zxid: Zxid, model: &Model) -> State {
+        let mut state = State::for_restore(OPTIONS);
+        for path in model.paths() {
+            let path = if path.is_empty() { "/" } else { &path };
+            let znode = model.state.tree.get(path).expect("it was listed");
+            let (data, acl) = (znode.data(), znode.acl().into());
+            state.tree.restore_znode(path, data, &acl, znode.persisted()).expect("it is a tree");
+        }
+        state.tree.restore_built_ins();
+        state.tree.finish_restore(zxid).expect("it is a tree");
+        state.fuzzy = Fuzzy::Until(model.state.tree.last_zxid(), None);
+        state
+    }
+
+    #[test]
+    fn a_session_ends_before_its_znode_comes_back_with_a_child() {
+        let session = 0x10_0007;
+        let path = Str::from_static("/e");
+        let mut model = Model::new(1);
+        model.commit(session, TxnBody::CreateSession { timeout_ms: 4_000 });
+        let ephemeral = model.create("/e", CreateTxnKind::Create { ephemeral: true });
+        model.commit(session, ephemeral);
+        let begun = model.state.tree.last_zxid();
+        let data = Some(bytes::Bytes::from_static(b"of the session"));
+        model.commit(session, TxnBody::SetData { path: path.clone(), data, version: 1 });
+        let paths: StrList = [path].into_iter().collect();
+        model.commit(session, TxnBody::CloseSession { paths: Some(paths) });
+        for path in ["/e", "/e/child"] {
+            let create = model.create(path, CreateTxnKind::Create { ephemeral: false });
+            model.commit(7, create);
+        }
+        let mut state = ahead_of(begun, &model);
+        for (zxid, txn) in model.txns.iter().filter(|(zxid, _)| begun < *zxid) {
+            state.replay(*zxid, txn).expect("no digest is wrong once the state is exact");
+        }
+        assert_eq!(state.fuzzy, Fuzzy::Over, "the last digest is the tree's");
+        assert!(state.sessions.keys().all(|id| *id != SessionId(session)));
+        for path in model.paths() {
+            let path = if path.is_empty() { "/" } else { &path };
+            let [ours, theirs] = [&state, &model.state].map(|state| state.tree.get(path));
+            let (ours, theirs) = (ours.expect(path), theirs.expect(path));
+            assert_eq!(ours.data(), theirs.data(), "{path}");
+            assert_eq!(ours.persisted(), theirs.persisted(), "{path}");
+            assert_eq!(ours.acl(), theirs.acl(), "{path}");
+        }
+        assert_eq!(state.tree.znode_count(), model.state.tree.znode_count());
+    }
+}
