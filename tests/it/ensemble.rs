@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use ringkeeper::client::{Client, Hello};
+use ringkeeper::client::{Client, Hello, Reply};
 use ringkeeper::model::{ErrorCode, Request, SessionId};
 
 use super::apache::{self, Java};
@@ -164,6 +164,22 @@ impl Wanderer {
 
     /// One attempt: `None` if the connection was lost, or there was none.
     fn attempt(&mut self, request: &Request) -> Option<ErrorCode> {
+        self.reply(request).map(|reply| reply.header.code)
+    }
+
+    /// The number at a path, no older than this call.
+    fn synced_number(&mut self, path: &str) -> Option<u64> {
+        if self.attempt(&Request::Sync { path: path.into() })? != ErrorCode::OK {
+            return None;
+        }
+        // It was answered, so this goes the same way.
+        let mut reply = self.reply(&get(path, false))?;
+        let data = reply.body.buffer("data").ok()??;
+        std::str::from_utf8(&data).ok()?.parse().ok()
+    }
+
+    /// The same, with all that is answered.
+    fn reply(&mut self, request: &Request) -> Option<Reply> {
         if self.client.is_none() {
             self.at += 1;
             let port = self.ports[self.at % self.ports.len()];
@@ -176,7 +192,7 @@ impl Wanderer {
         match reply {
             Ok(reply) if reply.header.code != ErrorCode::SESSION_MOVED => {
                 self.hello.last_zxid_seen = self.hello.last_zxid_seen.max(reply.header.zxid);
-                Some(reply.header.code)
+                Some(reply)
             }
             _ => {
                 self.client = None;
@@ -212,8 +228,21 @@ impl Writer {
         let thread = thread::spawn(move || {
             for number in 1_u64.. {
                 let request = set(&own, number.to_string().as_bytes());
-                // A write whose answer is lost may have happened; the next number tells.
-                if wanderer.insist(&request) == ErrorCode::OK {
+                let code = within("an answer", || {
+                    if wanderer.client.is_none() {
+                        // Before it is written over: what was acknowledged is there, and what is
+                        // there stays.
+                        let shown = wanderer.synced_number(&own)?;
+                        let mut acknowledged = to.lock().expect("nobody panics");
+                        assert!(
+                            *acknowledged <= shown && shown <= number,
+                            "{own} is {shown} after {acknowledged} was acknowledged, {number} sent"
+                        );
+                        *acknowledged = shown;
+                    }
+                    wanderer.attempt(&request)
+                });
+                if code == ErrorCode::OK {
                     *to.lock().expect("nobody panics") = number;
                 }
                 if told.load(Ordering::Relaxed) {
