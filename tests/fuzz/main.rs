@@ -17,6 +17,11 @@ fn the_wire() {
 }
 
 #[test]
+fn other_servers() {
+    drive::run(targets::peers::TARGETS);
+}
+
+#[test]
 fn files() {
     drive::run(targets::files::TARGETS);
 }

@@ -2,6 +2,7 @@
 //! encoder: what was decoded, encoded and decoded again is the same.
 
 pub(crate) mod files;
+pub(crate) mod peers;
 /// Checksums put right after a mutation, so that what lies behind them is reached.
 mod seal;
 pub(crate) mod texts;
