@@ -48,7 +48,8 @@ struct InFlight {
     xid: Xid,
     /// Its place among the connection's exchanges.
     index: usize,
-    /// The highest zxid that any client had seen when it was sent.
+    /// The highest zxid that had been seen when it was sent: by any client of its server, or, for
+    /// a sync, by any client at all.
     seen: Zxid,
     asked: Asked,
 }
@@ -59,6 +60,7 @@ enum Asked {
     Sequential,
     Close,
     Ping,
+    Sync,
     Other,
 }
 
@@ -118,7 +120,6 @@ impl Client {
         history: &mut History,
     ) -> Option<Bytes> {
         let conn = self.conn.filter(|_| self.attached)?;
-        let seen = history.seen;
         let mut buf = BytesMut::new();
         let burst = 1 + prng.below(PIPELINE as u64);
         for _ in 0..burst {
@@ -132,6 +133,7 @@ impl Client {
             let log = history.conns.entry(conn).or_default();
             let index = log.exchanges.len();
             log.ask(xid, request, &mut buf);
+            let seen = if asked == Asked::Sync { history.latest } else { history.seen };
             self.in_flight.push_back(InFlight { xid, index, seen, asked });
         }
         (!buf.is_empty()).then(|| buf.freeze())
@@ -177,7 +179,7 @@ impl Client {
                 let path = Str::from(path);
                 Request::Read(ReadRequest::AddWatch { path, recursive: prng.one_in(3) })
             }
-            36 => Request::Sync { path: Str::from(top) },
+            36 => return (Asked::Sync, Request::Sync { path: Str::from(top) }),
             _ if prng.one_in(12) => {
                 return (Asked::Close, Request::Write(WriteRequest::CloseSession));
             }
@@ -262,7 +264,7 @@ impl Client {
                     self.session = SessionId(0);
                     self.password = Bytes::from_static(&[0; 16]);
                 }
-                Asked::Ping | Asked::Other => {}
+                Asked::Ping | Asked::Sync | Asked::Other => {}
             }
         }
         Ok(index)

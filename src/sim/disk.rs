@@ -147,6 +147,27 @@ impl Disk {
         Ok(())
     }
 
+    /// Whether an operation needs space that its file does not have yet.
+    pub(super) fn grows(&self, op: &FileOp) -> bool {
+        let (file, end) = match op {
+            FileOp::Write { file, offset, bytes, .. } => (file, offset + bytes.len() as u64),
+            FileOp::Zero { file, offset, len } => (file, offset + len),
+            _ => return false,
+        };
+        let inode = self.live.get(file).and_then(|inode| self.inodes.get(*inode));
+        inode.is_none_or(|inode| (inode.cached.len() as u64) < end)
+    }
+
+    /// An operation fails: a failed flush drops what it should have written, as Linux does.
+    pub(super) fn fail(&mut self, op: &FileOp) {
+        if let FileOp::Flush { file } = op
+            && let Ok(inode) = self.inode(file)
+        {
+            inode.cached = inode.flushed.clone();
+            inode.dirty.clear();
+        }
+    }
+
     /// An operation that had begun when the machine ended: it may still take place, whole or, when
     /// the power went, in part.
     pub(super) fn leave_in_flight(&mut self, op: &FileOp, crash: Crash, prng: &mut Prng) {

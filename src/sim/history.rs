@@ -17,8 +17,10 @@ pub(super) struct History {
     pub(super) conns: BTreeMap<ConnId, ConnHistory>,
     /// The txns of the log. Those behind the end that a restart finds never were.
     pub(super) txns: BTreeMap<Zxid, Txn>,
-    /// Highest zxid that any client was shown.
+    /// Highest zxid that any client was shown; of an ensemble, any client of the server in hand.
     pub(super) seen: Zxid,
+    /// Highest zxid that any client of any server was shown.
+    pub(super) latest: Zxid,
     /// A write failed for want of space: growth may be refused.
     pub(super) disk_was_full: bool,
 }
@@ -63,6 +65,7 @@ impl History {
     /// A reply or event showed this zxid.
     pub(super) fn saw(&mut self, zxid: Zxid) {
         self.seen = self.seen.max(zxid);
+        self.latest = self.latest.max(zxid);
     }
 
     /// Takes note of the txns in a write to the log.

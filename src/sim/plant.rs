@@ -65,7 +65,7 @@ impl Plant {
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 12] = [
+    pub const OF_ENSEMBLES: [Self; 13] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -73,6 +73,7 @@ impl Plant {
         Self::RepliesSwapped,
         Self::ReplyAltered,
         Self::RefusalHidden,
+        Self::StaleReplica,
         Self::SessionForgotten,
         Self::EpochsForgotten,
         Self::CutIgnored,

@@ -1,11 +1,11 @@
 //! The satellites of the simulated server: their mailboxes, and when they look into them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::base::Instant;
 use crate::model::ShardId;
 use crate::server::{Clock, Input, Machine, Mesh, Output, Published, Satellite};
-use crate::tree::Tree;
+use crate::tree::{Tree, ZnodeRef};
 
 use super::world::Failure;
 
@@ -37,6 +37,11 @@ impl Shards {
         };
         let all = machines.into_iter().map(remote).collect();
         Self { all, published, stale: stale.then_some(published) }
+    }
+
+    /// Those of a server that is down.
+    pub(super) fn none() -> Self {
+        Self::new(Vec::new(), Published::default(), false)
     }
 
     fn remote(&mut self, shard: ShardId) -> Option<&mut Remote> {
@@ -106,6 +111,11 @@ impl Shards {
         self.remote(shard).is_some_and(|remote| remote.machine.wants_turn())
     }
 
+    /// Whether every replica is where `tree` is.
+    pub(super) fn have_followed(&self, tree: &Tree) -> bool {
+        self.all.iter().all(|remote| remote.machine.tree().last_zxid() == tree.last_zxid())
+    }
+
     /// Every replica that has followed as far as `tree` is the same as `tree`.
     pub(super) fn check(&self, tree: &Tree) -> Result<(), Failure> {
         for remote in &self.all {
@@ -120,17 +130,18 @@ impl Shards {
     }
 }
 
-/// Whether two trees hold the same below `path`.
-fn same(left: &Tree, right: &Tree, path: &str) -> bool {
+/// Whether two trees hold the same below `path`; the order of children is nobody's business.
+pub(super) fn same(left: &Tree, right: &Tree, path: &str) -> bool {
     let (Some(a), Some(b)) = (left.get(path), right.get(path)) else { return false };
-    let equal = a.persisted() == b.persisted()
+    let names = |znode: &ZnodeRef<'_>| -> BTreeSet<String> {
+        znode.children().map(str::to_owned).collect()
+    };
+    let children = names(&a);
+    let base = if path == "/" { "" } else { path };
+    a.persisted() == b.persisted()
         && a.data() == b.data()
         && a.acl() == b.acl()
         && a.child_count() == b.child_count()
-        && a.children().eq(b.children());
-    equal
-        && a.children().all(|name| {
-            let parent = if path == "/" { "" } else { path };
-            same(left, right, &format!("{parent}/{name}"))
-        })
+        && children == names(&b)
+        && children.iter().all(|name| same(left, right, &format!("{base}/{name}")))
 }

@@ -27,7 +27,7 @@ use crate::tree::TreeOptions;
 const RUN_FOR: Duration = Duration::from_millis(4_000);
 const CLIENTS: usize = 4;
 /// Satellites of a seed's server, at most.
-const SATELLITES_MAX: u64 = 3;
+pub(super) const SATELLITES_MAX: u64 = 3;
 /// Crashes per seed.
 const CRASHES_MAX: u64 = 4;
 /// One of so many seeds has a drive that misdirects a log write.

@@ -1,15 +1,20 @@
-//! `rk-sim`: runs simulation seeds on all cores, stops at the first that finds something, and
-//! prints the command that replays it.
+//! `rk-sim`: runs simulation seeds on all cores, stops at the first that finds something, makes
+//! what it does smaller, and prints the command that replays it.
 
 use std::fmt::Debug;
-use std::process::ExitCode;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use clap::Parser;
-use ringkeeper::sim::ensemble::{self, EnsembleReport};
-use ringkeeper::sim::{self, Failure, Plant, Report};
+use ringkeeper::base::Duration;
+use ringkeeper::sim::ensemble::{self, EnsembleReport, EnsembleRun, Fault};
+use ringkeeper::sim::{self, Plant, Report};
 
 /// Runs simulation seeds of one server, or of ensembles.
 #[derive(Parser)]
@@ -26,36 +31,171 @@ struct Arguments {
     /// Ensembles of several servers instead of one server.
     #[arg(long)]
     ensemble: bool,
+    /// Faults that are not made in ensembles, by their names in the list that a run prints.
+    #[arg(long, value_delimiter = ',', value_parser = fault)]
+    without: Vec<Fault>,
+    /// For how many milliseconds of virtual time faults are made in ensembles.
+    #[arg(long)]
+    faults_ms: Option<u64>,
+    /// Append a line with the commit, the seeds and the result to this file.
+    #[arg(long)]
+    record: Option<PathBuf>,
 }
 
 /// Seeds between two lines of progress.
 const PROGRESS_EVERY: u64 = 500;
+/// In so many seeds every kind of fault must have been made.
+const SEEDS_WITH_ALL_FAULTS: u64 = 200;
+
+fn fault(name: &str) -> Result<Fault, String> {
+    let found = Fault::ALL.into_iter().find(|fault| fault.to_string() == name);
+    found.ok_or_else(|| {
+        let all: Vec<String> = Fault::ALL.iter().map(Fault::to_string).collect();
+        format!("no such fault; there are {}", all.join(", "))
+    })
+}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if std::env::var_os("RUST_LOG").is_some() {
         tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     }
-    match arguments.ensemble {
-        true => all(&arguments, ensemble::run, EnsembleReport::add, "--ensemble "),
-        false => all(&arguments, sim::run, Report::add, ""),
+    let outcome = match arguments.ensemble {
+        true => ensembles(&arguments),
+        false => {
+            let found = all(&arguments, &|seed| sim::run(seed, Plant::None), Report::add);
+            let missing = |report: &Report| {
+                let kinds = [
+                    ("kills", report.kills),
+                    ("power_cuts", report.power_cuts),
+                    ("failures", report.failures),
+                    ("misdirected", report.misdirected),
+                ];
+                kinds.into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| kind).collect()
+            };
+            found.finish(&arguments, missing, |seed| format!("--seed {seed}"))
+        }
+    };
+    if let Some(file) = &arguments.record
+        && let Err(error) = record(file, &arguments, &outcome)
+    {
+        eprintln!("{}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
+    match outcome {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(line) => {
+            println!("{line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ensembles(arguments: &Arguments) -> Result<String, String> {
+    let mut with = EnsembleRun {
+        without: arguments.without.iter().copied().collect(),
+        ..EnsembleRun::default()
+    };
+    if let Some(ms) = arguments.faults_ms {
+        with.faults_for = Duration::from_millis(ms);
+    }
+    let run = |seed| ensemble::run(seed, &with);
+    let found = all(arguments, &run, EnsembleReport::add);
+    let missing = |report: &EnsembleReport| {
+        let made = |fault: &Fault| report.injected.contains_key(fault);
+        let promised = Fault::ALL.into_iter().filter(|fault| !with.without.contains(fault));
+        promised.filter(|fault| !made(fault)).map(|fault| fault.to_string()).collect()
+    };
+    found.finish(arguments, missing, |seed| {
+        let EnsembleRun { without, faults_for, .. } = smaller(seed, with.clone());
+        let names: Vec<String> = without.iter().map(Fault::to_string).collect();
+        let without = match names.is_empty() {
+            true => String::new(),
+            false => format!(" --without {}", names.join(",")),
+        };
+        let ms = faults_for.0 / Duration::from_millis(1).0;
+        format!("--ensemble --seed {seed} --faults-ms {ms}{without}")
+    })
+}
+
+/// A run that still finds something, with as few kinds of faults and as little time as can be.
+fn smaller(seed: u64, mut run: EnsembleRun) -> EnsembleRun {
+    let finds = |run: &EnsembleRun| ran(|| ensemble::run(seed, run)).is_err();
+    for fault in Fault::ALL {
+        let mut fewer = run.clone();
+        if fewer.without.insert(fault) && finds(&fewer) {
+            run = fewer;
+        }
+    }
+    let mut step = run.faults_for.0 / 2;
+    while Duration::from_millis(10).0 < step {
+        let mut shorter = run.clone();
+        shorter.faults_for.0 -= step;
+        if finds(&shorter) {
+            run = shorter;
+        }
+        step /= 2;
+    }
+    run
+}
+
+/// Runs a seed; an assertion of the server's that fails is something found, too.
+fn ran<R>(run: impl FnOnce() -> Result<R, sim::Failure>) -> Result<R, String> {
+    match panic::catch_unwind(panic::AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|failure| failure.to_string()),
+        Err(_) => Err("an assertion failed (see above)".to_owned()),
+    }
+}
+
+/// What all seeds did, and the first that found something.
+#[derive(Default)]
+struct Found<R> {
+    report: R,
+    failure: Option<(u64, String)>,
+}
+
+impl<R: Debug> Found<R> {
+    /// Says what was done, and how to do again what found something.
+    fn finish<K: AsRef<str>>(
+        self,
+        arguments: &Arguments,
+        missing: impl FnOnce(&R) -> Vec<K>,
+        smallest: impl FnOnce(u64) -> String,
+    ) -> Result<String, String> {
+        println!("{:#?}", self.report);
+        if let Some((seed, failure)) = self.failure {
+            let replay = smallest(seed);
+            let replay = format!("cargo run --bin rk-sim -- {replay}");
+            return Err(format!("seed {seed}: {failure}\nreplay: {replay}"));
+        }
+        let missing = missing(&self.report);
+        if SEEDS_WITH_ALL_FAULTS <= arguments.seeds
+            && arguments.seed.is_none()
+            && let Some(kind) = missing.first()
+        {
+            return Err(format!("no fault of the kind {} was made", kind.as_ref()));
+        }
+        let count = if arguments.seed.is_some() { 1 } else { arguments.seeds };
+        Ok(format!("{count} seeds found nothing"))
     }
 }
 
 /// Runs the seeds that were asked for, on all cores.
-fn all<R: Default + Debug + Send>(
+fn all<R: Default + Send>(
     arguments: &Arguments,
-    run: fn(u64, Plant) -> Result<R, Failure>,
+    run: &(dyn Fn(u64) -> Result<R, sim::Failure> + Sync),
     add: fn(&mut R, &R),
-    flags: &str,
-) -> ExitCode {
+) -> Found<R> {
     let (first, count) = match arguments.seed {
         Some(seed) => (seed, 1),
         None => (arguments.start, arguments.seeds),
     };
     let next = AtomicU64::new(first);
     let failed = AtomicBool::new(false);
-    let outcome: Mutex<(R, Option<(u64, Failure)>)> = Mutex::default();
+    let outcome: Mutex<Found<R>> = Mutex::default();
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     thread::scope(|scope| {
         for _ in 0..cores {
@@ -65,14 +205,14 @@ fn all<R: Default + Debug + Send>(
                     if first + count <= seed {
                         break;
                     }
-                    let result = run(seed, Plant::None);
+                    let result = ran(|| run(seed));
                     let mut outcome = outcome.lock().expect("no worker panics while it counts");
                     match result {
-                        Ok(report) => add(&mut outcome.0, &report),
+                        Ok(report) => add(&mut outcome.report, &report),
                         Err(failure) => {
                             failed.store(true, Ordering::Relaxed);
-                            if outcome.1.as_ref().is_none_or(|(earlier, _)| seed < *earlier) {
-                                outcome.1 = Some((seed, failure));
+                            if outcome.failure.as_ref().is_none_or(|(earlier, _)| seed < *earlier) {
+                                outcome.failure = Some((seed, failure));
                             }
                         }
                     }
@@ -83,17 +223,30 @@ fn all<R: Default + Debug + Send>(
             });
         }
     });
-    let (total, found) = outcome.into_inner().expect("no worker panics while it counts");
-    println!("{total:?}");
-    match found {
-        None => {
-            println!("{count} seeds found nothing");
-            ExitCode::SUCCESS
-        }
-        Some((seed, failure)) => {
-            println!("seed {seed}: {failure}");
-            println!("replay: cargo run --bin rk-sim -- {flags}--seed {seed}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.into_inner().expect("no worker panics while it counts")
+}
+
+/// One line: the commit, which seeds, what came of them.
+fn record(
+    file: &Path,
+    arguments: &Arguments,
+    outcome: &Result<String, String>,
+) -> std::io::Result<()> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let is_changed = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
+    let changed = if is_changed { "+changes" } else { "" };
+    let world = if arguments.ensemble { "ensembles" } else { "one server" };
+    let (first, count) = match arguments.seed {
+        Some(seed) => (seed, 1),
+        None => (arguments.start, arguments.seeds),
+    };
+    let result = match outcome {
+        Ok(line) | Err(line) => line.replace('\n', "; "),
+    };
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    writeln!(file, "{commit}{changed} {world} {first}..{}: {result}", first + count)
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use crate::base::Instant;
 use crate::server::PeerLink;
 
 /// One end of a connection.
@@ -31,6 +32,8 @@ pub(super) struct Network {
     next_link: u64,
     /// Directions in which nothing passes.
     cut: BTreeSet<(usize, usize)>,
+    /// Until when nothing that is sent to a member arrives.
+    clogged: BTreeMap<usize, Instant>,
 }
 
 impl Network {
@@ -44,6 +47,12 @@ impl Network {
         self.pairs.insert(near, far);
         self.pairs.insert(far, near);
         (near, far)
+    }
+
+    /// The name of a connection whose other end is none of the members.
+    pub(super) const fn stranger(&mut self) -> PeerLink {
+        self.next_link += 1;
+        PeerLink(self.next_link)
     }
 
     /// The other end.
@@ -96,7 +105,17 @@ impl Network {
         self.cut.insert((from, to));
     }
 
+    /// What is sent to a member from here on arrives no earlier.
+    pub(super) fn clog(&mut self, member: usize, until: Instant) {
+        self.clogged.insert(member, until);
+    }
+
+    pub(super) fn clogged_until(&self, member: usize) -> Instant {
+        self.clogged.get(&member).copied().unwrap_or_default()
+    }
+
     pub(super) fn heal(&mut self) {
         self.cut.clear();
+        self.clogged.clear();
     }
 }

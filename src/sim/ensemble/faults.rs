@@ -1,0 +1,298 @@
+//! The faults of an ensemble: which kinds there are, how one of them begins, and how all end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::super::disk::Crash;
+use super::super::world::Failure;
+use super::{Event, World};
+use crate::base::Duration;
+use crate::model::LearnerType;
+use crate::server::{PeerInput, PeerPort};
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A process is killed, also at any disk operation; it starts again.
+    Kill,
+    /// The power of one server is cut, also at any disk operation; it starts again.
+    PowerCut,
+    /// The power of all servers is cut at once.
+    Blackout,
+    /// One server is cut off from all others.
+    Alone,
+    /// The servers fall into two groups that do not see each other.
+    Halves,
+    /// Two groups, and one server that sees both.
+    Bridge,
+    /// Each server sees its two neighbours only.
+    Ring,
+    /// Two servers do not see each other; all others see both.
+    Pair,
+    /// One direction between two servers is cut.
+    OneWay,
+    /// A server is cut off and comes back, again and again.
+    Flapping,
+    /// What is sent to one server arrives seconds late.
+    Clogged,
+    /// A connection between two servers breaks.
+    CutLink,
+    /// A client's connection breaks.
+    CutClient,
+    /// A process is stopped for a while and goes on.
+    Pause,
+    /// Disk operations of one server take a hundred times as long.
+    SlowDisk,
+    /// Nothing new finds space on one server's disk.
+    FullDisk,
+    /// A durable write or a flush fails, and what it should have written is lost.
+    FailedFlush,
+    /// A log cannot be cut as a leader wants it; of one server at a time, and the others are a
+    /// quorum.
+    NotCut,
+    /// A server's clocks run fast or slow, and its wall clock is wrong.
+    Drift,
+    /// Somebody connects to a port of the ensemble and sends what is no protocol.
+    Stranger,
+    /// A minority does not come back at the end.
+    Death,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Kill,
+        Self::PowerCut,
+        Self::Blackout,
+        Self::Alone,
+        Self::Halves,
+        Self::Bridge,
+        Self::Ring,
+        Self::Pair,
+        Self::OneWay,
+        Self::Flapping,
+        Self::Clogged,
+        Self::CutLink,
+        Self::CutClient,
+        Self::Pause,
+        Self::SlowDisk,
+        Self::FullDisk,
+        Self::FailedFlush,
+        Self::NotCut,
+        Self::Drift,
+        Self::Stranger,
+        Self::Death,
+    ];
+
+    /// Those that begin at any time and hit one server or the network.
+    const AT_ANY_TIME: [Self; 17] = [
+        Self::Kill,
+        Self::PowerCut,
+        Self::Blackout,
+        Self::Alone,
+        Self::Halves,
+        Self::Bridge,
+        Self::Ring,
+        Self::Pair,
+        Self::OneWay,
+        Self::Flapping,
+        Self::Clogged,
+        Self::CutLink,
+        Self::CutClient,
+        Self::Pause,
+        Self::SlowDisk,
+        Self::FullDisk,
+        Self::Stranger,
+    ];
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// How often each kind was made.
+pub type Injected = BTreeMap<Fault, u64>;
+
+impl World {
+    /// Whether a fault may be made; it is counted if so.
+    pub(super) fn inject(&mut self, fault: Fault) -> bool {
+        let may = !self.healed && !self.without.contains(&fault);
+        if may {
+            *self.report.injected.entry(fault).or_default() += 1;
+        }
+        may
+    }
+
+    /// One fault, or the end of those that last; then the next one.
+    pub(super) fn fault(&mut self) -> Result<(), Failure> {
+        if self.healed {
+            return Ok(());
+        }
+        self.after_micros(300_000, None, Event::Fault);
+        let (one, other) = (self.any_member(), self.any_member());
+        if self.prng.one_in(3) {
+            self.end_lasting();
+            return Ok(());
+        }
+        let nth = self.below(Fault::AT_ANY_TIME.len());
+        let Some(fault) = Fault::AT_ANY_TIME.get(nth).copied() else { return Ok(()) };
+        let lasts = Duration::from_millis(self.prng.below(1_500));
+        if !self.inject(fault) {
+            return Ok(());
+        }
+        let count = self.members.len();
+        let until = self.now + lasts;
+        match fault {
+            Fault::Kill => self.crash(one, Crash::Kill),
+            Fault::PowerCut => self.crash(one, Crash::PowerCut),
+            Fault::Blackout => (0..count).for_each(|at| self.crash(at, Crash::PowerCut)),
+            Fault::Alone => self.cut_off(one),
+            Fault::Halves => {
+                let side = self.prng.next_u64();
+                self.cut_where(|a, b| (side >> a) & 1 != (side >> b) & 1);
+            }
+            Fault::Bridge => {
+                let side = self.prng.next_u64();
+                let parted = |a: usize, b: usize| (side >> a) & 1 != (side >> b) & 1;
+                self.cut_where(|a, b| a != one && b != one && parted(a, b));
+            }
+            Fault::Ring => self.cut_where(|a, b| {
+                let apart = a.abs_diff(b);
+                apart != 1 && apart + 1 != count
+            }),
+            Fault::Pair => {
+                self.cut_where(|a, b| (a, b) == (one, other) || (b, a) == (one, other));
+            }
+            Fault::OneWay => self.cut_where(|a, b| (a, b) == (one, other)),
+            Fault::Flapping => self.flap(one, 10),
+            Fault::Clogged => self.network.clog(one, until),
+            Fault::CutLink => self.cut_link(one)?,
+            Fault::CutClient => self.cut_client()?,
+            Fault::Pause => self.member(one).paused_until = until,
+            Fault::SlowDisk => self.member(one).slow_until = until,
+            Fault::FullDisk => {
+                self.history.disk_was_full = true;
+                self.member(one).full_until = until;
+            }
+            Fault::Stranger => self.stranger(one)?,
+            Fault::FailedFlush | Fault::NotCut | Fault::Drift | Fault::Death => {}
+        }
+        Ok(())
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.prng.below(count as u64)).unwrap_or_default()
+    }
+
+    pub(super) fn any_member(&mut self) -> usize {
+        self.below(self.members.len())
+    }
+
+    fn cut_where(&mut self, is_cut: impl Fn(usize, usize) -> bool) {
+        for a in 0..self.members.len() {
+            for b in (0..self.members.len()).filter(|b| *b != a) {
+                if is_cut(a, b) {
+                    self.network.cut(a, b);
+                }
+            }
+        }
+    }
+
+    fn cut_off(&mut self, one: usize) {
+        self.cut_where(|a, b| a == one || b == one);
+    }
+
+    /// Cuts a server off or brings it back, `left` times more.
+    pub(super) fn flap(&mut self, one: usize, left: u64) {
+        if left.is_multiple_of(2) {
+            self.cut_off(one);
+        } else {
+            self.network.heal();
+        }
+        if left != 0 && !self.healed {
+            self.after_micros(200_000, None, Event::Flap(one, left - 1));
+        }
+    }
+
+    fn cut_link(&mut self, one: usize) -> Result<(), Failure> {
+        let ends = self.network.ends_of(one);
+        let nth = self.below(ends.len());
+        let Some(end) = ends.get(nth).copied() else { return Ok(()) };
+        let other = self.network.other(end);
+        self.network.forget(end);
+        self.peer(one, PeerInput::Closed { link: end.link })?;
+        match other {
+            Some(other) => self.peer(other.member, PeerInput::Closed { link: other.link }),
+            None => Ok(()),
+        }
+    }
+
+    fn cut_client(&mut self) -> Result<(), Failure> {
+        let nth = self.below(self.conns.len());
+        match self.conns.keys().nth(nth).copied() {
+            Some(conn) => self.client_closed(conn),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes that begin like a protocol, or do not.
+    fn stranger(&mut self, one: usize) -> Result<(), Failure> {
+        let port = if self.prng.one_in(2) { PeerPort::Election } else { PeerPort::Quorum };
+        let link = self.network.stranger();
+        let start = match self.prng.below(4) {
+            0 => (-65_536_i64).to_be_bytes().to_vec(),
+            1 => (-65_535_i64).to_be_bytes().to_vec(),
+            2 => vec![0, 0, 0, 11, 0, 0, 0],
+            _ => Vec::new(),
+        };
+        let random = self.prng.below(100);
+        let bytes = start.into_iter().chain((0..random).map(|_| {
+            let byte = self.prng.next_u64() as u8;
+            if byte < 128 { 0 } else { byte }
+        }));
+        let bytes = Bytes::from(bytes.collect::<Vec<u8>>());
+        self.peer(one, PeerInput::Accepted { port, link })?;
+        self.peer(one, PeerInput::Received { link, bytes })?;
+        if self.prng.one_in(2) {
+            self.peer(one, PeerInput::Closed { link })?;
+        }
+        Ok(())
+    }
+
+    /// Ends what lasts: partitions, slow and full disks. A pause ends by itself.
+    fn end_lasting(&mut self) {
+        self.network.heal();
+        for member in &mut self.members {
+            member.slow_until = self.now;
+            member.full_until = self.now;
+        }
+    }
+
+    pub(super) fn voters(&self) -> usize {
+        let members = self.config.members.values();
+        members.filter(|it| it.learner_type == LearnerType::Participant).count()
+    }
+
+    /// The faults are over. All servers start again, but for a minority in some seeds.
+    pub(super) fn heal(&mut self) -> Result<(), Failure> {
+        let is_uncut = self.members.iter().any(|member| member.is_uncut);
+        let mut may_die = if is_uncut { 0 } else { self.voters().saturating_sub(1) / 2 };
+        for at in 0..self.members.len() {
+            if may_die != 0 && self.prng.one_in(6) && self.inject(Fault::Death) {
+                may_die -= 1;
+                self.crash(at, Crash::Kill);
+                self.member(at).is_dead = true;
+            }
+        }
+        self.healed = true;
+        self.end_lasting();
+        for at in 0..self.members.len() {
+            self.start(at)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,112 @@
+//! What passes between the servers of an ensemble.
+
+use super::super::plant::Plant;
+use super::super::world::Failure;
+use super::network::{End, Parcel};
+use super::{ELECTION_PORT, Event, World};
+use crate::base::Duration;
+use crate::server::{DialId, Input, PeerAddress, PeerInput, PeerOutput, PeerPort};
+
+impl World {
+    pub(super) fn peer(&mut self, at: usize, input: PeerInput) -> Result<(), Failure> {
+        self.step(at, Input::Peer(input))
+    }
+
+    pub(super) fn peer_output(&mut self, at: usize, output: PeerOutput) {
+        match output {
+            PeerOutput::Dial { dial, addresses, .. } => {
+                self.after_micros(500, Some(at), Event::Dial(at, dial, addresses));
+            }
+            PeerOutput::Send { link, bytes } => {
+                let end = End { member: at, link };
+                let sent = bytes.len();
+                let copies = match self.plant {
+                    Plant::PeerBytesLost if self.prng.one_in(200) => 0,
+                    Plant::PeerBytesTwice if self.prng.one_in(200) => 2,
+                    _ => 1,
+                };
+                for _ in 0..copies {
+                    self.post(end, Parcel::Bytes(bytes.clone()));
+                }
+                self.after_micros(100, Some(at), Event::Took(end, sent));
+            }
+            PeerOutput::Close { link } => {
+                let end = End { member: at, link };
+                self.close(end);
+                self.after_micros(300, Some(at), Event::Closed(end));
+            }
+            PeerOutput::PauseReading { .. } | PeerOutput::ResumeReading { .. } => {}
+        }
+    }
+
+    fn post(&mut self, from: End, parcel: Parcel) {
+        if let Some(to) = self.network.post(from, parcel) {
+            self.arrange(to);
+        }
+    }
+
+    /// One end is closed; the other hears of it behind what was sent before.
+    pub(super) fn close(&mut self, end: End) {
+        if let Some(other) = self.network.close(end) {
+            self.arrange(other);
+        }
+    }
+
+    /// Something is on its way to this end.
+    fn arrange(&mut self, to: End) {
+        let clogged = self.network.clogged_until(to.member);
+        let micros = 1 + self.prng.below(300);
+        let at = self.now.max(clogged) + Duration::from_micros(micros);
+        self.at(at, Some(to.member), Event::Arrives(to));
+    }
+
+    pub(super) fn dial(
+        &mut self,
+        at: usize,
+        dial: DialId,
+        addresses: &[PeerAddress],
+    ) -> Result<(), Failure> {
+        let found = addresses.first().and_then(|address| {
+            let to = address.host.strip_prefix('s')?.parse::<usize>().ok()?;
+            let port = match address.port {
+                ELECTION_PORT => PeerPort::Election,
+                _ => PeerPort::Quorum,
+            };
+            Some((to, port))
+        });
+        let Some((to, port)) = found else {
+            return Err(Failure::new(format!("server {at} dials {addresses:?}")));
+        };
+        if self.network.is_cut(at, to) || self.network.is_cut(to, at) {
+            // Nobody answers; the dial ends when the system gives up.
+            let until = self.now + Duration::from_millis(1_000);
+            self.at(until, Some(at), Event::Dial(at, dial, addresses.to_vec()));
+            return Ok(());
+        }
+        if self.server(to).is_none() {
+            return self.peer(at, PeerInput::DialFailed { dial });
+        }
+        let (near, far) = self.network.connect(at, to);
+        // The system accepts also for a process that is stopped.
+        self.at(self.now, Some(to), Event::Accepted(far, port));
+        self.peer(at, PeerInput::Dialled { dial, link: near.link })
+    }
+
+    pub(super) fn arrives(&mut self, end: End) -> Result<(), Failure> {
+        match self.network.arrive(end) {
+            // It is sent again until it comes through.
+            Err(()) => {
+                self.after_micros(20_000, Some(end.member), Event::Arrives(end));
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Ok(Some(Parcel::Bytes(bytes))) => {
+                self.peer(end.member, PeerInput::Received { link: end.link, bytes })
+            }
+            Ok(Some(Parcel::Close)) => {
+                self.network.forget(end);
+                self.peer(end.member, PeerInput::Closed { link: end.link })
+            }
+        }
+    }
+}

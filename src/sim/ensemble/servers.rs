@@ -1,0 +1,363 @@
+//! The servers of an ensemble: their starts and ends, their turns, what they ask for.
+
+use super::super::client::Client;
+use super::super::disk::Crash;
+use super::super::history;
+use super::super::plant::Plant;
+use super::super::shards::Shards;
+use super::super::world::{Failure, SATELLITES_MAX, options_of};
+use super::faults::Fault;
+use super::{ELECTION_PORT, Event, HEARTBEAT, World};
+use crate::base::{Duration, FileFailure, FileOp, FileOpId};
+use crate::model::{ConnId, EnsembleConfigs, ExtendedTypes, LearnerType, ShardId, Zxid};
+use crate::server::epochs::Epochs;
+use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
+use crate::server::{EnsembleOptions, Input, Machine, Output, Published, Server};
+use crate::tree::TreeOptions;
+use crate::wire::vote::ElectionAddress;
+
+impl World {
+    pub(super) fn start(&mut self, at: usize) -> Result<(), Failure> {
+        if self.member(at).server.is_some() || self.member(at).is_dead {
+            return Ok(());
+        }
+        let mut recovered = match self.recover(at, None)? {
+            Ok(recovered) => recovered,
+            Err(refusal) => {
+                return Err(Failure::new(format!("server {at} refused: {refusal}")));
+            }
+        };
+        match self.plant {
+            Plant::EpochsForgotten => recovered.epochs = Epochs::default(),
+            Plant::SessionForgotten => drop(recovered.sessions.pop()),
+            _ => {}
+        }
+        let clock = self.clock(at);
+        let seed = self.prng.next_u64();
+        let me = self.member(at).sid;
+        let configs = EnsembleConfigs::settled(self.config.clone());
+        let host = format!("s{at}");
+        let own = configs.committed.members.get(&me);
+        let is_observer = own.is_some_and(|own| own.learner_type == LearnerType::Observer);
+        let mut options = options_of(&mut self.prng);
+        options.server_id = u8::try_from(me.0).unwrap_or_default();
+        options.ensemble = Some(EnsembleOptions {
+            me,
+            configs,
+            election_address: ElectionAddress { host, port: ELECTION_PORT },
+            tick: Duration::from_millis(500),
+            init_limit: 4,
+            sync_limit: 2,
+            ping_every: Duration::from_millis(50),
+            detect: Duration::from_millis(300),
+            connect_within: Duration::from_millis(1_000),
+            adopts_configs: false,
+            is_observer,
+        });
+        let published = Published { zxid: recovered.last_zxid, ..Published::default() };
+        let satellites = u16::try_from(self.prng.below(SATELLITES_MAX)).unwrap_or_default();
+        let (server, satellites) = Server::new(options, recovered, satellites, seed, clock);
+        let stale = self.plant == Plant::StaleReplica;
+        let member = self.member(at);
+        member.server = Some(server);
+        member.shards = Shards::new(satellites, published, stale);
+        member.turn_waits = false;
+        member.was_leading = false;
+        member.seen = Zxid::ZERO;
+        self.at(self.now + HEARTBEAT, Some(at), Event::Heartbeat(at));
+        self.turn(at)
+    }
+
+    pub(super) fn step(&mut self, at: usize, input: Input) -> Result<(), Failure> {
+        let clock = self.clock(at);
+        let is_new = matches!(input, Input::Recovered(_));
+        let mut outputs = Vec::new();
+        let Some(server) = self.server(at) else { return Ok(()) };
+        let before = server.tree().last_zxid();
+        server.step(clock, input, &mut outputs);
+        let after = server.tree().last_zxid();
+        if !is_new {
+            self.applied(at, before, after);
+        }
+        self.carry_out(at, outputs)?;
+        self.turn(at)
+    }
+
+    pub(super) fn turn(&mut self, at: usize) -> Result<(), Failure> {
+        let clock = self.clock(at);
+        let mut outputs = Vec::new();
+        let Some(server) = self.server(at) else { return Ok(()) };
+        let before = server.tree().last_zxid();
+        server.turn_end(clock, &mut outputs);
+        let after = server.tree().last_zxid();
+        let wants_turn = server.wants_turn();
+        let leads = server.mode() == Some("leader");
+        self.applied(at, before, after);
+        let member = self.member(at);
+        let began = leads && !std::mem::replace(&mut member.was_leading, leads);
+        let waits = wants_turn && !std::mem::replace(&mut member.turn_waits, true);
+        self.report.leaders += u64::from(began);
+        if waits {
+            self.after_micros(50, Some(at), Event::Turn(at));
+        }
+        self.carry_out(at, outputs)
+    }
+
+    /// What a server applies in its course is committed.
+    pub(super) fn applied(&mut self, at: usize, before: Zxid, after: Zxid) {
+        let Some(member) = self.members.get(at) else { return };
+        let behind = (std::ops::Bound::Excluded(before), std::ops::Bound::Included(after));
+        if before < after {
+            self.committed.extend(member.log.range(behind));
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, at: usize, outputs: Vec<Output>) -> Result<(), Failure> {
+        let incarnation = self.member(at).incarnation;
+        for output in outputs {
+            if self.member(at).incarnation != incarnation {
+                // The server that asked for it is dead.
+                return Ok(());
+            }
+            match output {
+                Output::Send { conn, bytes } => {
+                    let sent = bytes.len();
+                    let client = self.conns.get(&conn).and_then(|(_, at)| self.clients.get(*at));
+                    let greeted = client.is_some_and(Client::is_attached);
+                    let bytes = self.plant.tamper(bytes, greeted, &mut self.prng);
+                    self.stream(conn, false, Event::ToClient(conn, bytes));
+                    self.after_micros(100, Some(at), Event::Sent(at, conn, sent));
+                }
+                Output::Close { conn } | Output::Abort { conn } => {
+                    self.stream(conn, false, Event::ServerClosed(conn));
+                }
+                Output::File { id, op } => self.file(at, id, op)?,
+                Output::Peer(output) => self.peer_output(at, output),
+                Output::Recover { keep_until } => {
+                    self.after_micros(20_000, Some(at), Event::Recovered(at, keep_until));
+                }
+                // It is started again as after any other end.
+                Output::Halt(_) if self.member(at).disk_failed => self.crash(at, Crash::Kill),
+                Output::Halt(halt) => {
+                    return Err(Failure::new(format!("server {at} halts: {halt}")));
+                }
+                Output::Mesh { to: ShardId(0), message, .. } => {
+                    let micros = Duration::from_micros(1 + self.prng.below(300));
+                    let soon = self.now + micros;
+                    let member = self.member(at);
+                    let earliest = member.mesh.entry(message.sender()).or_default();
+                    *earliest = soon.max(*earliest);
+                    let when = *earliest;
+                    self.at(when, Some(at), Event::Mesh(at, message));
+                }
+                Output::Mesh { to, message, urgent } => {
+                    self.member(at).shards.post(to, message);
+                    if urgent {
+                        self.call(at, to);
+                    }
+                    // It may look between the message and the publication.
+                    if self.prng.one_in(4) {
+                        self.shard_turn(at, to)?;
+                    }
+                }
+                Output::Publish(published) => self.member(at).shards.publish(published),
+                Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, at: usize, id: FileOpId, op: FileOp) -> Result<(), Failure> {
+        self.history.logged(&op)?;
+        let records = history::records(&op).into_iter().map(|(zxid, _)| zxid);
+        let now = self.now;
+        let member = self.member(at);
+        member.log.extend(records);
+        member.in_flight.insert(id, op);
+        let slow = now < member.slow_until || self.prng.one_in(200);
+        self.after_micros(if slow { 50_000 } else { 400 }, Some(at), Event::FileDone(at, id));
+        if self.plant == Plant::AckBeforeFlush {
+            self.step(at, Input::FileDone { id, result: Ok(()) })?;
+        }
+        if self.prng.one_in(2_000) {
+            let (fault, crash) = match self.prng.one_in(2) {
+                true => (Fault::Kill, Crash::Kill),
+                false => (Fault::PowerCut, Crash::PowerCut),
+            };
+            if self.inject(fault) {
+                self.crash(at, crash);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn file_done(&mut self, at: usize, id: FileOpId) -> Result<(), Failure> {
+        let now = self.now;
+        let member = self.member(at);
+        let Some(op) = member.in_flight.remove(&id) else { return Ok(()) };
+        let is_full = now < member.full_until && member.disk.grows(&op);
+        let is_flush = matches!(op, FileOp::Write { durable: true, .. } | FileOp::Flush { .. });
+        let fails =
+            is_full || is_flush && self.prng.one_in(3_000) && self.inject(Fault::FailedFlush);
+        let member = self.member(at);
+        let result = match fails {
+            true => {
+                member.disk_failed = true;
+                member.disk.fail(&op);
+                Err(FileFailure { no_space: is_full, text: "simulated".to_owned() })
+            }
+            false => member.disk.run(&op),
+        };
+        if self.plant == Plant::AckBeforeFlush {
+            return Ok(());
+        }
+        self.step(at, Input::FileDone { id, result })
+    }
+
+    pub(super) fn crash(&mut self, at: usize, crash: Crash) {
+        let now = self.now;
+        let Self { prng, members, .. } = self;
+        let Some(member) = members.get_mut(at) else { return };
+        for op in std::mem::take(&mut member.in_flight).into_values() {
+            member.disk.leave_in_flight(&op, crash, prng);
+        }
+        member.disk.crash(crash, prng);
+        member.incarnation += 1;
+        member.server = None;
+        member.shards = Shards::none();
+        member.mesh.clear();
+        member.homes.clear();
+        member.disk_failed = false;
+        member.is_uncut = false;
+        member.paused_until = now;
+        let gone: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, (member, _))| *member == at)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in gone {
+            if let Some((_, client)) = self.conns.remove(&conn) {
+                self.client(client).disconnected();
+            }
+        }
+        for end in self.network.ends_of(at) {
+            self.close(end);
+        }
+        self.after_micros(600_000, None, Event::Start(at));
+    }
+
+    /// Recovery as the shell does it; a cut may be refused.
+    pub(super) fn recover(
+        &mut self,
+        at: usize,
+        keep_until: Option<Zxid>,
+    ) -> Result<Result<Recovered, Refusal>, Failure> {
+        let seed = self.prng.next_u64();
+        let recent_bytes_max = self.recent_bytes_max;
+        let member = self.member(at);
+        let options = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
+        let mut recovery = Recovery::new(options, seed).keeping_recent(recent_bytes_max);
+        if let Some(keep) = keep_until {
+            recovery = recovery.keep_until(keep);
+        }
+        let mut answer = Answer::Start;
+        let disk = &mut member.disk;
+        let recovered = loop {
+            answer = match recovery.step(answer) {
+                Step::List(dir) => Answer::Listing(disk.list(dir)),
+                Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
+                Step::Run(op) => Answer::Ran(disk.run(&op)),
+                Step::Note(note) => {
+                    return Err(Failure::new(format!("server {at} had to fall back: {note}")));
+                }
+                Step::Done(recovered) => break *recovered,
+                Step::Refuse(refusal) => return Ok(Err(refusal)),
+            };
+        };
+        let last = recovered.last_zxid;
+        if last != Zxid::ZERO && !member.log.contains(&last) {
+            // A leader's snapshot is in place. Logs that share a txn share all before it.
+            self.report.snapshots += 1;
+            let other = self.members.iter().find(|other| other.log.contains(&last));
+            let log = other.map(|other| other.log.clone()).unwrap_or_default();
+            let member = self.member(at);
+            (member.log, member.is_uncut) = (log, false);
+        }
+        self.member(at).log.retain(|zxid| *zxid <= last);
+        Ok(Ok(recovered))
+    }
+
+    /// The second recovery of a running server.
+    pub(super) fn recover_again(
+        &mut self,
+        at: usize,
+        keep_until: Option<Zxid>,
+    ) -> Result<(), Failure> {
+        let spared = self.members.iter().any(|member| member.is_uncut) || self.voters() < 3;
+        if keep_until.is_some() && !spared && self.prng.one_in(4) && self.inject(Fault::NotCut) {
+            self.member(at).is_uncut = true;
+            return self.step(at, Input::NotCut);
+        }
+        let kept = keep_until.filter(|_| self.plant != Plant::CutIgnored);
+        match self.recover(at, kept)? {
+            Ok(recovered) => {
+                self.report.truncations += u64::from(keep_until.is_some());
+                self.step(at, Input::Recovered(Box::new(recovered)))
+            }
+            Err(Refusal::Cut { .. }) => self.step(at, Input::NotCut),
+            Err(refusal) => Err(Failure::new(format!("server {at} refused: {refusal}"))),
+        }
+    }
+
+    // Shards.
+
+    /// Something happened on a client's connection.
+    pub(super) fn conn_input(
+        &mut self,
+        at: usize,
+        conn: ConnId,
+        input: Input,
+    ) -> Result<(), Failure> {
+        match self.member(at).homes.get(&conn).copied().unwrap_or_default() {
+            ShardId(0) => self.step(at, input),
+            shard => {
+                self.member(at).shards.input(shard, input);
+                self.call(at, shard);
+                Ok(())
+            }
+        }
+    }
+
+    /// Wakes a satellite, which takes its time.
+    pub(super) fn call(&mut self, at: usize, shard: ShardId) {
+        if self.member(at).shards.call(shard) {
+            let slow = self.prng.one_in(20);
+            let within = if slow { 20_000 } else { 200 };
+            self.after_micros(within, Some(at), Event::ShardTurn(at, shard));
+        }
+    }
+
+    pub(super) fn shard_turn(&mut self, at: usize, shard: ShardId) -> Result<(), Failure> {
+        let clock = self.clock(at);
+        let outputs = self.member(at).shards.turn(shard, clock);
+        if self.member(at).shards.wants_turn(shard) {
+            self.call(at, shard);
+        }
+        self.carry_out(at, outputs)
+    }
+
+    /// The shell's look at the clock.
+    pub(super) fn heartbeat(&mut self, at: usize) -> Result<(), Failure> {
+        self.at(self.now + HEARTBEAT, Some(at), Event::Heartbeat(at));
+        let now = self.clock(at).now;
+        for shard in self.member(at).shards.waiting(now) {
+            self.call(at, shard);
+        }
+        let due = self.server(at).and_then(|server| server.next_timer());
+        match due.is_some_and(|due| due <= now) {
+            true => self.step(at, Input::Timer),
+            false => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! When an ensemble has settled, and what must be so at the end.
+
+use std::collections::BTreeSet;
+
+use super::super::replay;
+use super::super::shards::same;
+use super::super::world::Failure;
+use super::{EnsembleReport, Event, Member, World};
+use crate::model::Zxid;
+use crate::server::Server;
+
+impl World {
+    /// Those that came back when the faults were over.
+    fn living(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.is_dead)
+    }
+
+    /// Every living server serves, clients have stopped, and everybody has everything.
+    pub(super) fn is_settled(&self) -> bool {
+        let acts = self.events.values().any(|(_, event)| matches!(event, Event::Act(_)));
+        let serves = |member: &Member| {
+            let Some(server) = &member.server else { return false };
+            let tree = server.tree();
+            server.mode().is_some()
+                && member.log.last().is_none_or(|last| *last == tree.last_zxid())
+                && member.shards.have_followed(tree)
+        };
+        let servers = self.living().filter_map(|member| member.server.as_ref());
+        let zxids: BTreeSet<Zxid> = servers.map(|server| server.tree().last_zxid()).collect();
+        !acts && zxids.len() == 1 && self.living().all(serves)
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let line = |member: &Member| {
+            let server = member.server.as_ref();
+            let mode = server.and_then(Server::mode).unwrap_or("not serving");
+            let zxid = server.map(|server| server.tree().last_zxid());
+            let follows = server.is_none_or(|server| member.shards.have_followed(server.tree()));
+            format!(
+                "server {} is {mode} at {zxid:?}, log ends {:?}, its shards have {}",
+                member.sid,
+                member.log.last(),
+                if follows { "followed" } else { "not followed" }
+            )
+        };
+        self.living().map(line).collect::<Vec<_>>().join("; ")
+    }
+
+    /// All living servers hold the same, nothing that was ever applied is lost, and what clients
+    /// were told is what the order of txns in the logs makes of their requests.
+    pub(super) fn judge(mut self) -> Result<EnsembleReport, Failure> {
+        let all: Vec<(&Member, &Server)> =
+            self.living().filter_map(|it| Some((it, it.server.as_ref()?))).collect();
+        let Some((first, server)) = all.first() else {
+            return Err(Failure::new("no server".to_owned()));
+        };
+        let tree = server.tree();
+        let sessions = |server: &Server| -> Vec<_> { server.sessions().iter().collect() };
+        if let Some(lost) = self.committed.iter().find(|zxid| !first.log.contains(zxid)) {
+            return Err(Failure::new(format!("{lost} was committed and is lost")));
+        }
+        for (member, other) in &all {
+            let (one, two) = (first.sid, member.sid);
+            if other.tree().digest() != tree.digest() || !same(other.tree(), tree, "/") {
+                return Err(Failure::new(format!("the trees of servers {one} and {two} differ")));
+            }
+            if sessions(other) != sessions(server) {
+                return Err(Failure::new(format!("the sessions of {one} and {two} differ")));
+            }
+            if let Some(zxid) = member.log.symmetric_difference(&first.log).next() {
+                let holder = if first.log.contains(zxid) { one } else { two };
+                return Err(Failure::new(format!(
+                    "of the logs of {one} and {two}, only that of {holder} has {zxid}"
+                )));
+            }
+            member.shards.check(other.tree())?;
+        }
+        let log = first.log.clone();
+        self.history.txns.retain(|zxid, _| log.contains(zxid));
+        let server = self.members.iter().filter(|it| !it.is_dead).find_map(|it| it.server.as_ref());
+        if let Some(server) = server {
+            replay::check(&self.history, server.tree())?;
+        }
+        self.report.answered = self.clients.iter().map(|client| client.answered).sum();
+        Ok(self.report)
+    }
+}
