@@ -456,6 +456,7 @@ impl Ensemble {
             receiver.closed(cx.ops);
         }
         self.role = Role::Settling;
+        self.election.rest();
         cx.pipeline.idle(cx.clock.now);
         if std::mem::take(&mut self.serving) {
             self.effects.push_back(Effect::Suspend);

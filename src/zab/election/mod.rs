@@ -27,7 +27,7 @@ mod simulation_tests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::counted::{CountedVote, Votes};
 use super::paxos::HistoryEnd;
@@ -64,6 +64,8 @@ pub struct Election {
     received: Votes,
     /// What servers that have a leader say, of whatever round.
     outside: Votes,
+    /// The last votes that came while the server had no leader and was not looking yet.
+    early: BTreeMap<ServerId, Notification>,
     /// Servers to which there is a live connection.
     connected: BTreeSet<ServerId>,
 
@@ -102,7 +104,7 @@ pub struct Decision {
 }
 
 impl Election {
-    /// A server that is not looking yet; until it does, it hears nothing.
+    /// A server that is not looking yet; until it does, it says nothing.
     #[must_use]
     pub fn new(me: ServerId, configs: EnsembleConfigs, adopts_configs: bool) -> Self {
         let config_text = Str::from(config::ensemble::text(&configs.committed).as_str());
@@ -118,6 +120,7 @@ impl Election {
             current: Decision { state: ServerState::Looking, vote: Vote::NONE, round: 0 },
             received: Votes::default(),
             outside: Votes::default(),
+            early: BTreeMap::new(),
             connected: BTreeSet::new(),
             resend_at: None,
             resend_after: ELECTION_RESEND_AFTER,
@@ -161,6 +164,17 @@ impl Election {
         self.own = self.first_vote(durable);
         self.state = ServerState::Looking;
         self.start_round(now);
+        for (from, notification) in std::mem::take(&mut self.early) {
+            self.on_notification(now, from, &notification);
+        }
+    }
+
+    /// The server has no leader any more, and cannot vote yet. It says nothing until it looks: who
+    /// heard that it leads or follows would join a leader that is none.
+    pub fn rest(&mut self) {
+        self.state = ServerState::Looking;
+        self.resend_at = None;
+        self.quiet_at = None;
     }
 
     /// The server and a quorum are synchronized in this epoch: later answers carry it, so that late
@@ -191,7 +205,13 @@ impl Election {
     /// A notification has arrived.
     pub fn on_notification(&mut self, now: Instant, from: ServerId, notification: &Notification) {
         let is_idle = self.state == ServerState::Looking && self.resend_at.is_none();
-        if from == self.me || is_idle || self.maybe_adopt(now, notification) {
+        if is_idle {
+            if notification.state == ServerState::Looking && self.configs.is_voter(from) {
+                self.early.insert(from, notification.clone());
+            }
+            return;
+        }
+        if from == self.me || self.maybe_adopt(now, notification) {
             return;
         }
         if !self.configs.is_voter(from) {
@@ -200,7 +220,9 @@ impl Election {
         }
         match (self.state, notification.state) {
             (ServerState::Looking, ServerState::Looking) => {
-                if notification.round < self.round {
+                // Who had a leader until now has not counted what it was told meanwhile.
+                let lacks_ours = self.outside.remove(from) && notification.round == self.round;
+                if notification.round < self.round || lacks_ours {
                     self.reply(from, self.proposal, self.round);
                 }
                 if self.configs.is_voter(notification.vote.leader) {

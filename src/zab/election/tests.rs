@@ -449,3 +449,32 @@ fn a_server_that_does_not_look_yet_is_silent() {
     hear(&mut election, 4, &says(Looking, vote(2, 7), 1));
     assert_eq!((outputs(&mut election).len(), election.next_timeout()), (0, None));
 }
+
+/// A server whose role has ended neither leads nor follows: it says nothing until it looks, and
+/// then counts what it heard meanwhile, as those who voted do not repeat themselves for long.
+#[test]
+fn a_server_that_rests_is_silent_and_counts_later_what_it_hears() {
+    let mut election = looking(2, 7);
+    hear(&mut election, 1, &says(Looking, vote(2, 7), 1));
+    assert_eq!(decided(&mut election), Some((Leading, 2)));
+    election.rest();
+    hear(&mut election, 3, &says(Looking, vote(3, 7), 2));
+    hear(&mut election, 1, &says(Following, vote(2, 7), 1));
+    assert_eq!((outputs(&mut election).len(), election.next_timeout()), (0, None));
+    election.look(NOW, Some(end(1, 7)));
+    assert_eq!(decided(&mut election), Some((Following, 3)));
+}
+
+/// Who looks after it had a leader has dropped the votes that came meanwhile: it is told again.
+#[test]
+fn who_had_a_leader_until_now_is_told_again() {
+    let mut election = looking(3, 7);
+    sent(&mut election);
+    hear(&mut election, 1, &says(Looking, vote(1, 5), 1));
+    assert_eq!(sent(&mut election), [], "it was told at the beginning");
+    hear(&mut election, 1, &says(Following, vote(2, 7), 0));
+    hear(&mut election, 1, &says(Looking, vote(1, 5), 1));
+    assert_eq!(sent(&mut election), [(1, Looking, vote(3, 7), 1)]);
+    hear(&mut election, 1, &says(Looking, vote(1, 5), 1));
+    assert_eq!(sent(&mut election), []);
+}
