@@ -54,13 +54,19 @@ impl Ensemble {
         ensemble
     }
 
-    pub(crate) fn start(&mut self, sid: i64, program: &Program, extra: &str) {
+    /// Writes a server's directory and configuration; where they are.
+    pub(crate) fn configure(&self, sid: i64, extra: &str) -> PathBuf {
         let home = self.home.join(sid.to_string());
         fs::create_dir_all(home.join("data")).expect("the directory is writable");
         fs::write(home.join("data/myid"), sid.to_string()).expect("the directory is writable");
         let lines = &self.lines;
         let extra = format!("initLimit=20\nsyncLimit=10\n{lines}{extra}");
         peer::write_config(&home, self.ports[&sid], &extra);
+        home
+    }
+
+    pub(crate) fn start(&mut self, sid: i64, program: &Program, extra: &str) {
+        let home = self.configure(sid, extra);
         let child = match program {
             Program::Ours => peer::spawn(&home.join("zoo.cfg")),
             Program::Apache(java) => java.spawn(&home),

@@ -5,6 +5,8 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::apache;
+use super::ensemble::Ensemble;
 use super::peer::{self, Server};
 use ringkeeper::model::ErrorCode;
 
@@ -153,6 +155,55 @@ fn rk_bench_restarts_a_server_that_it_killed() {
     peer::clean(&home);
 }
 
+/// Runs failovers of three servers, each started by `command` with the path of its configuration.
+/// The lines of JSON.
+fn failovers(command: &str, faults: &str) -> Vec<serde_json::Value> {
+    let ensemble = Ensemble::new(3);
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_rk-bench"));
+    bench.args(["failover", "--json", "--rounds", "1", "--faults", faults]);
+    for (sid, port) in &ensemble.ports {
+        let config = ensemble.configure(*sid, "").join("zoo.cfg");
+        bench.arg("--start").arg(format!("127.0.0.1:{port}={command} {}", config.display()));
+    }
+    let output = bench.output().expect("the program was built");
+    assert!(output.status.success(), "{}", text(&output));
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// One line for each fault, with a gap, and nothing lost.
+fn assert_failovers(lines: &[serde_json::Value], faults: &str) {
+    let faults: Vec<&str> = faults.split(',').collect();
+    assert_eq!(lines.len(), faults.len() + 1, "{lines:?}");
+    for (line, fault) in lines.iter().zip(faults) {
+        assert_eq!((&line["fault"], &line["rounds"]), (&fault.into(), &1.into()), "{line}");
+        let gap = line["p50_ms"].as_f64().expect("a time");
+        assert!(0.0 < gap && line["max_ms"] == gap, "{line}");
+    }
+    let last = lines.last().expect("there is one");
+    assert_eq!(last["lost"], 0, "{last}");
+    assert!(20 < last["acknowledged"].as_u64().expect("a count"), "{last}");
+}
+
+#[test]
+fn rk_bench_measures_failovers() {
+    let faults = "kill,pause,terminate";
+    assert_failovers(&failovers(env!("CARGO_BIN_EXE_ringkeeper"), faults), faults);
+}
+
+#[test]
+fn rk_bench_measures_failovers_of_apaches_servers() {
+    let Some(jars) = apache::jars() else {
+        return apache::skip("failovers of Apache's servers", "no java or no Apache ZooKeeper");
+    };
+    let command = format!(
+        "java -Xmx512m -Dzookeeper.admin.enableServer=false -cp {}/* \
+         org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        jars.display()
+    );
+    assert_failovers(&failovers(&command, "kill"), "kill");
+}
+
 #[test]
 fn rk_bench_says_what_is_wrong() {
     let bench = env!("CARGO_BIN_EXE_rk-bench");
@@ -161,6 +212,8 @@ fn rk_bench_says_what_is_wrong() {
         (&["run", "--server", &nobody][..], "Connection refused"),
         (&["run", "--sessions", "0"], "--sessions must not be 0"),
         (&["run", "--op", "nothing"], "invalid value 'nothing'"),
+        (&["failover", "--start", "127.0.0.1:1"], "write ADDRESS=COMMAND"),
+        (&["failover", "--start", "127.0.0.1:1=x"], "at least three"),
         (&["compare", "--ours", &nobody, "--theirs", &nobody, "--cell", "--op x"], "--cell"),
     ] {
         let output = run(bench, arguments);

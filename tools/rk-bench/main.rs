@@ -4,6 +4,8 @@
 mod cell;
 /// Alternating measurements of two servers, and their ratios.
 mod compare;
+/// How long an ensemble acknowledges nothing when its leader ends.
+mod failover;
 /// The event loop that drives all sessions from one thread.
 mod generator;
 /// A server that answers at once, to show what the generator itself costs.
@@ -108,6 +110,9 @@ enum Command {
         #[arg(last = true, required = true)]
         start: Vec<String>,
     },
+    /// Starts an ensemble, takes its leader away again and again, and prints the longest gaps without
+    /// an acknowledged write.
+    Failover(failover::Failover),
     /// Answers every request at once and keeps nothing, to measure the generator itself.
     Null {
         /// Where to listen.
@@ -163,6 +168,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         Command::Restart { server, pid, start } => {
             scenarios::restart(*server, *pid, start, cli.json)
         }
+        Command::Failover(failover) => failover::run(failover, cli.json),
         Command::Null { listen } => null::serve(*listen),
     }
 }
