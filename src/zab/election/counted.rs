@@ -48,11 +48,6 @@ impl Votes {
         self.0.insert(from, vote) != Some(vote)
     }
 
-    /// Forgets a server's vote; whether there was one.
-    pub(super) fn remove(&mut self, from: ServerId) -> bool {
-        self.0.remove(&from).is_some()
-    }
-
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

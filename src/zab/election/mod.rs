@@ -64,8 +64,8 @@ pub struct Election {
     received: Votes,
     /// What servers that have a leader say, of whatever round.
     outside: Votes,
-    /// The last votes that came while the server had no leader and was not looking yet.
-    early: BTreeMap<ServerId, Notification>,
+    /// The last votes for the next leader that came while the server was not looking, with when.
+    early: BTreeMap<ServerId, (Instant, Notification)>,
     /// Servers to which there is a live connection.
     connected: BTreeSet<ServerId>,
 
@@ -164,8 +164,11 @@ impl Election {
         self.own = self.first_vote(durable);
         self.state = ServerState::Looking;
         self.start_round(now);
-        for (from, notification) in std::mem::take(&mut self.early) {
-            self.on_notification(now, from, &notification);
+        // Whoever sent them does not repeat them before. Older ones were repeated, or are over.
+        for (from, (came, notification)) in std::mem::take(&mut self.early) {
+            if now.since(came) < ELECTION_RESEND_AFTER {
+                self.on_notification(now, from, &notification);
+            }
         }
     }
 
@@ -205,13 +208,10 @@ impl Election {
     /// A notification has arrived.
     pub fn on_notification(&mut self, now: Instant, from: ServerId, notification: &Notification) {
         let is_idle = self.state == ServerState::Looking && self.resend_at.is_none();
-        if is_idle {
-            if notification.state == ServerState::Looking && self.configs.is_voter(from) {
-                self.early.insert(from, notification.clone());
-            }
-            return;
+        if is_idle || self.state != ServerState::Looking {
+            self.keep(now, from, notification);
         }
-        if from == self.me || self.maybe_adopt(now, notification) {
+        if from == self.me || is_idle || self.maybe_adopt(now, notification) {
             return;
         }
         if !self.configs.is_voter(from) {
@@ -220,9 +220,7 @@ impl Election {
         }
         match (self.state, notification.state) {
             (ServerState::Looking, ServerState::Looking) => {
-                // Who had a leader until now has not counted what it was told meanwhile.
-                let lacks_ours = self.outside.remove(from) && notification.round == self.round;
-                if notification.round < self.round || lacks_ours {
+                if notification.round < self.round {
                     self.reply(from, self.proposal, self.round);
                 }
                 if self.configs.is_voter(notification.vote.leader) {
@@ -249,6 +247,16 @@ impl Election {
             self.resend_after = Duration(2 * self.resend_after.0).min(ELECTION_RESEND_AFTER_MAX);
             self.resend_at = Some(now + self.resend_after);
             self.send_to_voters();
+        }
+    }
+
+    /// Keeps a vote for the next leader: its sender may have noticed earlier than this server that
+    /// there is none, and does not repeat it soon.
+    fn keep(&mut self, now: Instant, from: ServerId, notification: &Notification) {
+        if notification.state != ServerState::Looking {
+            self.early.remove(&from);
+        } else if self.configs.is_voter(from) {
+            self.early.insert(from, (now, notification.clone()));
         }
     }
 
