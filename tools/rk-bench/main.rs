@@ -110,8 +110,8 @@ enum Command {
         #[arg(last = true, required = true)]
         start: Vec<String>,
     },
-    /// Starts an ensemble, takes its leader away again and again, and prints the longest gaps without
-    /// an acknowledged write.
+    /// Starts an ensemble, takes its leader away again and again, and prints the longest gaps
+    /// without an acknowledged write.
     Failover(failover::Failover),
     /// Answers every request at once and keeps nothing, to measure the generator itself.
     Null {
