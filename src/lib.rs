@@ -26,6 +26,8 @@ pub mod server;
 pub mod client;
 pub mod shell;
 pub mod sim;
+// Layer 5: programs.
+pub mod trial;
 
 /// The documents of `src/docs` that belong to no module.
 pub mod docs {

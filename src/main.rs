@@ -19,6 +19,7 @@ use ringkeeper::server::{
     RequestThrottle, ServerOptions, SessionWeights, Slices, WordsAllowed,
 };
 use ringkeeper::shell::{self, ExportSettings, Outcome, PeerSettings, Settings, StartError};
+use ringkeeper::trial::{self, Trial, TrialError};
 use ringkeeper::wire::vote::ElectionAddress;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -31,6 +32,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage: ringkeeper [zoo.cfg] | PORT DATADIR [tickTime] [maxClientCnxns]
        ringkeeper export DATADIR|zoo.cfg OUT
+       ringkeeper trial [--servers N] [--data-dir DIR] [--port PORT]
 without arguments it serves on 127.0.0.1:2181 from ./data";
 
 /// Writes an Apache data directory (dataDir of a server of Apache's) from this server's own, which
@@ -51,6 +53,21 @@ struct ExportArguments {
     /// For servers with zookeeper.digest.enabled=false, which do not start on a digest.
     #[arg(long)]
     no_digest: bool,
+}
+
+/// Starts an ensemble on this machine, for trying out, and stops it on Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "ringkeeper trial")]
+struct TrialArguments {
+    /// How many servers.
+    #[arg(long, default_value_t = 3)]
+    servers: u16,
+    /// Where their configurations, data and logs are put, each in a directory of its own.
+    #[arg(long, default_value = "trial")]
+    data_dir: PathBuf,
+    /// The first server's client port; the others' follow.
+    #[arg(long, default_value_t = 2181)]
+    port: u16,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,6 +101,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "export") {
         return export(ExportArguments::parse_from(arguments));
+    }
+    if arguments.first().is_some_and(|first| first == "trial") {
+        return try_out(TrialArguments::parse_from(arguments));
     }
     let settings = match configure(&arguments).and_then(|config| settings(&config)) {
         Ok(settings) => settings,
@@ -140,6 +160,25 @@ fn failed(error: &StartError) -> ExitCode {
         }
         StartError::PeerPort(_) => ExitCode::from(14),
         StartError::Machine(_) | StartError::Port(_) => ExitCode::FAILURE,
+    }
+}
+
+fn try_out(arguments: TrialArguments) -> ExitCode {
+    let TrialArguments { servers, data_dir, port } = arguments;
+    let ended = std::env::current_exe()
+        .map_err(|error| TrialError::Io { what: "the program itself".to_owned(), error })
+        .and_then(|program| {
+            trial::run(Trial { servers, data_dir, port, program }, &mut std::io::stdout())
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            match error {
+                TrialError::Arguments(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
     }
 }
 

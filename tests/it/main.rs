@@ -54,5 +54,7 @@ mod snap_wire;
 mod tidy;
 /// The programs beside the server, on real servers.
 mod tools;
+/// An ensemble on one machine, for trying out.
+mod trial;
 /// Elections and synchronization among real Apache ZooKeeper servers.
 mod zab_wire;

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("client", 4),
     ("shell", 4),
     ("sim", 4),
+    ("trial", 5),
 ];
 
 /// What only drivers may touch.
