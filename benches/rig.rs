@@ -66,6 +66,7 @@ impl Rig {
             replayed_txn_count: 0,
             installed: None,
             fuzzy: Fuzzy::Over,
+            lost: None,
             recent: RecentTxns::new(Zxid::ZERO, 0),
         };
         let (server, mut satellites) = Server::new(options(), recovered, 1, 1, clock());

@@ -370,6 +370,7 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
         connect_within: Duration::from_millis(ensemble.connection_timeout_ms),
         adopts_configs: config.reconfig_enabled,
         is_observer: ensemble.is_observer(),
+        trusts_empty: ensemble.trusts_empty,
     }
 }
 

@@ -41,10 +41,6 @@ fn always(_: &str) -> bool {
     true
 }
 
-fn is_false(value: &str) -> bool {
-    value.eq_ignore_ascii_case("false")
-}
-
 fn is_no(value: &str) -> bool {
     value == "no"
 }
@@ -197,7 +193,7 @@ pub static KEYS: &[Key] = &[
     without(&["serializeLastProcessedZxid.enabled"], "snapshots always carry their zxid"),
     without(&["closeSessionTxn.enabled"], "closeSession txns always list their paths"),
     without(&["datadir.autocreate"], "missing directories are always made"),
-    member_not_built(&["db.autocreate"], "an empty database that is not trusted", is_false),
+    member(&["db.autocreate"]),
     member_without(&["forceSnapshotSync"], SYNC),
     member(&["electionPortBindRetry"]),
     member_without(&["leaderConnectDelayDuringRetryMs"], TIMES),

@@ -31,6 +31,8 @@ pub struct Ensemble {
     pub connection_timeout_ms: u64,
     /// `quorumListenOnAllIPs`.
     pub listens_on_all_ips: bool,
+    /// `db.autocreate`: an empty database is what it seems to be, and this server may vote with it.
+    pub trusts_empty: bool,
     /// `electionPortBindRetry`: how often a port is tried, a second apart; 0 is for ever.
     pub bind_tries: u32,
     /// `tcpKeepAlive`: the kernel probes connections to other members that are silent.
@@ -236,6 +238,7 @@ impl Values<'_> {
             sync_limit: self.positive("syncLimit", None)?,
             connection_timeout_ms: self.positive("cnxTimeout", Some(5000))?,
             listens_on_all_ips: self.boolean("quorumListenOnAllIPs", false)?,
+            trusts_empty: self.boolean("db.autocreate", true)?,
             bind_tries: self.number("electionPortBindRetry", 3)?,
             tcp_keep_alive: self.lenient_true("tcpKeepAlive", false),
             ping_ms,

@@ -53,6 +53,7 @@ fn a_member_has_apaches_defaults() {
 #[test]
 fn keys_of_a_member_have_their_meaning() {
     let lines = "cnxTimeout=700\nquorumListenOnAllIPs=True\nelectionPortBindRetry=0\n\
+                 db.autocreate=false\n\
                  zookeeper.tcpKeepAlive=true\nringkeeper.pingMillis=20\n\
                  ringkeeper.detectMillis=90\nelectionAlg=3\nleaderServes=yes\n\
                  observerMasterPort=0\nsyncEnabled=false\nsslQuorum=false\n\
@@ -60,6 +61,7 @@ fn keys_of_a_member_have_their_meaning() {
     let (ensemble, warnings) = member(&format!("{THREE}{lines}")).unwrap();
     assert_eq!(ensemble.connection_timeout_ms, 700);
     assert!(ensemble.listens_on_all_ips && ensemble.tcp_keep_alive);
+    assert!(!ensemble.trusts_empty);
     assert_eq!((ensemble.bind_tries, ensemble.ping_ms, ensemble.detect_ms), (0, 20, 90));
     assert_eq!(warnings.len(), 1, "the prefix alone is worth a word: {warnings:?}");
 }
@@ -98,7 +100,7 @@ fn what_a_member_must_not_start_with_is_named() {
         ("leaderServes=no", 8, "leaderServes", "not built"),
         ("observerMasterPort=2191", 8, "observerMasterPort", "not built"),
         ("oraclePath=/o", 8, "oraclePath", "not built"),
-        ("db.autocreate=false", 8, "db.autocreate", "not built"),
+        ("db.autocreate=no", 8, "db.autocreate", "true or false"),
         ("readonlymode.enabled=true", 8, "readonlymode.enabled", "not built"),
         ("quorum.auth.enableSasl=true", 8, "quorum.auth.enableSasl", "SASL"),
         ("quorum.auth.serverRequireSasl=true", 8, "quorum.auth.serverRequireSasl", "SASL"),

@@ -146,8 +146,10 @@ impl Server {
         let shard = Shard::new(HOME, &options, share, shards);
         let mut prng = Prng::new(seed);
         let ensemble = options.ensemble.clone();
-        let ensemble =
-            ensemble.map(|it| Box::new(Ensemble::new(it, recovered.epochs, options.txn_bytes_max)));
+        let ensemble = ensemble.map(|it| {
+            let lost = recovered.lost.clone();
+            Box::new(Ensemble::new(it, recovered.epochs, lost, options.txn_bytes_max))
+        });
         let seed = prng.next_u64();
         let pipeline = Pipeline::new(options.clone(), recovered, seed, clock, &mut ops);
         let server = Self {
@@ -574,14 +576,14 @@ impl Server {
     /// The state was made anew from what is on disk.
     fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
         name_members(&self.options, &mut recovered);
-        let installed = recovered.installed;
+        let (installed, lost) = (recovered.installed, recovered.lost.clone());
         self.shard.tree_replaced();
         let seed = self.prng.next_u64();
         let options = self.options.clone();
         let pipeline = Pipeline::new(options, recovered, seed, clock, &mut self.ops);
         std::mem::replace(&mut self.pipeline, pipeline).hand_over_to(&mut self.pipeline);
         self.replace_replicas();
-        self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx, installed));
+        self.with_ensemble(clock, |ensemble, cx| ensemble.on_recovered(cx, installed, lost));
     }
 
     fn replace_replicas(&mut self) {

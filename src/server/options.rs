@@ -99,6 +99,8 @@ pub struct EnsembleOptions {
     pub adopts_configs: bool,
     /// The server hears of what was decided and does not vote.
     pub is_observer: bool,
+    /// `db.autocreate`: an empty database was not lost.
+    pub trusts_empty: bool,
 }
 
 impl ServerOptions {

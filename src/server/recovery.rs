@@ -7,6 +7,9 @@
 //! A snapshot that was received from a leader ([`Install`]) takes the place of everything once it
 //! has been read and found to make a tree. A cut ([`Recovery::keep_until`]) is made once everything
 //! that stays has been read.
+//!
+//! A member of an ensemble whose history is damaged goes on without it
+//! ([`Recovery::repaired_by_a_leader`]): nothing is touched until a leader's snapshot is there.
 
 use std::collections::VecDeque;
 
@@ -128,6 +131,9 @@ pub struct Recovered {
     /// How far the tree may be ahead of `last_zxid`: only behind a snapshot that was received.
     /// Whoever applies txns to it heeds that.
     pub fuzzy: Fuzzy,
+    /// Why the history is lost: nothing may be written and nothing said of it until a leader's
+    /// snapshot has taken its place.
+    pub lost: Option<Refusal>,
 }
 
 impl Recovered {
@@ -170,7 +176,16 @@ pub struct Recovery {
     state: State,
     recent: RecentTxns,
     recent_bytes_max: u64,
+    /// A leader can send what is damaged here.
+    is_repairable: bool,
+    /// An empty database is a lost one.
+    is_empty_lost: bool,
+    lost: Option<Refusal>,
 }
+
+/// Name of the file in the data directory that says that an empty database was expected: what
+/// became of Apache's marker `initialize`.
+pub const EXPECTED_EMPTY: &str = "initialized";
 
 #[derive(Debug)]
 enum Phase {
@@ -194,6 +209,8 @@ enum Phase {
     /// The received snapshot takes the place of the others.
     ReplacingSnapshots(VecDeque<FileOp>),
     ListingOldLog,
+    /// The history is lost; the operator is told, then the log's names are asked for.
+    Losing,
     /// The log that was there before goes, and the record.
     ReplacingLog(VecDeque<FileOp>),
     Log(Box<LogRecovery>),
@@ -221,7 +238,26 @@ impl Recovery {
             state: State::new(options),
             recent: RecentTxns::new(Zxid::ZERO, 0),
             recent_bytes_max: 0,
+            is_repairable: false,
+            is_empty_lost: false,
+            lost: None,
         }
+    }
+
+    /// For a member of an ensemble: where the history is damaged, recovery ends with an empty tree
+    /// and [`Recovered::lost`] instead of a refusal. What is on disk stays as it is.
+    #[must_use]
+    pub const fn repaired_by_a_leader(mut self) -> Self {
+        self.is_repairable = true;
+        self
+    }
+
+    /// With `db.autocreate=false` a member whose database is empty has lost it, unless
+    /// [`EXPECTED_EMPTY`] is there.
+    #[must_use]
+    pub const fn losing_what_is_empty(mut self) -> Self {
+        self.is_empty_lost = true;
+        self
     }
 
     /// Keeps the last txns of the log, up to so many bytes, for the learners of an ensemble.
@@ -291,6 +327,8 @@ impl Recovery {
                 Some(op) => Step::Run(op),
                 None => self.begin_log(),
             },
+            (Phase::Losing, Answer::Next) => Step::List(FileDir::Log),
+            (Phase::Losing, Answer::Listing(files)) => self.begin_behind(&files),
             (Phase::Log(_), answer) => self.log_step(answer),
             (Phase::Cutting(..), Answer::Ran(Ok(()))) => self.cut_snapshots(),
             (phase, answer) => unreachable!("the driver answered {answer:?} in {phase:?}"),
@@ -298,6 +336,12 @@ impl Recovery {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Step {
+        if self.is_repairable && refusal.is_of_history() {
+            self.phase = Phase::Losing;
+            let note = format!("{refusal}; a leader is to send everything");
+            self.lost = Some(refusal);
+            return Step::Note(note);
+        }
         self.phase = Phase::Over;
         Step::Refuse(refusal)
     }
@@ -316,6 +360,8 @@ impl Recovery {
                 has_epochs = true;
             } else if name == install::FILE_NAME {
                 has_install = true;
+            } else if name == EXPECTED_EMPTY {
+                self.is_empty_lost = false;
             } else if let Some(zxid) = catalog::zxid_of(&name) {
                 self.candidates.push((zxid, len));
             }
@@ -478,6 +524,21 @@ impl Recovery {
         self.pass_on(step)
     }
 
+    /// The history is lost: a log would begin behind every segment that is there.
+    fn begin_behind(&mut self, files: &[(String, u64)]) -> Step {
+        let sequences = files.iter().filter_map(|(name, _)| txnlog::segment_sequence(name));
+        let first = sequences.max().unwrap_or_default() + 1;
+        self.state = State::new(self.options);
+        self.install = None;
+        self.candidates.clear();
+        self.damaged.clear();
+        self.recent = RecentTxns::new(Zxid::ZERO, self.recent_bytes_max);
+        let mut log = Box::new(LogRecovery::new(Zxid::ZERO, self.seed).from_segment(first));
+        let step = log.step(txnlog::Answer::Next);
+        self.phase = Phase::Log(log);
+        self.pass_on(step)
+    }
+
     fn log_step(&mut self, answer: Answer) -> Step {
         let answer = match answer {
             Answer::Start | Answer::Next => txnlog::Answer::Next,
@@ -565,6 +626,16 @@ impl Recovery {
     }
 
     fn done(&mut self, log_end: LogEnd) -> Step {
+        let is_empty = log_end.segments.is_empty() && self.state.snapshot.is_none();
+        if std::mem::take(&mut self.is_empty_lost) && is_empty {
+            return self.refuse(Refusal::Empty);
+        }
+        // A snapshot shows only what was in the log, durably.
+        let last = self.state.tree.last_zxid();
+        let behind = self.damaged.iter().map(|(zxid, _)| *zxid).filter(|zxid| last < *zxid).max();
+        if let Some(snapshot) = behind {
+            return self.refuse(Refusal::Behind { snapshot, last });
+        }
         self.phase = Phase::Over;
         let state = std::mem::replace(&mut self.state, State::new(self.options));
         Step::Done(Box::new(Recovered {
@@ -584,6 +655,7 @@ impl Recovery {
             recent: std::mem::replace(&mut self.recent, RecentTxns::new(Zxid::ZERO, 0)),
             installed: self.install.map(|install| install.zxid),
             fuzzy: state.fuzzy,
+            lost: self.lost.take(),
         }))
     }
 }

@@ -6,7 +6,7 @@ use crate::model::Zxid;
 use crate::txnlog::LogDamage;
 
 /// Why the server must not start, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal {
     /// Reading or writing failed.
     #[error("{0}")]
@@ -20,6 +20,17 @@ pub enum Refusal {
          snapshot and the log behind it from a backup, or start with an empty directory"
     )]
     NoSnapshot(LogDamage),
+    /// A damaged snapshot shows that there was more than what can be read.
+    #[error(
+        "snapshot {snapshot} is damaged, and what older snapshots and the log make up ends at \
+         {last}; restore the log behind it or a snapshot from a backup"
+    )]
+    Behind {
+        /// The newest of the damaged ones.
+        snapshot: Zxid,
+        /// The last txn that can be read.
+        last: Zxid,
+    },
     /// The log cannot be cut there. Nothing was changed.
     #[error("the history cannot be cut behind {keep}: {why}")]
     Cut {
@@ -67,4 +78,31 @@ pub enum Refusal {
     /// A record of the log is not what can follow.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// Nothing is there, and that is not what is expected.
+    #[error(
+        "the database is empty and db.autocreate=false: this server may have lost what it knew; if \
+         the ensemble is new, put an empty file `initialize` into dataDir of each server"
+    )]
+    Empty,
+}
+
+impl Refusal {
+    /// Only the history is lost, and what was promised is known: a leader's snapshot can take its
+    /// place.
+    #[must_use]
+    pub const fn is_of_history(&self) -> bool {
+        match self {
+            Self::Log(_)
+            | Self::NoSnapshot(_)
+            | Self::Behind { .. }
+            | Self::Installed { .. }
+            | Self::Replay(_)
+            | Self::Empty => true,
+            Self::File(_)
+            | Self::Cut { .. }
+            | Self::InstallRecord(_)
+            | Self::Inexact { .. }
+            | Self::Epochs(_) => false,
+        }
+    }
 }

@@ -340,6 +340,7 @@ mod tests {
             connect_within: Duration::from_millis(5000),
             adopts_configs: false,
             is_observer: true,
+            trusts_empty: true,
         };
         let expected = "initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
                         quorumPort=2889\npeerType=1\nmembership: \n";

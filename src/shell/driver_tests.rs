@@ -47,7 +47,8 @@ pub(super) fn drive(
 ) -> Result<Outcome, StartError> {
     let clients = listener::listen("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
     let tree = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
-    let options = RecoverOptions { tree, recent_bytes_max: 0 };
+    let options =
+        RecoverOptions { tree, recent_bytes_max: 0, is_member: false, is_empty_lost: false };
     let files = directory.map(|path| Rc::new(Files::new(Paths::below(path, path), true, options)));
     let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(512 << 10);
     builder.make().unwrap().run(async move {

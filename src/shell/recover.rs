@@ -9,11 +9,11 @@ use super::files;
 use super::lock::Paths;
 use super::reading::Reading;
 use super::{StartError, startup};
-use crate::base::{FileDir, FileFailure, FileOp};
+use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::RECENT_TXNS_BYTES_MAX;
 use crate::model::Zxid;
 use crate::server::ServerOptions;
-use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
+use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::tree::TreeOptions;
 use crate::txnlog;
@@ -27,14 +27,47 @@ pub(super) struct RecoverOptions {
     pub(super) tree: TreeOptions,
     /// Bytes of the last txns that are kept for learners.
     pub(super) recent_bytes_max: u64,
+    /// The server is a member of an ensemble.
+    pub(super) is_member: bool,
+    /// `db.autocreate=false`.
+    pub(super) is_empty_lost: bool,
 }
 
 impl RecoverOptions {
     pub(super) fn of(options: &ServerOptions) -> Self {
         let tree = TreeOptions { extended_types: options.extended_types, digests: options.digests };
-        let recent_bytes_max = if options.is_member() { RECENT_TXNS_BYTES_MAX } else { 0 };
-        Self { tree, recent_bytes_max }
+        let is_member = options.is_member();
+        let recent_bytes_max = if is_member { RECENT_TXNS_BYTES_MAX } else { 0 };
+        let ensemble = options.ensemble.as_ref();
+        let is_empty_lost = ensemble.is_some_and(|ensemble| !ensemble.trusts_empty);
+        Self { tree, recent_bytes_max, is_member, is_empty_lost }
     }
+}
+
+/// Apache's marker of an empty database that is trusted: it counts once.
+const INITIALIZE: &str = "initialize";
+
+/// Makes Apache's marker, beside our directories, ours: what was written for one empty database
+/// must not be believed of a later one.
+fn take_marker(paths: &Paths) -> Result<(), FileFailure> {
+    for dir in [FileDir::Data, FileDir::Log] {
+        let Some(parent) = paths.of(dir).parent() else { continue };
+        let marker = parent.join(INITIALIZE);
+        let failed = |error: io::Error| files::failure("moving", &marker, &error);
+        match fs::rename(&marker, paths.of(FileDir::Data).join(EXPECTED_EMPTY)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Two file systems.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let file = FileName::data(EXPECTED_EMPTY.to_owned());
+                files::run_blocking(paths, &FileOp::Create { file })?;
+                fs::remove_file(&marker).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        files::run_blocking(paths, &FileOp::SyncDir { dir: FileDir::Data })?;
+    }
+    Ok(())
 }
 
 /// Runs recovery to its end, without the log behind `keep_until` if that is given.
@@ -43,8 +76,19 @@ pub(super) fn run(
     options: RecoverOptions,
     keep_until: Option<Zxid>,
 ) -> Result<Recovered, StartError> {
+    if options.is_member {
+        take_marker(paths).map_err(Refusal::File)?;
+    }
     let recovery = Recovery::new(options.tree, startup::entropy());
     let recovery = recovery.keeping_recent(options.recent_bytes_max);
+    let recovery = match options.is_member {
+        true => recovery.repaired_by_a_leader(),
+        false => recovery,
+    };
+    let recovery = match options.is_empty_lost {
+        true => recovery.losing_what_is_empty(),
+        false => recovery,
+    };
     let recovery = match keep_until {
         Some(zxid) => recovery.keep_until(zxid),
         None => recovery,

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
+use crate::server::recovery::EXPECTED_EMPTY;
+use crate::snapshot::catalog;
+use crate::txnlog;
 
 /// The unit that a device writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -145,6 +148,34 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    /// An empty database is what its owner expects.
+    pub(super) fn expect_empty(&mut self) {
+        let marker = FileName::data(EXPECTED_EMPTY.to_owned());
+        for op in [FileOp::Create { file: marker }, FileOp::SyncDir { dir: FileDir::Data }] {
+            self.run(&op).expect("a new disk takes a file");
+        }
+    }
+
+    /// Changes a byte of a snapshot, or of the log where others were written behind it: the last
+    /// batches look the same torn and changed. Whether there was one.
+    pub(super) fn rot(&mut self, prng: &mut Prng) -> bool {
+        let is_history = |file: &&FileName| {
+            catalog::zxid_of(&file.name).is_some() || txnlog::segment_sequence(&file.name).is_some()
+        };
+        let files: Vec<FileName> = self.live.keys().filter(is_history).cloned().collect();
+        let nth = usize::try_from(prng.below(files.len() as u64)).unwrap_or_default();
+        let Some(file) = files.get(nth) else { return false };
+        let Ok(inode) = self.inode(file) else { return false };
+        let written = inode.cached.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+        let at = usize::try_from(prng.below(written as u64 / 2)).unwrap_or_default();
+        for content in [&mut inode.cached, &mut inode.flushed] {
+            if let Some(byte) = content.get_mut(at) {
+                *byte ^= 0x40;
+            }
+        }
+        true
     }
 
     /// Whether an operation needs space that its file does not have yet.

@@ -38,6 +38,8 @@ pub enum Plant {
     SessionForgotten,
     /// A restart forgets what a member of an ensemble has promised.
     EpochsForgotten,
+    /// A server that has lost its history votes as if it had an empty one.
+    LossForgotten,
     /// A log that is to be cut is kept whole.
     CutIgnored,
     /// Bytes between servers are lost, and those behind them arrive.
@@ -65,7 +67,7 @@ impl Plant {
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 13] = [
+    pub const OF_ENSEMBLES: [Self; 14] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -77,6 +79,7 @@ impl Plant {
         Self::SessionForgotten,
         Self::EpochsForgotten,
         Self::CutIgnored,
+        Self::LossForgotten,
         Self::PeerBytesLost,
         Self::PeerBytesTwice,
     ];

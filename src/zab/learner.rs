@@ -226,6 +226,11 @@ impl Learner {
             (Stage::Greeting, LeaderPacket::LeaderInfo { epoch, .. }) => {
                 self.on_leader_info(epoch, out);
             }
+            (Stage::Promised(_), LeaderPacket::Diff { .. } | LeaderPacket::Trunc { .. })
+                if self.last.is_none() =>
+            {
+                self.give_up(Reason::Illegal("DIFF or TRUNC, where no history is"), out);
+            }
             (Stage::Promised(epoch), LeaderPacket::Diff { .. }) => {
                 self.committed = self.last.unwrap_or(Zxid::ZERO);
                 self.stage = Stage::Receiving(epoch);

@@ -130,7 +130,7 @@ impl Ensemble {
     }
 
     /// Every server shows `value` at `path`.
-    fn all_show(&self, path: &str, value: &str) {
+    pub(crate) fn all_show(&self, path: &str, value: &str) {
         for sid in self.servers.keys() {
             within(&format!("server {sid} to show {value} at {path}"), || {
                 let mut client = client::connect(self.ports[sid]).ok()?;
@@ -214,7 +214,7 @@ impl Wanderer {
 }
 
 /// Writes ever larger numbers to a znode of its own until told to end.
-struct Writer {
+pub(crate) struct Writer {
     path: String,
     /// The last number that was acknowledged.
     acknowledged: Arc<Mutex<u64>>,
@@ -223,7 +223,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(path: &str, ports: Vec<u16>) -> Self {
+    pub(crate) fn start(path: &str, ports: Vec<u16>) -> Self {
         let path = path.to_owned();
         let acknowledged = Arc::new(Mutex::new(0));
         let ends = Arc::new(AtomicBool::new(false));
@@ -265,13 +265,13 @@ impl Writer {
     }
 
     /// Waits until writes are acknowledged again.
-    fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         let before = self.count();
         within("writes to go on", || (before + 3 < self.count()).then_some(()));
     }
 
     /// Ends, and checks that every server shows the last acknowledged number.
-    fn end(self, ensemble: &Ensemble) -> SessionId {
+    pub(crate) fn end(self, ensemble: &Ensemble) -> SessionId {
         self.ends.store(true, Ordering::Relaxed);
         let session = self.thread.join().expect("the writer does not panic");
         let last = *self.acknowledged.lock().expect("nobody panics");

@@ -8,6 +8,8 @@ mod audit;
 mod client;
 /// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.
 mod clients;
+/// Members whose disk has lost something.
+mod damage;
 /// Random sequences of requests: the same answers as Apache ZooKeeper's, byte by byte.
 mod differential;
 /// Ensembles of real processes, with Apache ZooKeeper servers among them.

@@ -25,6 +25,7 @@ use super::contract::{Clock, Halt, PeerAddress, PeerInput, PeerLink, PeerOutput,
 use super::epochs::{self, Epochs};
 use super::options::EnsembleOptions;
 use super::pipeline::Pipeline;
+use super::refusal::Refusal;
 use super::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceiver};
 use super::stream::Notice;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant, Str};
@@ -56,6 +57,9 @@ pub(crate) struct Ensemble {
     receiving: Option<Box<SnapshotReceiver>>,
     /// What is here cannot be cut: the next leader is to send everything.
     wants_snapshot: bool,
+    /// Why the history here is lost: nothing is said of it, and nothing written, until a leader has
+    /// sent everything.
+    lost: Option<Refusal>,
     /// Connections to the quorum port that wait for this server to lead, with when they came.
     waiting: BTreeMap<PeerLink, Instant>,
     serving: bool,
@@ -115,7 +119,12 @@ pub(crate) struct Context<'a> {
 
 impl Ensemble {
     /// A member that has just recovered.
-    pub(crate) fn new(options: EnsembleOptions, epochs: Epochs, record_bytes_max: usize) -> Self {
+    pub(crate) fn new(
+        options: EnsembleOptions,
+        epochs: Epochs,
+        lost: Option<Refusal>,
+        record_bytes_max: usize,
+    ) -> Self {
         let configs = options.configs.clone();
         let timing = Timing {
             establish_within: Duration(options.tick.0.saturating_mul(options.init_limit)),
@@ -132,7 +141,8 @@ impl Ensemble {
             storing: None,
             recovering: None,
             receiving: None,
-            wants_snapshot: false,
+            wants_snapshot: lost.is_some(),
+            lost,
             waiting: BTreeMap::new(),
             serving: false,
             serving_since: Instant::default(),
@@ -253,7 +263,7 @@ impl Ensemble {
             ReceiveProgress::Failed(error) => {
                 tracing::warn!(%error, "the leader's snapshot is given up");
                 self.receiving = None;
-                cx.pipeline.thaw(cx.ops);
+                self.thaw(cx);
                 if let Role::Learning(_) = self.role {
                     self.end_role(cx);
                 }
@@ -273,9 +283,20 @@ impl Ensemble {
     }
 
     /// The pipeline was made anew from what is on disk.
-    /// `installed` is the snapshot that took the place of everything, if one did.
-    pub(crate) fn on_recovered(&mut self, cx: &mut Context<'_>, installed: Option<Zxid>) {
+    /// `installed` is the snapshot that took the place of everything, if one did; `lost` says why
+    /// the history is lost.
+    pub(crate) fn on_recovered(
+        &mut self,
+        cx: &mut Context<'_>,
+        installed: Option<Zxid>,
+        lost: Option<Refusal>,
+    ) {
         let Some(Recovering { keep_until, asked: true }) = self.recovering.take() else { return };
+        self.lost = lost;
+        if self.lost.is_some() {
+            self.wants_snapshot = true;
+            return self.end_role(cx);
+        }
         if keep_until.is_none() && installed.is_none() && matches!(self.role, Role::Learning(_)) {
             tracing::warn!("the leader's snapshot makes no tree; what was there stays");
             return self.end_role(cx);
@@ -375,9 +396,14 @@ impl Ensemble {
         self.role = Role::Looking;
         let last_zxid = cx.pipeline.last_logged();
         let durable = HistoryEnd { current_epoch: self.epochs.current, last_zxid };
-        tracing::info!(round = self.election.round() + 1, zxid = %last_zxid,
-            epoch = self.epochs.current, "looking for a leader");
-        self.election.look(cx.clock.now, Some(durable));
+        if let Some(lost) = &self.lost {
+            tracing::warn!(%lost, "this server votes for nobody until a leader sends everything");
+        } else {
+            tracing::info!(round = self.election.round() + 1, zxid = %last_zxid,
+                epoch = self.epochs.current, "looking for a leader");
+        }
+        let durable = self.lost.is_none().then_some(durable);
+        self.election.look(cx.clock.now, durable);
     }
 
     /// Does what election and links want, until they want nothing.
@@ -450,7 +476,7 @@ impl Ensemble {
         // A snapshot whose record is durable is put in place, whoever leads by then.
         self.recovering = self.recovering.filter(|it| it.asked || it.keep_until.is_none());
         if !self.is_recovering() {
-            cx.pipeline.thaw(cx.ops);
+            self.thaw(cx);
         }
         if let Some(receiver) = &mut self.receiving {
             receiver.closed(cx.ops);
@@ -460,6 +486,13 @@ impl Ensemble {
         cx.pipeline.idle(cx.clock.now);
         if std::mem::take(&mut self.serving) {
             self.effects.push_back(Effect::Suspend);
+        }
+    }
+
+    /// The log goes on, unless there is nothing that could.
+    fn thaw(&self, cx: &mut Context<'_>) {
+        if self.lost.is_none() {
+            cx.pipeline.thaw(cx.ops);
         }
     }
 

@@ -31,6 +31,7 @@ fn member() -> Pipeline {
         connect_within: Duration::from_millis(1_000),
         adopts_configs: false,
         is_observer: false,
+        trusts_empty: true,
     };
     let options = ServerOptions { ensemble: Some(ensemble), ..options() };
     let mut recovered = nothing_on_disk();

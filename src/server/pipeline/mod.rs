@@ -137,7 +137,11 @@ impl Pipeline {
         sessions.restore(recovered.sessions, clock.now);
         let log_config = LogConfig { segment_bytes_default: options.segment_bytes };
         let mut log = LogWriter::new(log_config, recovered.log_end, prng.next_u64());
-        log.start(ops);
+        match recovered.lost {
+            // Nothing may be written over or behind what is damaged.
+            Some(_) => log.freeze(),
+            None => log.start(ops),
+        }
         let duty = if options.is_member() { Duty::Idle } else { Duty::Alone };
         let member = Member::new(recovered.last_zxid, recovered.recent, recovered.fuzzy);
         let mut pipeline = Self {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::super::disk::Crash;
+use super::super::disk::{Crash, Disk};
 use super::super::world::Failure;
 use super::{Event, World};
 use crate::base::Duration;
@@ -52,6 +52,10 @@ pub enum Fault {
     /// A log cannot be cut as a leader wants it; of one server at a time, and the others are a
     /// quorum.
     NotCut,
+    /// Bytes of one server's log or snapshots change while it is down.
+    BitRot,
+    /// One server's disk is lost; where it is known that it was not empty (`db.autocreate=false`).
+    LostDisk,
     /// A server's clocks run fast or slow, and its wall clock is wrong.
     Drift,
     /// Somebody connects to a port of the ensemble and sends what is no protocol.
@@ -62,7 +66,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::PowerCut,
         Self::Blackout,
@@ -81,6 +85,8 @@ impl Fault {
         Self::FullDisk,
         Self::FailedFlush,
         Self::NotCut,
+        Self::BitRot,
+        Self::LostDisk,
         Self::Drift,
         Self::Stranger,
         Self::Death,
@@ -179,7 +185,13 @@ impl World {
                 self.member(one).full_until = until;
             }
             Fault::Stranger => self.stranger(one)?,
-            Fault::FailedFlush | Fault::NotCut | Fault::Drift | Fault::Death => {}
+            // Made elsewhere.
+            Fault::FailedFlush
+            | Fault::NotCut
+            | Fault::BitRot
+            | Fault::LostDisk
+            | Fault::Drift
+            | Fault::Death => {}
         }
         Ok(())
     }
@@ -272,15 +284,36 @@ impl World {
         }
     }
 
-    pub(super) fn voters(&self) -> usize {
+    /// Whether the others are a quorum without one more server.
+    pub(super) fn can_spare_one(&self) -> bool {
+        2 < self.voters() && self.members.iter().all(|member| !member.is_uncounted)
+    }
+
+    /// The disk of a server that is down loses something.
+    pub(super) fn damage(&mut self, at: usize) {
+        let is_lost = self.is_careful && self.prng.one_in(3);
+        if is_lost && self.inject(Fault::LostDisk) {
+            let member = self.member(at);
+            member.disk = Disk::default();
+            member.log.clear();
+            member.is_uncounted = true;
+        } else if !is_lost && self.inject(Fault::BitRot) {
+            let Self { prng, members, .. } = self;
+            if let Some(member) = members.get_mut(at) {
+                member.is_uncounted = member.disk.rot(prng);
+            }
+        }
+    }
+
+    fn voters(&self) -> usize {
         let members = self.config.members.values();
         members.filter(|it| it.learner_type == LearnerType::Participant).count()
     }
 
     /// The faults are over. All servers start again, but for a minority in some seeds.
     pub(super) fn heal(&mut self) -> Result<(), Failure> {
-        let is_uncut = self.members.iter().any(|member| member.is_uncut);
-        let mut may_die = if is_uncut { 0 } else { self.voters().saturating_sub(1) / 2 };
+        let uncounted = self.members.iter().filter(|member| member.is_uncounted).count();
+        let mut may_die = (self.voters().saturating_sub(1) / 2).saturating_sub(uncounted);
         for at in 0..self.members.len() {
             if may_die != 0 && self.prng.one_in(6) && self.inject(Fault::Death) {
                 may_die -= 1;

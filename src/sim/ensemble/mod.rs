@@ -165,8 +165,9 @@ struct Member {
     full_until: Instant,
     /// An operation has failed in this life: the server may halt.
     disk_failed: bool,
-    /// Its log was not cut as the leader wanted: until it has a snapshot, no leader counts it.
-    is_uncut: bool,
+    /// Its log was not cut as a leader wanted, or it may have lost its history: until it has a
+    /// snapshot, no leader counts it.
+    is_uncounted: bool,
     /// It does not come back.
     is_dead: bool,
 }
@@ -192,7 +193,7 @@ impl Member {
             slow_until: Instant::default(),
             full_until: Instant::default(),
             disk_failed: false,
-            is_uncut: false,
+            is_uncounted: false,
             is_dead: false,
         }
     }
@@ -211,6 +212,8 @@ struct World {
     config: EnsembleConfig,
     /// Txns that a server keeps in memory for learners.
     recent_bytes_max: u64,
+    /// An empty database is a lost one (`db.autocreate=false`).
+    is_careful: bool,
     network: Network,
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, (usize, usize)>,
@@ -237,6 +240,7 @@ impl World {
         let disk = || {
             let mut disk = Disk::default();
             disk.skips_flushes = with.plant == Plant::FlushSkipped;
+            disk.expect_empty();
             disk
         };
         let count = i64::try_from(voters + observers).unwrap_or_default();
@@ -252,6 +256,7 @@ impl World {
             members: members.collect(),
             config: config(voters, observers),
             recent_bytes_max: if prng.one_in(3) { 20_000 } else { 1 << 30 },
+            is_careful: prng.one_in(2),
             network: Network::default(),
             clients: (0..CLIENTS).map(Client::new).collect(),
             conns: BTreeMap::new(),

@@ -29,6 +29,7 @@ impl World {
         };
         match self.plant {
             Plant::EpochsForgotten => recovered.epochs = Epochs::default(),
+            Plant::LossForgotten => recovered.lost = None,
             Plant::SessionForgotten => drop(recovered.sessions.pop()),
             _ => {}
         }
@@ -53,6 +54,7 @@ impl World {
             connect_within: Duration::from_millis(1_000),
             adopts_configs: false,
             is_observer,
+            trusts_empty: !self.is_careful,
         });
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let satellites = u16::try_from(self.prng.below(SATELLITES_MAX)).unwrap_or_default();
@@ -222,13 +224,16 @@ impl World {
             member.disk.leave_in_flight(&op, crash, prng);
         }
         member.disk.crash(crash, prng);
+        if self.can_spare_one() && self.prng.one_in(6) {
+            self.damage(at);
+        }
+        let Some(member) = self.members.get_mut(at) else { return };
         member.incarnation += 1;
         member.server = None;
         member.shards = Shards::none();
         member.mesh.clear();
         member.homes.clear();
         member.disk_failed = false;
-        member.is_uncut = false;
         member.paused_until = now;
         let gone: Vec<ConnId> = self
             .conns
@@ -255,19 +260,25 @@ impl World {
     ) -> Result<Result<Recovered, Refusal>, Failure> {
         let seed = self.prng.next_u64();
         let recent_bytes_max = self.recent_bytes_max;
-        let member = self.member(at);
         let options = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
-        let mut recovery = Recovery::new(options, seed).keeping_recent(recent_bytes_max);
+        let mut recovery =
+            Recovery::new(options, seed).keeping_recent(recent_bytes_max).repaired_by_a_leader();
+        if self.is_careful {
+            recovery = recovery.losing_what_is_empty();
+        }
         if let Some(keep) = keep_until {
             recovery = recovery.keep_until(keep);
         }
         let mut answer = Answer::Start;
+        let member = self.member(at);
+        let is_uncounted = member.is_uncounted;
         let disk = &mut member.disk;
         let recovered = loop {
             answer = match recovery.step(answer) {
                 Step::List(dir) => Answer::Listing(disk.list(dir)),
                 Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
                 Step::Run(op) => Answer::Ran(disk.run(&op)),
+                Step::Note(_) if is_uncounted => Answer::Next,
                 Step::Note(note) => {
                     return Err(Failure::new(format!("server {at} had to fall back: {note}")));
                 }
@@ -282,7 +293,7 @@ impl World {
             let other = self.members.iter().find(|other| other.log.contains(&last));
             let log = other.map(|other| other.log.clone()).unwrap_or_default();
             let member = self.member(at);
-            (member.log, member.is_uncut) = (log, false);
+            (member.log, member.is_uncounted) = (log, false);
         }
         self.member(at).log.retain(|zxid| *zxid <= last);
         Ok(Ok(recovered))
@@ -294,9 +305,12 @@ impl World {
         at: usize,
         keep_until: Option<Zxid>,
     ) -> Result<(), Failure> {
-        let spared = self.members.iter().any(|member| member.is_uncut) || self.voters() < 3;
-        if keep_until.is_some() && !spared && self.prng.one_in(4) && self.inject(Fault::NotCut) {
-            self.member(at).is_uncut = true;
+        if keep_until.is_some()
+            && self.can_spare_one()
+            && self.prng.one_in(4)
+            && self.inject(Fault::NotCut)
+        {
+            self.member(at).is_uncounted = true;
             return self.step(at, Input::NotCut);
         }
         let kept = keep_until.filter(|_| self.plant != Plant::CutIgnored);
