@@ -20,7 +20,6 @@ mod prep;
 mod pulse;
 pub mod recent;
 pub mod recovery;
-mod refusal;
 mod satellite;
 mod shard;
 pub mod snap_receive;

@@ -25,7 +25,7 @@ use super::contract::{Clock, Halt, PeerAddress, PeerInput, PeerLink, PeerOutput,
 use super::epochs::{self, Epochs};
 use super::options::EnsembleOptions;
 use super::pipeline::Pipeline;
-use super::refusal::Refusal;
+use super::recovery::Refusal;
 use super::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceiver};
 use super::stream::Notice;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant, Str};

@@ -1,6 +1,6 @@
 //! [`Refusal`]: why a server must not start on what is on disk.
 
-use super::state::{ReplayError, SnapshotUnfit};
+use super::super::state::{ReplayError, SnapshotUnfit};
 use crate::base::FileFailure;
 use crate::model::Zxid;
 use crate::txnlog::LogDamage;
