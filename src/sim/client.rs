@@ -33,6 +33,8 @@ pub(super) struct Client {
     attached: bool,
     session: SessionId,
     password: Bytes,
+    /// The session timeout that it asks for, ms.
+    pub(super) timeout_ms: i32,
     next_xid: i32,
     deframer: Deframer,
     in_flight: VecDeque<InFlight>,
@@ -72,6 +74,7 @@ impl Client {
             attached: false,
             session: SessionId(0),
             password: Bytes::from_static(&[0; 16]),
+            timeout_ms: 10_000,
             next_xid: 1,
             deframer: Deframer::new(1 << 20),
             in_flight: VecDeque::new(),
@@ -79,6 +82,11 @@ impl Client {
             names: VecDeque::new(),
             answered: 0,
         }
+    }
+
+    /// Its session; 0 if it has none that it knows of.
+    pub(super) const fn session(&self) -> SessionId {
+        self.session
     }
 
     /// Whether the handshake was answered.
@@ -94,7 +102,7 @@ impl Client {
         let hello = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: self.last_zxid,
-            timeout_ms: 10_000,
+            timeout_ms: self.timeout_ms,
             session: self.session,
             password: Some(self.password.clone()),
             read_only: false,
@@ -103,6 +111,12 @@ impl Client {
         let mut buf = BytesMut::new();
         hello.encode(&mut buf);
         buf.freeze()
+    }
+
+    /// It knows of no session any longer.
+    pub(super) fn forget(&mut self) {
+        self.session = SessionId(0);
+        self.password = Bytes::from_static(&[0; 16]);
     }
 
     /// The connection is gone: what was in flight may or may not have happened.
@@ -260,10 +274,7 @@ impl Client {
                     self.names.push_back(path.map_err(Failure::because)?);
                     self.names.truncate(NAMES_MAX);
                 }
-                Asked::Close => {
-                    self.session = SessionId(0);
-                    self.password = Bytes::from_static(&[0; 16]);
-                }
+                Asked::Close => self.forget(),
                 Asked::Ping | Asked::Sync | Asked::Other => {}
             }
         }

@@ -17,10 +17,12 @@
 //! - every crash is put between two numbered disk events, so that seeds cover every I/O boundary;
 //! - a server has up to three satellites, whose messages and turns are delayed, also between the
 //!   message of a txn and its publication;
+//! - the server or one shard is not run for up to two minutes, while clients go on;
 //! - messages between client and server are delayed and cut into chunks.
 //!
 //! [`ensemble`] runs several servers with peers; its own list of faults is there.
 
+mod boot;
 mod client;
 mod disk;
 pub mod ensemble;
@@ -29,6 +31,7 @@ mod model;
 mod plant;
 mod replay;
 mod shards;
+mod stall;
 mod world;
 
 #[cfg(test)]

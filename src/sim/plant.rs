@@ -36,6 +36,8 @@ pub enum Plant {
     StaleReplica,
     /// A restart forgets a session.
     SessionForgotten,
+    /// Sessions die by the clock while the server is stalled: the time is not credited.
+    StallUncredited,
     /// A restart forgets what a member of an ensemble has promised.
     EpochsForgotten,
     /// A server that has lost its history votes as if it had an empty one.
@@ -50,7 +52,7 @@ pub enum Plant {
 
 impl Plant {
     /// Those that are looked for in one server.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::FlushSkipped,
         Self::DirectoryNotFlushed,
         Self::AckBeforeFlush,
@@ -64,6 +66,7 @@ impl Plant {
         Self::ChainIgnored,
         Self::StaleReplica,
         Self::SessionForgotten,
+        Self::StallUncredited,
     ];
 
     /// Those that are looked for in ensembles.

@@ -12,8 +12,11 @@ fn seeds_find_nothing() {
         all.kills += report.kills;
         all.power_cuts += report.power_cuts;
         all.misdirected += report.misdirected;
+        all.stalls += report.stalls;
+        all.expired += report.expired;
     }
     assert!(0 < all.kills && 0 < all.power_cuts && 0 < all.misdirected, "{all:?}");
+    assert!(0 < all.stalls && 0 < all.expired, "{all:?}");
 }
 
 #[test]

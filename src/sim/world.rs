@@ -7,27 +7,22 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+pub(super) use super::boot::{SATELLITES_MAX, options_of};
+use super::boot::{new_server, recover};
 use super::client::Client;
 use super::disk::{Crash, Disk};
 use super::history::History;
 use super::plant::Plant;
 use super::replay;
 use super::shards::Shards;
-use crate::auth::AuthConfig;
+use super::stall::{Stalls, judge_expiries};
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Prng, WallMs};
-use crate::model::{ConnId, ExtendedTypes, ShardId};
-use crate::server::recovery::{Answer, Recovered, Recovery, Step};
-use crate::server::{
-    Clock, ConnectionThrottleConfig, Input, LargeRequests, Machine, Mesh, Output, Published,
-    Reaping, RequestThrottle, Server, ServerOptions, Slices, WordsAllowed,
-};
-use crate::tree::TreeOptions;
+use crate::model::{ConnId, ShardId};
+use crate::server::{Clock, Input, Machine, Mesh, Output, Server};
 
 /// How long a seed runs, in virtual time.
 const RUN_FOR: Duration = Duration::from_millis(4_000);
 const CLIENTS: usize = 4;
-/// Satellites of a seed's server, at most.
-pub(super) const SATELLITES_MAX: u64 = 3;
 /// Crashes per seed.
 const CRASHES_MAX: u64 = 4;
 /// One of so many seeds has a drive that misdirects a log write.
@@ -48,6 +43,10 @@ pub struct Report {
     pub failures: u64,
     /// Log writes that the drive put where an earlier one was; the next start must refuse.
     pub misdirected: u64,
+    /// Times that the server or a shard was not run for a while.
+    pub stalls: u64,
+    /// Sessions that expired: those that no client knew of.
+    pub expired: u64,
 }
 
 impl Report {
@@ -59,6 +58,8 @@ impl Report {
         self.power_cuts += other.power_cuts;
         self.failures += other.failures;
         self.misdirected += other.misdirected;
+        self.stalls += other.stalls;
+        self.expired += other.expired;
     }
 }
 
@@ -80,7 +81,7 @@ impl Failure {
 /// Runs one seed to its end, or to the first thing that must not be.
 pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
     let mut world = World::new(seed, plant)?;
-    while world.now < Instant(RUN_FOR.0) && !world.refused {
+    while world.now < Instant(RUN_FOR.0) + world.stalls.total && !world.refused {
         if !world.next_event()? {
             break;
         }
@@ -98,6 +99,10 @@ enum Event {
     ToServer(ConnId, Bytes),
     ToClient(ConnId, Bytes),
     ServerClosed(ConnId),
+    /// A client has dialled.
+    Opened(ConnId),
+    /// The server hears that a connection is gone.
+    Closed(ConnId),
     FileDone(FileOpId),
     /// A message to the home shard.
     Mesh(Mesh),
@@ -137,6 +142,7 @@ struct World {
     crashes_left: u64,
     incarnation: u64,
     misdirection: Misdirection,
+    stalls: Stalls,
     /// A start was refused, as it had to be.
     refused: bool,
     report: Report,
@@ -172,6 +178,7 @@ impl World {
             true => Misdirection::After(prng.below(300), None),
             false => Misdirection::Never,
         };
+        let stalls = Stalls::new(seed, plant, CLIENTS, RUN_FOR);
         let mut world = Self {
             plant,
             now: Instant::default(),
@@ -194,12 +201,16 @@ impl World {
             crashes_left,
             incarnation: 0,
             misdirection,
+            stalls,
             refused: false,
             report: Report { trace, ..Report::default() },
             prng,
         };
         for number in 0..CLIENTS {
             world.after_micros(1_000, Event::Act(number));
+        }
+        if let Some(timeout_ms) = world.stalls.timeout_ms() {
+            world.clients.iter_mut().for_each(|client| client.timeout_ms = timeout_ms);
         }
         world.after_micros(5_000, Event::Timer);
         world.turn()?;
@@ -236,18 +247,25 @@ impl World {
         let Some(Reverse((at, sequence))) = self.queue.pop() else { return Ok(false) };
         let Some(event) = self.events.remove(&sequence) else { return Ok(true) };
         self.now = self.now.max(at);
+        let began = self.stalls.tick(self.now, self.shards.count(), self.plant);
+        self.report.stalls += u64::from(began);
+        if let Some(until) = self.stalled_until(&event) {
+            self.at(until, event);
+            return Ok(true);
+        }
         let line = format!("{} {event:?}", self.now.0);
         self.report.trace = crc32c::crc32c_append(self.report.trace, line.as_bytes());
         match event {
             Event::ToServer(conn, bytes) => {
-                if self.conns.contains_key(&conn) {
+                if self.conns.contains_key(&conn) || self.stalls.has_left(conn) {
                     self.conn_input(conn, Input::Received { conn, bytes })?;
                 }
             }
             Event::ToClient(conn, bytes) => {
-                if let Some(client) = self.conns.get(&conn).and_then(|at| self.clients.get_mut(*at))
-                {
+                let number = self.conns.get(&conn).copied().unwrap_or(CLIENTS);
+                if let Some(client) = self.clients.get_mut(number) {
                     client.receive(bytes, &mut self.history)?;
+                    self.stalls.heard(number, self.now);
                 }
             }
             Event::ServerClosed(conn) => {
@@ -256,29 +274,88 @@ impl World {
                 {
                     client.disconnected();
                 }
-                self.conn_input(conn, Input::Closed { conn })?;
+                self.tell(conn, Event::Closed(conn))?;
             }
+            Event::Opened(_) | Event::Closed(_) => self.conn_event(&event)?,
             Event::Mesh(mesh) => self.step(Input::Mesh(mesh))?,
             Event::ShardTurn(shard) => self.shard_turn(shard)?,
             Event::FileDone(id) => self.file_done(id)?,
             Event::Act(number) => self.act(number)?,
             Event::Turn => self.turn_waits = false,
             Event::Timer => {
-                if self.server.next_timer().is_some_and(|due| due <= self.now) {
+                let is_stalled = |shard| self.stalls.until(shard, false).is_some();
+                let mut waiting = self.shards.waiting(self.now);
+                waiting.retain(|shard| !is_stalled(*shard));
+                let is_due = self.server.next_timer().is_some_and(|due| due <= self.now);
+                if is_due && !is_stalled(ShardId(0)) {
                     self.step(Input::Timer)?;
                 }
-                for shard in self.shards.waiting(self.now) {
+                for shard in waiting {
                     self.call(shard);
                 }
-                self.after_micros(5_000, Event::Timer);
+                let up_to = if self.stalls.is_stalled() { 50_000 } else { 5_000 };
+                self.after_micros(up_to, Event::Timer);
             }
         }
         self.turn()?;
         Ok(true)
     }
 
+    /// Until when an event waits because the shard that it is for is not run.
+    fn stalled_until(&self, event: &Event) -> Option<Instant> {
+        let home = |conn: &ConnId| self.homes.get(conn).copied().unwrap_or_default();
+        match event {
+            Event::ToServer(conn, _) | Event::Opened(conn) | Event::Closed(conn) => {
+                self.stalls.until(home(conn), true)
+            }
+            Event::FileDone(_) | Event::Mesh(_) | Event::Turn => {
+                self.stalls.until(ShardId(0), false)
+            }
+            Event::ShardTurn(shard) => self.stalls.until(*shard, false),
+            Event::ToClient(..) | Event::ServerClosed(_) | Event::Act(_) | Event::Timer => None,
+        }
+    }
+
+    /// Something happened to a connection: the server hears of it, once it is run.
+    fn tell(&mut self, conn: ConnId, event: Event) -> Result<(), Failure> {
+        match self.stalled_until(&event).is_some() || self.stalls.has_left(conn) {
+            true => {
+                self.stream(conn, true, event);
+                Ok(())
+            }
+            false => self.conn_event(&event),
+        }
+    }
+
+    fn conn_event(&mut self, event: &Event) -> Result<(), Failure> {
+        match *event {
+            Event::Opened(conn) => {
+                let peer = SocketAddr::from(([127, 0, 0, 1], 1000));
+                self.conn_input(conn, Input::Opened { conn, peer })
+            }
+            Event::Closed(conn) => self.conn_input(conn, Input::Closed { conn }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client that has waited too long for anything leaves its connection.
+    fn leave(&mut self, number: usize) -> Result<(), Failure> {
+        let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
+        let Some(conn) = client.conn.filter(|_| self.stalls.gives_up(number, self.now)) else {
+            return Ok(());
+        };
+        client.disconnected();
+        self.conns.remove(&conn);
+        if self.stalls.leave(conn) {
+            client.forget();
+        }
+        self.tell(conn, Event::Closed(conn))
+    }
+
     fn act(&mut self, number: usize) -> Result<(), Failure> {
-        self.after_micros(4_000, Event::Act(number));
+        let up_to = if self.stalls.is_stalled() { 400_000 } else { 4_000 };
+        self.after_micros(up_to, Event::Act(number));
+        self.leave(number)?;
         let Some(client) = self.clients.get_mut(number) else { return Ok(()) };
         let (conn, bytes) = match client.conn {
             Some(conn) => match client.act(&mut self.prng, CLIENTS, &mut self.history) {
@@ -290,10 +367,10 @@ impl World {
                 self.next_conn += 1;
                 let hello = client.connect(conn);
                 self.conns.insert(conn, number);
-                let peer = SocketAddr::from(([127, 0, 0, 1], 1000));
+                self.stalls.heard(number, self.now);
                 let home = self.prng.below(u64::from(self.shards.count()) + 1);
                 self.homes.insert(conn, ShardId(u16::try_from(home).unwrap_or_default()));
-                self.conn_input(conn, Input::Opened { conn, peer })?;
+                self.tell(conn, Event::Opened(conn))?;
                 (conn, hello)
             }
         };
@@ -342,6 +419,9 @@ impl World {
     }
 
     fn turn(&mut self) -> Result<(), Failure> {
+        if self.stalls.until(ShardId(0), false).is_some() {
+            return Ok(());
+        }
         let mut outputs = Vec::new();
         self.server.turn_end(self.clock(), &mut outputs);
         if self.server.wants_turn() && !std::mem::replace(&mut self.turn_waits, true) {
@@ -371,6 +451,7 @@ impl World {
                 }
                 Output::File { id, op } => {
                     self.history.logged(&op)?;
+                    self.report.expired += judge_expiries(&op, &self.clients)?;
                     self.in_flight.insert(id, op);
                     self.after_micros(400, Event::FileDone(id));
                     if self.plant == Plant::AckBeforeFlush {
@@ -397,7 +478,7 @@ impl World {
                         self.call(to);
                     }
                     // It may look between the message and the publication.
-                    if self.prng.one_in(4) {
+                    if self.prng.one_in(4) && self.stalls.until(to, false).is_none() {
                         self.shard_turn(to)?;
                     }
                 }
@@ -484,6 +565,7 @@ impl World {
         }
         self.disk.crash(crash, &mut self.prng);
         self.incarnation += 1;
+        self.stalls.crashed();
         // Bytes on the wire are lost with the connections.
         self.conns.clear();
         self.streams.clear();
@@ -519,99 +601,4 @@ impl World {
         (self.server, self.shards) = new_server(recovered, self.plant, &mut self.prng, self.now);
         self.turn()
     }
-}
-
-fn recover(disk: &mut Disk, prng: &mut Prng, trace: &mut u32) -> Result<Recovered, Failure> {
-    let options = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
-    let mut recovery = Recovery::new(options, prng.next_u64());
-    let mut answer = Answer::Start;
-    loop {
-        let step = recovery.step(answer);
-        answer = match step {
-            Step::List(dir) => Answer::Listing(disk.list(dir)),
-            Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
-            Step::Run(op) => {
-                *trace = crc32c::crc32c_append(*trace, format!("{op:?}").as_bytes());
-                Answer::Ran(disk.run(&op))
-            }
-            Step::Note(note) => {
-                return Err(Failure::new(format!("recovery had to fall back: {note}")));
-            }
-            Step::Done(recovered) => return Ok(*recovered),
-            Step::Refuse(refusal) => {
-                return Err(Failure::new(format!("recovery refused: {refusal}")));
-            }
-        };
-    }
-}
-
-fn new_server(
-    recovered: Recovered,
-    plant: Plant,
-    prng: &mut Prng,
-    now: Instant,
-) -> (Server, Shards) {
-    let options = options_of(prng);
-    let wall = WallMs(1_700_000_000_000 + i64::try_from(now.as_millis()).unwrap_or(0));
-    let published = Published { zxid: recovered.last_zxid, ..Published::default() };
-    let satellites = u16::try_from(prng.below(SATELLITES_MAX + 1)).unwrap_or_default();
-    let clock = Clock { now, wall };
-    let (server, satellites) = Server::new(options, recovered, satellites, prng.next_u64(), clock);
-    (server, Shards::new(satellites, published, plant == Plant::StaleReplica))
-}
-
-/// Settings of a simulated server, some of them by chance.
-pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
-    ServerOptions {
-        tick_ms: 500,
-        session_timeout_ms_min: 1_000,
-        session_timeout_ms_max: 10_000,
-        frame_bytes_max: 1 << 20,
-        txn_bytes_max: 2 << 20,
-        // Sometimes so few that shards live on loans.
-        outstanding_requests_max: if prng.one_in(3) { 1 + below(prng, 12) } else { 64 },
-        large_requests: LargeRequests { threshold: None, bytes_max: 0 },
-        request_throttle: RequestThrottle::default(),
-        connection_throttle: ConnectionThrottleConfig::default(),
-        auth: AuthConfig::default(),
-        words_allowed: WordsAllowed::All,
-        reconfig_enabled: false,
-        fsync_warning_threshold: Duration::from_millis(1_000),
-        audit_user: None,
-        extended_types: ExtendedTypes::Off,
-        enforce_quotas: false,
-        reaping: Reaping {
-            every: Duration::from_millis(200),
-            spacing: Duration::from_millis(1),
-            never_used_ms: 0,
-        },
-        digests: true,
-        // Snapshots and new segments within a seed's few thousand txns.
-        snap_txn_count: 50 + prng.below(500),
-        snap_log_bytes: 0,
-        snap_retain_count: 3,
-        segment_bytes: 4 << 20,
-        sessionless_timeout: Duration::from_millis(10_000),
-        server_id: 1,
-        ensemble: None,
-        environment: Vec::new(),
-        conf_text: String::new(),
-        slices: match prng.one_in(2) {
-            true => Slices::default(),
-            false => Slices {
-                watches: 1,
-                conns: 1,
-                requests_per_conn: 1,
-                requests: 2,
-                long_steps: 1,
-                words: 1,
-                commits: 1,
-                deletions: 1,
-            },
-        },
-    }
-}
-
-fn below(prng: &mut Prng, count: u64) -> usize {
-    usize::try_from(prng.below(count)).unwrap_or_default()
 }
