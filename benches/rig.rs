@@ -46,6 +46,8 @@ pub(crate) struct Rig {
     /// Times every call, under the name of the phase.
     metered: bool,
     pub(crate) phase: &'static str,
+    /// The time that the machines are told.
+    pub(crate) now: Instant,
     /// Phase, kind and nanoseconds of every call.
     pub(crate) calls: Vec<(&'static str, &'static str, u64)>,
     /// Bytes that each connection was sent and nobody has looked at.
@@ -69,7 +71,7 @@ impl Rig {
             lost: None,
             recent: RecentTxns::new(Zxid::ZERO, 0),
         };
-        let (server, mut satellites) = Server::new(options(), recovered, 1, 1, clock());
+        let (server, mut satellites) = Server::new(options(), recovered, 1, 1, clock(Instant(0)));
         Self {
             server,
             satellite: satellites.remove(0),
@@ -77,6 +79,7 @@ impl Rig {
             published: Published::default(),
             metered,
             phase: "start",
+            now: Instant(0),
             calls: Vec::new(),
             received: BTreeMap::new(),
         }
@@ -91,11 +94,13 @@ impl Rig {
             Some(Input::Mesh(_)) => "mesh",
             Some(Input::Published(_)) => "published",
             Some(Input::Closed { .. }) => "closed",
+            Some(Input::Timer) => "timer",
             Some(_) => "other",
         };
         let kind = match (shard, kind) {
             (HOME, kind) => kind,
             (_, "turn_end") => "satellite turn_end",
+            (_, "timer") => "satellite timer",
             (_, "mesh") => "satellite mesh",
             (_, "published") => "satellite published",
             (_, _) => "satellite other",
@@ -105,8 +110,8 @@ impl Rig {
             if shard == HOME { &mut self.server } else { &mut self.satellite };
         let before = if self.metered { cpu_ns() } else { 0 };
         match input {
-            Some(input) => machine.step(clock(), input, &mut outputs),
-            None => machine.turn_end(clock(), &mut outputs),
+            Some(input) => machine.step(clock(self.now), input, &mut outputs),
+            None => machine.turn_end(clock(self.now), &mut outputs),
         }
         if self.metered {
             self.calls.push((self.phase, kind, cpu_ns() - before));
@@ -205,8 +210,8 @@ impl Rig {
     }
 }
 
-const fn clock() -> Clock {
-    Clock { now: Instant(0), wall: WallMs(1_700_000_000_000) }
+const fn clock(now: Instant) -> Clock {
+    Clock { now, wall: WallMs(1_700_000_000_000) }
 }
 
 fn options() -> ServerOptions {

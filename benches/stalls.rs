@@ -16,17 +16,19 @@ use bytes::{Buf, Bytes};
 use clap::Parser;
 use hdrhistogram::Histogram;
 
-use ringkeeper::base::Str;
+use ringkeeper::base::{Duration, Str};
 use ringkeeper::client::requests;
-use ringkeeper::model::request::SetWatches;
+use ringkeeper::model::request::{MultiReadKind, SetWatches};
 use ringkeeper::model::{ConnId, ReadRequest, Request, WriteRequest, Zxid};
 use ringkeeper::server::{Input, Machine};
 
-use rig::{HOME, Rig, VALUE};
+use rig::{HOME, Rig, SATELLITE, VALUE};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Ops of a multi and of a multiRead.
+const MULTI_OPS: u64 = 10_000;
 /// Znodes of one parent while the tree is filled.
 const FILL_CHILDREN: u64 = 10_000;
 
@@ -38,7 +40,7 @@ struct Arguments {
     /// Children of one parent.
     #[arg(long, default_value_t = 100_000)]
     children: u64,
-    /// Ephemerals of one session, and watches of another.
+    /// Ephemerals of one session, watches of another, and clients that watch one znode.
     #[arg(long, default_value_t = 20_000)]
     owned: u64,
     /// Processes that make the same calls.
@@ -152,7 +154,67 @@ fn drive(arguments: &Arguments) -> Rig {
     rig.phase = "close";
     rig.ask(HOME, owner, std::iter::once(Request::Write(WriteRequest::CloseSession)));
     rig.settle();
+    rig.phase = "multi";
+    let path = |number: u64| watched(number % FILL_CHILDREN);
+    let set = |number| WriteRequest::SetData {
+        path: path(number),
+        data: Some(Bytes::from_static(b"x")),
+        version: -1,
+    };
+    let multi = WriteRequest::Multi((0..MULTI_OPS).map(set).collect());
+    rig.ask(HOME, writer, std::iter::once(Request::Write(multi)));
+    rig.settle();
+    rig.phase = "multiRead";
+    let read = |number| (MultiReadKind::GetData, path(number));
+    let read = ReadRequest::MultiRead((0..MULTI_OPS).map(read).collect());
+    rig.ask(HOME, reader, std::iter::once(Request::Read(read)));
+    rig.settle();
+    many_clients(&mut rig, arguments.owned);
     rig
+}
+
+/// As many clients as `owned` says watch one znode, hear of a change, and are gone; then their
+/// sessions expire together.
+fn many_clients(rig: &mut Rig, owned: u64) {
+    let (writer, first) = (ConnId(1), 1_000);
+    let clients = || (first..first + owned).map(ConnId);
+    rig.phase = "connect";
+    clients().for_each(|conn| rig.open(HOME, conn));
+    rig.phase = "watch";
+    for conn in clients() {
+        rig.ask(HOME, conn, std::iter::once(requests::get("/fill-00000", true)));
+    }
+    rig.settle();
+    rig.received.clear();
+    rig.phase = "fan-out";
+    rig.ask(HOME, writer, std::iter::once(requests::set("/fill-00000", VALUE)));
+    rig.settle();
+    let told = clients().filter(|conn| rig.received.contains_key(conn)).count();
+    assert_eq!(u64::try_from(told).expect("a count"), owned);
+    rig.phase = "leave";
+    clients().for_each(|conn| rig.inputs.push_back((HOME, Input::Closed { conn })));
+    rig.settle();
+    rig.phase = "expiry";
+    let before = rig.server.published();
+    pass(rig, Duration::from_millis(34_000));
+    let expired = rig.server.published().0 - before.0;
+    assert!(i64::try_from(owned).expect("a count") <= expired, "{expired} sessions expired");
+}
+
+/// So much time passes, in steps in which nobody is stalled.
+fn pass(rig: &mut Rig, time: Duration) {
+    let end = rig.now + time;
+    while rig.now < end {
+        rig.now = rig.now + Duration::from_millis(100);
+        for shard in [HOME, SATELLITE] {
+            rig.inputs.push_back((shard, Input::Timer));
+        }
+        rig.settle();
+        while rig.server.next_timer().is_some_and(|due| due <= rig.now) {
+            rig.inputs.push_back((HOME, Input::Timer));
+            rig.settle();
+        }
+    }
 }
 
 fn print_calls(rig: &Rig) -> io::Result<()> {

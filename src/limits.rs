@@ -206,6 +206,15 @@ pub const LONG_STEPS_PER_TURN: usize = 2_048;
 /// events.
 pub const DELETIONS_PER_TURN: usize = 256;
 
+/// Overdue sessions that one timer looks at: the end of one is some microseconds.
+pub const EXPIRIES_PER_TURN: usize = 256;
+
+/// Containers and TTL znodes that one turn looks at, each some hundred nanoseconds.
+pub const OVERDUE_LOOKS_PER_TURN: usize = 2_048;
+
+/// Connections that hear of an event in one turn, each some hundred nanoseconds.
+pub const TOLD_PER_TURN: usize = 2_048;
+
 /// Changes that one turn forgets, since they are applied.
 pub const RETIRED_PER_TURN: usize = 2_048;
 

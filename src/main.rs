@@ -91,6 +91,7 @@ const LISTEN_BACKLOG: i32 = 1024;
 const LOG_LINES_MAX: usize = 16_384;
 
 fn main() -> ExitCode {
+    use_small_pages();
     let _guards = start_logging();
     // A shard that panics must not leave a server that is half alive.
     let report = std::panic::take_hook();
@@ -126,6 +127,14 @@ fn main() -> ExitCode {
             failed(&error)
         }
     }
+}
+
+/// The first touch of a huge page takes the kernel some milliseconds where the machine is virtual,
+/// and whoever touched it keeps everybody else waiting (`src/docs/performance.md`).
+fn use_small_pages() {
+    // SAFETY: sets a flag of this process; no pointer is passed. A kernel that does not know it
+    // refuses, and then pages are what they were.
+    let _known = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1_u64, 0_u64, 0_u64, 0_u64) };
 }
 
 /// Lines go through queues to threads. Of diagnostics, those that find their queue full are

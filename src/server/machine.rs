@@ -250,6 +250,9 @@ impl Server {
     fn commit(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let mut deletions_left = self.options.slices.deletions;
         for _ in 0..self.options.slices.commits {
+            if self.shard.is_telling() {
+                break;
+            }
             let Some(origin) = self.pipeline.next_commit() else { break };
             let around = surroundings(&self.pipeline, self.published, clock);
             let origin = origin.map(|origin| (origin, origin.address.shard));
@@ -346,7 +349,9 @@ impl Server {
                 Duty::Alone | Duty::Idle => {}
             },
             Ask::Touch(session) => self.pipeline.touch(session, clock.now),
-            Ask::Detach(session, generation) => self.pipeline.detach(session, generation),
+            Ask::Detach(session, generation, heard) => {
+                self.pipeline.detach(session, generation, heard);
+            }
             Ask::Word(conn, word) => self.ask(Address { shard: from, conn }, word),
             Ask::Life(session, heard) => {
                 self.life_asked.remove(&session);
@@ -651,6 +656,7 @@ impl Machine for Server {
             self.commit(clock, out);
         }
         self.pipeline.prepare_some();
+        self.pipeline.look_for_overdue(clock.wall);
         self.hear_held(clock);
         self.go_on_answering(clock);
         // Twice: answers that the pipeline gave to what the first pass took in go out in the same
@@ -703,6 +709,7 @@ fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surr
     Surroundings {
         now: clock.now,
         view: pipeline.tree(),
+        published: pipeline.tree().last_zxid(),
         pipeline_full: published.pipeline_full || pipeline.is_full(),
         low_on_disk: pipeline.is_low_on_disk(),
     }

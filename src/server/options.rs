@@ -131,6 +131,12 @@ pub struct Slices {
     pub commits: usize,
     /// Ephemerals of ending sessions that are found or deleted.
     pub deletions: usize,
+    /// Overdue sessions that are looked at.
+    pub expiries: usize,
+    /// Containers and TTL znodes that are looked at.
+    pub overdue_looks: usize,
+    /// Connections that hear of an event.
+    pub told: usize,
 }
 
 impl Default for Slices {
@@ -144,6 +150,9 @@ impl Default for Slices {
             words: limits::WORD_STEPS_PER_TURN,
             commits: limits::COMMITS_PER_TURN,
             deletions: limits::DELETIONS_PER_TURN,
+            expiries: limits::EXPIRIES_PER_TURN,
+            overdue_looks: limits::OVERDUE_LOOKS_PER_TURN,
+            told: limits::TOLD_PER_TURN,
         }
     }
 }

@@ -82,18 +82,28 @@ impl Satellite {
         &self.replica
     }
 
-    /// Takes in the stream up to what is published.
+    /// Takes in the stream up to what is published, or as much of it as one turn should take.
     fn catch_up(&mut self, clock: Clock) {
-        let mut deletions_left = self.slices.deletions;
-        if !self.go_on_applying(clock, &mut deletions_left) {
+        self.follow_some(clock);
+        self.shard.set_behind(self.is_behind());
+    }
+
+    /// Whether there is more to take in.
+    fn is_behind(&self) -> bool {
+        let waits = |item: &ToShard| match item {
+            ToShard::Delta(delta, _) => self.published.zxid < delta.header.zxid,
+            _ => false,
+        };
+        self.applying.is_some() || self.stream.front().is_some_and(|item| !waits(item))
+    }
+
+    fn follow_some(&mut self, clock: Clock) {
+        let (mut deletions_left, mut commits_left) = (self.slices.deletions, self.slices.commits);
+        if self.shard.is_telling() || !self.go_on_applying(clock, &mut deletions_left) {
             return;
         }
-        while let Some(item) = self.stream.front() {
-            if let ToShard::Delta(delta, _) = item
-                && self.published.zxid < delta.header.zxid
-            {
-                return;
-            }
+        while self.is_behind() && !self.shard.is_telling() && commits_left != 0 {
+            commits_left -= 1;
             let Some(item) = self.stream.pop_front() else { return };
             match item {
                 ToShard::Delta(delta, bytes) => {
@@ -226,7 +236,7 @@ impl Machine for Satellite {
     }
 
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
-        if self.applying.is_some() {
+        if self.is_behind() {
             self.catch_up(clock);
         }
         let around = surroundings(&self.replica, self.published, clock);
@@ -241,7 +251,7 @@ impl Machine for Satellite {
     }
 
     fn wants_turn(&self) -> bool {
-        self.shard.wants_turn() || !self.reports.is_empty() || self.applying.is_some()
+        self.shard.wants_turn() || !self.reports.is_empty() || self.is_behind()
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -253,6 +263,7 @@ fn surroundings(replica: &Tree, published: Published, clock: Clock) -> Surroundi
     Surroundings {
         now: clock.now,
         view: replica,
+        published: published.zxid,
         pipeline_full: published.pipeline_full,
         low_on_disk: published.low_on_disk,
     }

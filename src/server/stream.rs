@@ -29,8 +29,8 @@ pub(crate) enum Ask {
     Sync(SessionId, Origin),
     /// The session is alive.
     Touch(SessionId),
-    /// The connection of an attachment is gone.
-    Detach(SessionId, Generation),
+    /// The connection of an attachment is gone. When it was last heard of.
+    Detach(SessionId, Generation, Instant),
     /// A four-letter word waits for its text.
     Word(ConnId, Word),
     /// The answer to [`ToShard::AskLife`]: when the session was last heard of; `None` if its

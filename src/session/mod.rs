@@ -138,13 +138,14 @@ impl SessionTable {
         session.owner.map(|(shard, conn)| (shard, conn, session.generation))
     }
 
-    /// The connection of an attachment is gone.
-    pub fn detach(&mut self, id: SessionId, generation: Generation) {
-        if let Some(session) = self.sessions.get_mut(&id)
-            && session.generation == generation
-        {
-            session.owner = None;
-        }
+    /// The connection of an attachment is gone; whether it was the session's.
+    pub fn detach(&mut self, id: SessionId, generation: Generation) -> bool {
+        let session = self.sessions.get_mut(&id);
+        let Some(session) = session.filter(|session| session.generation == generation) else {
+            return false;
+        };
+        session.owner = None;
+        true
     }
 
     /// The session was heard of at `at`, which may lie in the past: its life is never shortened.
@@ -215,10 +216,27 @@ impl SessionTable {
         }
     }
 
-    /// Sessions whose time has come and that are not closing. They stay until removed.
+    /// Sessions whose time has come and that are not closing, with that time: the first of them, or
+    /// those behind one of them. They stay until removed.
+    pub fn due(
+        &self,
+        now: Instant,
+        behind: Option<(Instant, SessionId)>,
+    ) -> impl Iterator<Item = (Instant, SessionId)> + '_ {
+        let from = behind.map_or(Instant::default(), |(at, _)| at.min(now));
+        self.buckets.range(from..=now).flat_map(move |(at, ids)| {
+            let start = match behind {
+                Some((behind, id)) if behind == *at => Bound::Excluded(id),
+                _ => Bound::Unbounded,
+            };
+            ids.range((start, Bound::Unbounded)).map(move |id| (*at, *id))
+        })
+    }
+
+    /// Whether the session's time has come, and it is not closing.
     #[must_use]
-    pub fn due(&self, now: Instant) -> Vec<SessionId> {
-        self.buckets.range(..=now).flat_map(|(_, ids)| ids.iter().copied()).collect()
+    pub fn is_due(&self, id: SessionId, now: Instant) -> bool {
+        self.sessions.get(&id).is_some_and(|session| !session.closing && session.expires <= now)
     }
 
     /// When the next session expires unless it is heard of.

@@ -12,6 +12,10 @@ fn table() -> SessionTable {
     SessionTable::new(CONFIG, 1, WallMs(0x0ff_7f80_1234))
 }
 
+fn due(table: &SessionTable, now: Instant) -> Vec<SessionId> {
+    table.due(now, None).map(|(_, id)| id).collect()
+}
+
 #[test]
 fn timeouts_are_clamped() {
     for (asked, granted) in [(10_000, 10_000), (-1, 4000), (0, 4000), (i32::MAX, 40_000)] {
@@ -39,8 +43,8 @@ fn expiry_is_at_least_the_timeout_and_at_most_a_tick_more() {
         let deadline = table.next_deadline().unwrap();
         assert_eq!(deadline.0 % (2000 * 1_000_000), 0);
         assert!(at(heard + 4000) <= deadline && deadline < at(heard + 6000));
-        assert_eq!(table.due(Instant(deadline.0 - 1)), []);
-        assert_eq!(table.due(deadline), [SessionId(7)]);
+        assert_eq!(due(&table, Instant(deadline.0 - 1)), []);
+        assert_eq!(due(&table, deadline), [SessionId(7)]);
     }
 }
 
@@ -50,11 +54,11 @@ fn touching_and_crediting_postpone() {
     table.open(SessionId(7), 4000, at(0));
     table.open(SessionId(8), 4000, at(0));
     table.touch(SessionId(7), at(3000));
-    assert_eq!(table.due(at(4000)), [SessionId(8)]);
-    assert_eq!(table.due(at(8000)), [SessionId(8), SessionId(7)]);
+    assert_eq!(due(&table, at(4000)), [SessionId(8)]);
+    assert_eq!(due(&table, at(8000)), [SessionId(8), SessionId(7)]);
     table.credit(Duration::from_millis(3000));
-    assert_eq!(table.due(at(7999)), []);
-    assert_eq!(table.due(at(8000)), [SessionId(8)]);
+    assert_eq!(due(&table, at(7999)), []);
+    assert_eq!(due(&table, at(8000)), [SessionId(8)]);
     table.remove(SessionId(8));
     table.mark_closing(SessionId(7));
     assert!(!table.is_live(SessionId(7)));
@@ -74,4 +78,30 @@ fn only_the_latest_attachment_owns_the_session() {
     table.detach(SessionId(7), second);
     assert_eq!(table.owner(SessionId(7)), None);
     assert_eq!(table.next_deadline(), Some(at(8000)));
+}
+
+#[test]
+fn many_that_are_due_are_looked_at_a_few_at_a_time() {
+    let mut table = table();
+    for number in 0..50 {
+        table.open(SessionId(number), 4000 + 2000 * i32::try_from(number % 3).unwrap(), at(0));
+    }
+    table.mark_closing(SessionId(7));
+    let all = due(&table, at(8000));
+    assert_eq!(all.len(), 49);
+    assert!(all.iter().all(|id| table.is_due(*id, at(8000))));
+    assert!(!table.is_due(SessionId(7), at(8000)) && !table.is_due(SessionId(2), at(7999)));
+    let (mut looked, mut behind) = (Vec::new(), None);
+    loop {
+        let some: Vec<_> = table.due(at(8000), behind).take(4).collect();
+        looked.extend(some.iter().map(|(_, id)| *id));
+        // Those that are looked at may end.
+        some.iter().step_by(2).for_each(|(_, id)| table.remove(*id));
+        match some.last() {
+            Some(last) => behind = Some(*last),
+            None => break,
+        }
+    }
+    assert_eq!(looked, all);
+    assert_eq!(table.due(at(0), behind).count(), 0);
 }

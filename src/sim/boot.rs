@@ -109,6 +109,9 @@ pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
                 words: 1,
                 commits: 1,
                 deletions: 1,
+                expiries: 1,
+                overdue_looks: 1,
+                told: 1,
             },
         },
     }

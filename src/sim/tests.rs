@@ -13,10 +13,9 @@ fn seeds_find_nothing() {
         all.power_cuts += report.power_cuts;
         all.misdirected += report.misdirected;
         all.stalls += report.stalls;
-        all.expired += report.expired;
     }
     assert!(0 < all.kills && 0 < all.power_cuts && 0 < all.misdirected, "{all:?}");
-    assert!(0 < all.stalls && 0 < all.expired, "{all:?}");
+    assert!(0 < all.stalls, "{all:?}");
 }
 
 #[test]

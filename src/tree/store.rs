@@ -239,22 +239,42 @@ impl Tree {
         self.ephemerals.range((from, Bound::Unbounded)).next().map(|(next, _)| *next)
     }
 
-    /// Containers and TTL znodes that nobody needs any longer (`client-protocol.md` 5.9).
-    /// `never_used_ms` is how long a container may wait for its first child; 0 is for ever.
-    pub fn overdue(&self, wall_ms: i64, never_used_ms: i64) -> impl Iterator<Item = &Str> {
-        self.reapable.iter().filter(move |path| {
-            self.get(path).is_some_and(|znode| {
-                let stat = znode.persisted();
-                let age_ms = wall_ms.saturating_sub(stat.mtime);
-                znode.child_count() == 0
-                    && match self.owner(&stat) {
-                        EphemeralOwner::Container => {
-                            0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
-                        }
-                        EphemeralOwner::Ttl(ttl_ms) => ttl_ms < age_ms,
-                        _ => false,
+    /// Containers and TTL znodes that nobody needs any longer (`client-protocol.md` 5.9), among the
+    /// next `looked_max` of them behind a path; the path up to which they were looked at, if there
+    /// may be more. `never_used_ms` is how long a container may wait for its first child; 0 is for
+    /// ever.
+    #[must_use]
+    pub fn overdue_behind(
+        &self,
+        behind: &str,
+        looked_max: usize,
+        wall_ms: i64,
+        never_used_ms: i64,
+    ) -> (Vec<Str>, Option<Str>) {
+        let (mut found, mut looked, mut last) = (Vec::new(), 0, None);
+        let rest = self.reapable.range::<str, _>((Bound::Excluded(behind), Bound::Unbounded));
+        for path in rest.take(looked_max) {
+            looked += 1;
+            last = Some(path);
+            if self.is_overdue(path, wall_ms, never_used_ms) {
+                found.push(path.clone());
+            }
+        }
+        (found, last.filter(|_| looked == looked_max).cloned())
+    }
+
+    fn is_overdue(&self, path: &str, wall_ms: i64, never_used_ms: i64) -> bool {
+        self.get(path).is_some_and(|znode| {
+            let stat = znode.persisted();
+            let age_ms = wall_ms.saturating_sub(stat.mtime);
+            znode.child_count() == 0
+                && match self.owner(&stat) {
+                    EphemeralOwner::Container => {
+                        0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
                     }
-            })
+                    EphemeralOwner::Ttl(ttl_ms) => ttl_ms < age_ms,
+                    _ => false,
+                }
         })
     }
 

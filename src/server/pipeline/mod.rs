@@ -46,6 +46,8 @@ pub(crate) struct Pipeline {
     tree: Tree,
     overlay: Overlay,
     sessions: SessionTable,
+    /// The overdue session that was looked at last.
+    expired_to: Option<(Instant, SessionId)>,
     log: LogWriter,
     snapshotter: Snapshotter,
 
@@ -78,6 +80,8 @@ pub(crate) struct Pipeline {
     digest_log: VecDeque<(Zxid, u64)>,
     /// Containers and TTL znodes found overdue, and when the next is deleted or looked for.
     overdue: VecDeque<Str>,
+    /// A look for more is under way, and has come to this path.
+    looked_to: Option<Str>,
     reap_at: Instant,
     look_at: Instant,
 }
@@ -148,6 +152,7 @@ impl Pipeline {
             tree: recovered.tree,
             overlay,
             sessions,
+            expired_to: None,
             log,
             snapshotter: Snapshotter::new(recovered.snapshots, recovered.unread_snapshots),
             in_flight: VecDeque::new(),
@@ -169,6 +174,7 @@ impl Pipeline {
             slow_flush_count: 0,
             digest_log: VecDeque::new(),
             overdue: VecDeque::new(),
+            looked_to: None,
             reap_at: clock.now,
             look_at: clock.now + options.reaping.every,
             options,
@@ -206,7 +212,7 @@ impl Pipeline {
 
     /// Whether [`Pipeline::turn_end`] left work over.
     pub(crate) const fn wants_turn(&self) -> bool {
-        self.is_preparing() || self.retiring
+        self.is_preparing() || self.retiring || self.looked_to.is_some()
     }
 
     /// Nothing that was accepted waits: a planned stop may go on.
@@ -371,17 +377,24 @@ impl Pipeline {
         None
     }
 
-    /// The connection of an attachment is gone; the session lives on until it expires.
-    pub(crate) fn detach(&mut self, session: SessionId, generation: Generation) {
-        self.sessions.detach(session, generation);
+    /// The connection of an attachment is gone; the session lives on until it expires. `heard` is
+    /// when the connection last proved its life, of which its shard cannot be asked any longer.
+    pub(crate) fn detach(&mut self, session: SessionId, generation: Generation, heard: Instant) {
+        if self.sessions.detach(session, generation) {
+            self.sessions.touch(session, heard);
+        }
     }
 
-    /// Sessions whose time has come, with the shards that own their connections.
-    pub(crate) fn overdue(&self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
+    /// Sessions whose time has come, with the shards that own their connections: each call looks at
+    /// the next few, and at the first again behind the last.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
         if !self.duty.assigns_zxids() {
             return Vec::new();
         }
-        let due = self.sessions.due(now).into_iter();
+        let most = self.options.slices.expiries;
+        let due: Vec<_> = self.sessions.due(now, self.expired_to).take(most).collect();
+        self.expired_to = due.last().copied().filter(|_| due.len() == most);
+        let due = due.into_iter().map(|(_, session)| session);
         let due = due.filter(|session| self.may_expire(*session, now));
         due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
             .collect()
@@ -398,7 +411,7 @@ impl Pipeline {
             self.sessions.touch(session, heard);
         }
         // One that must wait stays due.
-        if self.is_preparing() || !self.sessions.due(clock.now).contains(&session) {
+        if self.is_preparing() || !self.sessions.is_due(session, clock.now) {
             return;
         }
         tracing::info!(%session, "session expired");
@@ -565,11 +578,11 @@ impl Pipeline {
         if !self.duty.assigns_zxids() {
             return;
         }
-        let Reaping { every, spacing, never_used_ms } = self.options.reaping;
+        let Reaping { every, spacing, .. } = self.options.reaping;
         if self.look_at <= clock.now {
             self.look_at = clock.now + every;
-            if self.overdue.is_empty() {
-                self.overdue = self.tree.overdue(clock.wall.0, never_used_ms).cloned().collect();
+            if self.overdue.is_empty() && self.looked_to.is_none() {
+                self.looked_to = Some(Str::default());
             }
         }
         while self.reap_at <= clock.now
@@ -589,6 +602,22 @@ impl Pipeline {
                 self.log_txn(header, body, None, None);
             }
         }
+    }
+
+    /// Once per turn: goes on with the look for overdue containers and TTL znodes.
+    pub(crate) fn look_for_overdue(&mut self, wall: WallMs) {
+        // No part of the end of a session may be seen.
+        if self.is_applying() {
+            return;
+        }
+        let Some(behind) = self.looked_to.take().filter(|_| self.duty.assigns_zxids()) else {
+            return;
+        };
+        let never_used_ms = self.options.reaping.never_used_ms;
+        let most = self.options.slices.overdue_looks;
+        let (found, to) = self.tree.overdue_behind(&behind, most, wall.0, never_used_ms);
+        self.overdue.extend(found);
+        self.looked_to = to;
     }
 
     /// Makes the end of the log provable before a planned stop.

@@ -48,6 +48,8 @@ pub(super) struct Conn {
     pub(super) dirty: bool,
     /// In the shard's list of connections whose long answers are being made.
     pub(super) in_long: bool,
+    /// In the shard's list of connections that wait for room.
+    pub(super) in_stalled: bool,
     /// The txn of which only a part is applied here, if an event of it stands in `out`.
     pub(super) told_midway: Option<Zxid>,
     /// The driver was told to close.
@@ -215,6 +217,7 @@ impl Conn {
             paused: false,
             dirty: false,
             in_long: false,
+            in_stalled: false,
             told_midway: None,
             close_asked: false,
             aborted: false,

@@ -1,6 +1,8 @@
 //! What a committed txn means to this shard's clients: events, then the writer's reply, then the
 //! end of connections whose session closed.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::auth;
@@ -12,6 +14,19 @@ use crate::wire::response;
 use super::conn::{Conn, Work, WriteKind};
 use super::{Shard, Surroundings, mark_dirty};
 use crate::server::stream::{Delta, Origin};
+
+/// An event that not all who watch have heard.
+#[derive(Debug)]
+pub(super) struct Telling {
+    /// Encoded once.
+    event: Bytes,
+    /// Whose READ permission it takes.
+    acl: Arc<[Acl]>,
+    /// Those who are left.
+    conns: std::vec::IntoIter<ConnId>,
+    /// Those of them who did not wait for their turn.
+    told_first: Vec<ConnId>,
+}
 
 impl Shard {
     /// Must be called before the txn is applied: runs the reads that its session sent before it.
@@ -30,6 +45,22 @@ impl Shard {
         self.conns.insert(id, conn);
     }
 
+    /// Whether the tree must stay as it is: not all who watch have heard of the last txn's events.
+    pub(crate) fn is_telling(&self) -> bool {
+        !self.telling.is_empty()
+    }
+
+    /// The tree is not yet the one that is published.
+    pub(crate) const fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
+    }
+
+    /// Nothing but pings may be answered, nor they while events are told: the tree does not show
+    /// what is published, or it shows what some connections are yet to hear of.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.midway.is_some() || self.behind || self.is_telling()
+    }
+
     /// Takes note of a part of a txn. Until [`Shard::on_delta`] hears the rest of it, nothing but
     /// pings is answered, and who heard an event is sent nothing.
     pub(crate) fn on_part(&mut self, zxid: Zxid, steps: &[Step]) {
@@ -38,12 +69,15 @@ impl Shard {
         for step in steps {
             self.fire(step, zxid, &mut firings);
         }
+        self.tell_some();
     }
 
     /// Another tree has taken the old one's place: the rest of a txn is not told of, and long
     /// answers that were being made of the old one end with their connections.
     pub(crate) fn tree_replaced(&mut self) {
         self.midway = None;
+        self.told_left = usize::MAX;
+        self.tell_some();
         for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.out.is_holding()) {
             conn.abort();
             mark_dirty(&mut self.dirty, *id, conn);
@@ -58,13 +92,16 @@ impl Shard {
         for step in steps {
             self.fire(step, delta.header.zxid, &mut firings);
         }
+        self.tell_some();
         if let Some(origin) = delta.origin {
+            self.tell_first(origin.address.conn);
             self.answer_write(origin, delta, around);
         }
         for step in steps {
             if let Step::SessionClosed { session } = step
                 && let Some(id) = self.by_session.get(session).copied()
             {
+                self.tell_first(id);
                 self.close(id);
             }
         }
@@ -72,14 +109,14 @@ impl Shard {
 
     fn fire(&mut self, step: &Step, zxid: Zxid, firings: &mut Vec<Firing>) {
         firings.clear();
-        let (own, parent): (&[Acl], &[Acl]) = match step {
+        let (own, parent) = match step {
             Step::Created { path, acl, parent_acl, .. } => {
                 self.watches.created(path, firings);
                 (acl, parent_acl)
             }
             Step::Changed { path, acl, .. } => {
                 self.watches.changed(path, firings);
-                (acl, &[])
+                (acl, acl)
             }
             Step::Deleted { path, acl, parent_acl, .. } => {
                 self.watches.deleted(path, firings);
@@ -95,21 +132,57 @@ impl Shard {
             let mut encoded = BytesMut::new();
             let event = WatchEvent { event_type: firing.event_type, path: firing.path };
             response::event(&mut encoded, zxid, &event);
-            self.tell(&firing.conns, &encoded.freeze(), acl);
+            self.telling.push_back(Telling {
+                event: encoded.freeze(),
+                acl: Arc::clone(acl),
+                conns: firing.conns.into_iter(),
+                told_first: Vec::new(),
+            });
         }
     }
 
-    /// Gives one event, encoded once, to those of `conns` that may know.
-    fn tell(&mut self, conns: &[ConnId], event: &Bytes, acl: &[Acl]) {
-        for id in conns {
-            let Some(conn) = self.conns.get_mut(id) else { continue };
-            if auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
-                conn.out.push_event(event);
-                conn.told_midway = self.midway;
-                conn.stats.sent += 1;
-                self.sent += 1;
-                mark_dirty(&mut self.dirty, *id, conn);
+    /// Lets more of those who watch hear of the last txn's events, as many as the turn may have.
+    pub(super) fn tell_some(&mut self) {
+        while let Some(telling) = self.telling.front_mut() {
+            let Some(id) = telling.conns.next() else {
+                self.telling.pop_front();
+                continue;
+            };
+            if !telling.told_first.contains(&id) {
+                let (event, acl) = (telling.event.clone(), Arc::clone(&telling.acl));
+                self.tell(id, &event, &acl);
             }
+            self.told_left = self.told_left.saturating_sub(1);
+            if self.told_left == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Lets one connection hear of all of them now, since it is told more.
+    fn tell_first(&mut self, id: ConnId) {
+        let mut events = Vec::new();
+        for telling in &mut self.telling {
+            let waits = telling.conns.as_slice().contains(&id);
+            if waits && !telling.told_first.contains(&id) {
+                telling.told_first.push(id);
+                events.push((telling.event.clone(), Arc::clone(&telling.acl)));
+            }
+        }
+        for (event, acl) in events {
+            self.tell(id, &event, &acl);
+        }
+    }
+
+    /// Gives an event, encoded once for all, to a connection that may know.
+    fn tell(&mut self, id: ConnId, event: &Bytes, acl: &[Acl]) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
+            conn.out.push_event(event);
+            conn.told_midway = self.midway;
+            conn.stats.sent += 1;
+            self.sent += 1;
+            mark_dirty(&mut self.dirty, id, conn);
         }
     }
 

@@ -89,7 +89,9 @@ impl Shard {
     }
 
     fn hold(&mut self, id: ConnId, conn: &mut Conn, now: Instant, asks: &mut Vec<Ask>) {
-        self.stalled.push(id);
+        if !std::mem::replace(&mut conn.in_stalled, true) {
+            self.stalled.push_back(id);
+        }
         conn.held_since.get_or_insert(now);
         if !self.budget.has_room() && self.budget.asks() {
             asks.push(Ask::Borrow);
@@ -189,8 +191,8 @@ impl Shard {
             conn.begin_close();
             return;
         }
-        if around.view.last_zxid() < hello.last_zxid_seen || !self.accepting {
-            tracing::info!(%peer, seen = %hello.last_zxid_seen, ours = %around.view.last_zxid(),
+        if around.published < hello.last_zxid_seen || !self.accepting {
+            tracing::info!(%peer, seen = %hello.last_zxid_seen, ours = %around.published,
                 "closed: the client has seen a later zxid");
             conn.begin_close();
             return;

@@ -42,6 +42,7 @@ use super::stream::{Ask, Notice, Origin};
 
 pub(crate) use conn::ConnStats;
 use conn::{Answer, Conn, Phase, Work};
+use deltas::Telling;
 use load::abort_if_too_slow;
 pub(crate) use report::{Counts, Reporting, Scope, ShardReport};
 
@@ -58,10 +59,17 @@ pub(crate) struct Shard {
     long: VecDeque<ConnId>,
     /// The txn of which only a part is applied here.
     midway: Option<Zxid>,
+    /// Events of the last txn that not all have heard, and how many more may in this turn.
+    telling: VecDeque<Telling>,
+    told_left: usize,
+    /// The tree is not yet the one that is published.
+    behind: bool,
     /// Watches of ended connections are left.
     sweeping: bool,
-    /// Connections whose received bytes wait because a limit was reached.
-    stalled: Vec<ConnId>,
+    /// Connections whose received bytes wait because a limit was reached, each once.
+    stalled: VecDeque<ConnId>,
+    /// How many of them were looked at since anything was answered.
+    stalled_looks: usize,
     /// Connections whose requests wait until others' replies are sent.
     muted: Vec<ConnId>,
     /// Connections that were flushed in this turn.
@@ -104,8 +112,10 @@ struct ShardOptions {
 #[derive(Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
-    /// A tree at exactly `published`.
+    /// The tree. Only pings are answered while it does not show all that is published.
     pub(crate) view: &'a Tree,
+    /// What is published: handshakes may have seen so much.
+    pub(crate) published: Zxid,
     /// The pipeline takes no writes for the moment.
     pub(crate) pipeline_full: bool,
     /// What makes the tree larger is refused.
@@ -140,8 +150,12 @@ impl Shard {
             dirty: VecDeque::new(),
             long: VecDeque::new(),
             midway: None,
+            telling: VecDeque::new(),
+            told_left: options.slices.told,
+            behind: false,
             sweeping: false,
-            stalled: Vec::new(),
+            stalled: VecDeque::new(),
+            stalled_looks: 0,
             muted: Vec::new(),
             flushed: Vec::new(),
             budget: Budget::new(share),
@@ -204,7 +218,7 @@ impl Shard {
             if self.by_session.get(&session) == Some(&id) {
                 self.by_session.remove(&session);
             }
-            asks.push(Ask::Detach(session, generation));
+            asks.push(Ask::Detach(session, generation, conn.heard));
         }
     }
 
@@ -227,7 +241,9 @@ impl Shard {
                 };
                 response.encode(conn.out.tail());
                 self.by_session.insert(session, id);
-                self.stalled.push(id);
+                if !std::mem::replace(&mut conn.in_stalled, true) {
+                    self.stalled.push_front(id);
+                }
                 mark_dirty(&mut self.dirty, id, conn);
             }
             Notice::Refused { conn: id } => {
@@ -283,15 +299,22 @@ impl Shard {
         out: &mut Vec<Output>,
     ) {
         let before = (self.received, self.sent);
+        self.told_left = self.options.slices.told;
+        self.tell_some();
         for id in std::mem::take(&mut self.muted) {
             if let Some(conn) = self.conns.get_mut(&id) {
                 mark_dirty(&mut self.dirty, id, conn);
             }
         }
-        for id in std::mem::take(&mut self.stalled) {
+        let slices = self.options.slices;
+        for _ in 0..slices.conns.min(self.stalled.len()) {
+            let Some(id) = self.stalled.pop_front() else { break };
+            self.stalled_looks += 1;
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.in_stalled = false;
+            }
             self.take_in(id, around, asks);
         }
-        let slices = self.options.slices;
         let mut requests = slices.requests;
         for _ in 0..slices.conns.min(self.dirty.len()) {
             if requests == 0 {
@@ -329,14 +352,17 @@ impl Shard {
         self.pause_and_resume(out);
         asks.extend(self.budget.give_back().map(Ask::GiveBack));
         // What was answered may let stalled connections go on.
-        self.again = !self.stalled.is_empty() && before != (self.received, self.sent);
+        if before != (self.received, self.sent) {
+            self.stalled_looks = 0;
+        }
+        self.again = self.stalled_looks < self.stalled.len();
         self.stalled_at =
             (!self.stalled.is_empty()).then(|| around.now + limits::STALLED_RETRY_AFTER);
     }
 
     /// Makes a slice of the long answer whose turn it is.
     fn go_on_long(&mut self, view: &Tree) {
-        if self.midway.is_some() {
+        if self.is_held_up() {
             return;
         }
         let Some(id) = self.long.pop_front() else { return };
@@ -352,12 +378,16 @@ impl Shard {
 
     /// Whether [`Shard::turn_end`] left work over.
     pub(crate) fn wants_turn(&self) -> bool {
-        self.again || !self.dirty.is_empty() || !self.long.is_empty() || self.sweeping
+        let has_work = !self.dirty.is_empty() || !self.long.is_empty() || self.sweeping;
+        self.again || has_work || self.is_telling()
     }
 
     /// Closes connections that never started a session, or that keep others waiting.
     pub(crate) fn on_timer(&mut self, now: Instant) {
         self.close_stalled_frames(now);
+        if self.stalled_at.is_some_and(|at| at <= now) {
+            self.stalled_looks = 0;
+        }
         while let Some((deadline, id)) = self.sessionless.front().copied() {
             if now < deadline {
                 break;

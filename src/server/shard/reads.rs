@@ -29,7 +29,8 @@ impl Shard {
         let mut count = 0;
         let may_run = |conn: &Conn| conn.can_run() && !conn.must_wait();
         while count < requests_max && may_run(conn) && self.may_reply(conn) {
-            if self.midway.is_some() && !conn.is_at_ping() {
+            // A ping's answer shows the tree's zxid, too.
+            if self.is_telling() || (self.is_held_up() && !conn.is_at_ping()) {
                 break;
             }
             self.run_head(id, conn, around);
