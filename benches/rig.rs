@@ -138,7 +138,9 @@ impl Rig {
             }
             Output::Halt(halt) => panic!("{halt}"),
             Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
-            Output::Peer(_) | Output::Recover { .. } => unreachable!("it is alone"),
+            Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } => {
+                unreachable!("it is alone")
+            }
         }
     }
 

@@ -1,7 +1,6 @@
 //! The server program: reads its arguments and configuration, runs the shell, and turns the
 //! outcome into an exit code.
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -12,11 +11,12 @@ use ringkeeper::apache::Compression;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
 use ringkeeper::config::{Config, Ensemble, Throttle};
+use ringkeeper::model::ClientAddress;
 use ringkeeper::server::audit;
 use ringkeeper::server::export::Sections;
 use ringkeeper::server::{
-    ConnectionThrottleConfig, EnsembleOptions, LargeRequests, PeerAddress, PeerPort, Reaping,
-    RequestThrottle, ServerOptions, SessionWeights, Slices, WordsAllowed,
+    ConnectionThrottleConfig, EnsembleOptions, LargeRequests, Reaping, RequestThrottle,
+    ServerOptions, SessionWeights, Slices, WordsAllowed,
 };
 use ringkeeper::shell::{self, ExportSettings, Outcome, PeerSettings, Settings, StartError};
 use ringkeeper::trial::{self, Trial, TrialError};
@@ -106,7 +106,8 @@ fn main() -> ExitCode {
     if arguments.first().is_some_and(|first| first == "trial") {
         return try_out(TrialArguments::parse_from(arguments));
     }
-    let settings = match configure(&arguments).and_then(|config| settings(&config)) {
+    let file = Some(&arguments).filter(|it| it.len() == 1).and_then(|it| it.first());
+    let settings = match configure(&arguments).and_then(|config| settings(&config, file)) {
         Ok(settings) => settings,
         Err(text) => {
             tracing::error!("{text}");
@@ -263,7 +264,9 @@ fn configure(arguments: &[String]) -> Result<Config, String> {
     }
 }
 
-fn settings(config: &Config) -> Result<Settings, String> {
+/// `file` is where the configuration was read from.
+fn settings(config: &Config, file: Option<&String>) -> Result<Settings, String> {
+    let changes = config.ensemble.is_some() && config.reconfig_enabled;
     let words = config.words_whitelist.split(',').map(|word| word.trim().to_owned());
     let mut words: Vec<String> = words.collect();
     if config.read_only_mode_enabled {
@@ -286,6 +289,8 @@ fn settings(config: &Config) -> Result<Settings, String> {
         spin: config.spin_micros.map(std::time::Duration::from_micros),
         io_memory_bytes: config.io_memory_kb as usize * 1024,
         direct_io: config.direct_io,
+        config_file: file.filter(|_| changes).map(PathBuf::from),
+        backs_up_config: changes && !config.has_dynamic_file,
         peers: config.ensemble.as_ref().map(peers),
         server: ServerOptions {
             tick_ms: config.tick_time_ms,
@@ -346,21 +351,11 @@ fn server_id(ensemble: &Ensemble) -> u8 {
 }
 
 fn peers(ensemble: &Ensemble) -> PeerSettings {
-    let all = |host: &String| match ensemble.listens_on_all_ips {
-        true => "::".to_owned(),
-        false => host.clone(),
-    };
-    let addresses = ensemble.own().addresses.iter();
-    // A set: "everywhere" is one place, however many addresses the line has.
-    let listen: BTreeSet<(PeerPort, PeerAddress)> = addresses
-        .flat_map(|address| {
-            [(PeerPort::Election, address.election_port), (PeerPort::Quorum, address.quorum_port)]
-                .map(|(is, port)| (is, PeerAddress { host: all(&address.host), port }))
-        })
-        .collect();
+    let on_all_ips = ensemble.listens_on_all_ips;
     PeerSettings {
-        listen: listen.into_iter().collect(),
+        listen: PeerSettings::ports(&ensemble.own().addresses, on_all_ips),
         bind_tries: ensemble.bind_tries,
+        on_all_ips,
         tcp_keep_alive: ensemble.tcp_keep_alive,
     }
 }
@@ -378,8 +373,12 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
         detect: Duration::from_millis(ensemble.detect_ms),
         connect_within: Duration::from_millis(ensemble.connection_timeout_ms),
         adopts_configs: config.reconfig_enabled,
-        is_observer: ensemble.is_observer(),
         trusts_empty: ensemble.trusts_empty,
+        rules: ensemble.rules,
+        client: ClientAddress {
+            host: config.client_port_address.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),
+            port: config.client_port,
+        },
     }
 }
 

@@ -75,6 +75,24 @@ pub enum FileOp {
         /// The file.
         file: FileName,
     },
+    /// Put the configuration that was last proposed beside the file that the server was started
+    /// with, in one step and durably.
+    WriteNextConfig {
+        /// The configuration's text, with its version.
+        text: String,
+    },
+    /// Put the configuration that is in force there, and make the file that the server was started
+    /// with name it; each in one step and durably, in this order.
+    WriteConfig {
+        /// Its version.
+        version: i64,
+        /// Its text.
+        text: String,
+        /// It says where this server's clients connect.
+        moves_client: bool,
+        /// It is the one that was last proposed, which need not be kept beside it any longer.
+        is_last: bool,
+    },
     /// Make creations, renames and removals in the directory durable.
     SyncDir {
         /// The directory.

@@ -151,7 +151,7 @@ fn hierarchical(
 }
 
 /// One `server.N` value.
-fn member(value: &str) -> Result<Member, String> {
+pub(super) fn member(value: &str) -> Result<Member, String> {
     let mut parts = value.split(';');
     let mut addresses = Vec::new();
     let mut learner_type = None;

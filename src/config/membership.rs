@@ -6,8 +6,10 @@
 
 use std::path::Path;
 
+use super::dynamic;
 use super::ensemble;
 use super::properties::{self, Property};
+use super::reconfig::ReconfigRules;
 use super::values::Values;
 use super::{ConfigError, ConfigWarning};
 use crate::model::{ClientAddress, EnsembleConfig, EnsembleConfigs, LearnerType, Member, ServerId};
@@ -37,6 +39,8 @@ pub struct Ensemble {
     pub bind_tries: u32,
     /// `tcpKeepAlive`: the kernel probes connections to other members that are silent.
     pub tcp_keep_alive: bool,
+    /// What a reconfiguration may make.
+    pub rules: ReconfigRules,
     /// `ringkeeper.pingMillis`.
     pub ping_ms: u64,
     /// `ringkeeper.detectMillis`.
@@ -236,6 +240,10 @@ impl Values<'_> {
             configs: EnsembleConfigs { committed, last_seen },
             init_limit: self.positive("initLimit", None)?,
             sync_limit: self.positive("syncLimit", None)?,
+            rules: ReconfigRules {
+                standalone_enabled: self.boolean("standaloneEnabled", true)?,
+                multi_address: self.boolean("multiAddress.enabled", false)?,
+            },
             connection_timeout_ms: self.positive("cnxTimeout", Some(5000))?,
             listens_on_all_ips: self.boolean("quorumListenOnAllIPs", false)?,
             trusts_empty: self.boolean("db.autocreate", true)?,
@@ -246,12 +254,13 @@ impl Values<'_> {
         })
     }
 
-    /// Beside a dynamic file there is the next one while a reconfiguration is under way.
+    /// The configuration that was last proposed, while it is not in force. Also without a dynamic
+    /// file, unlike Apache's server: a proposal may have been acknowledged before there was one.
     fn last_seen(&self, read: ReadFile<'_>) -> Result<Option<EnsembleConfig>, ConfigError> {
-        if self.text("dynamicConfigFile").is_none() {
+        if !self.boolean("reconfigEnabled", false)? {
             return Ok(None);
         }
-        let next = format!("{}.dynamic.next", self.file);
+        let next = dynamic::next_name(self.file);
         let Some(text) = self.read(read, "dynamicConfigFile", &next)? else { return Ok(None) };
         let text: String = text.into_iter().map(char::from).collect();
         ensemble::parse(&text, &next).map(Some)

@@ -176,7 +176,10 @@ fn a_dynamic_file_holds_the_members_and_its_name_the_version() {
     }
     let next = "server.2=b:1:2\nversion=30\n";
     let files = [myid, ("/c/d.1f", THREE), ("zoo.cfg.dynamic.next", next)];
-    let (config, _) = parse_with(&text("/c/d.1f"), &files).unwrap();
+    let parsed = |lines: &str| parse_with(&format!("{}{lines}", text("/c/d.1f")), &files);
+    let (config, _) = parsed("").unwrap();
+    assert_eq!(config.ensemble.unwrap().configs.pending(), None, "without reconfigEnabled");
+    let (config, _) = parsed("reconfigEnabled=true\n").unwrap();
     let configs = config.ensemble.unwrap().configs;
     assert_eq!((configs.committed.version, configs.last_seen.version), (0x1f, 0x30));
     assert_eq!(sids(&configs.last_seen), [2]);

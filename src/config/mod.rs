@@ -5,12 +5,14 @@
 //! as Apache's documentation or as Apache's parser spells it, and those that Apache takes from
 //! `-D` flags only are taken from the file as well.
 
+pub mod dynamic;
 pub mod ensemble;
 pub mod keys;
 mod membership;
 #[cfg(test)]
 mod membership_tests;
 pub mod properties;
+pub mod reconfig;
 mod security;
 mod throttle;
 mod values;
@@ -76,6 +78,8 @@ pub struct Config {
     /// `ensembleAuthName` if the provider is listed as an `authProvider.`; `None` without it.
     pub ensemble_auth_names: Option<Vec<String>>,
     pub reconfig_enabled: bool,
+    /// `dynamicConfigFile` names the file of the ensemble's members.
+    pub has_dynamic_file: bool,
     pub read_only_mode_enabled: bool,
     pub fsync_warning_threshold_ms: u64,
     pub client_tcp_keep_alive: bool,
@@ -211,6 +215,7 @@ impl Default for Config {
             enforced_auth_schemes: Vec::new(),
             ensemble_auth_names: None,
             reconfig_enabled: false,
+            has_dynamic_file: false,
             read_only_mode_enabled: false,
             fsync_warning_threshold_ms: 1000,
             client_tcp_keep_alive: false,

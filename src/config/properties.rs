@@ -24,7 +24,7 @@ pub fn parse(text: &[u8]) -> Vec<Property> {
 #[must_use]
 pub fn parse_text(text: &str) -> Vec<Property> {
     let mut properties: Vec<Property> = Vec::new();
-    for (line, logical) in logical_lines(text) {
+    for (line, _, logical) in logical_lines(text) {
         let (key, value) = split(&logical);
         let (key, value) = (unescape(key).trim().to_owned(), unescape(value).trim().to_owned());
         properties.push(Property { line, key, value });
@@ -36,10 +36,26 @@ pub fn parse_text(text: &str) -> Vec<Property> {
     properties
 }
 
-/// Lines with continuations joined; blank lines and comments left out.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
+/// The text of a file without the properties whose key `goes`, every other byte as it is.
+#[must_use]
+pub fn without(text: &[u8], goes: impl Fn(&str) -> bool) -> Vec<u8> {
+    let latin = text.iter().map(|byte| char::from(*byte)).collect::<String>();
+    let mut kept = vec![true; latin.split(['\n', '\r']).count()];
+    for (start, end, logical) in logical_lines(&latin) {
+        if goes(unescape(split(&logical).0).trim()) {
+            kept.get_mut(start - 1..end).unwrap_or_default().fill(false);
+        }
+    }
+    let lines = text.split_inclusive(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.zip(kept).filter(|(_, kept)| *kept).flat_map(|(line, _)| line).copied().collect()
+}
+
+/// Lines with continuations joined, between the first and the last line of each, from 1; blank
+/// lines and comments left out.
+fn logical_lines(text: &str) -> Vec<(usize, usize, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(usize, String)> = None;
+    let mut last = 0;
     for (at, line) in text.split(['\n', '\r']).enumerate() {
         let line = line.trim_start_matches([' ', '\t', '\u{c}']);
         let (start, mut logical) = match open.take() {
@@ -53,10 +69,11 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
             open = Some((start, logical));
         } else {
             logical.push_str(line);
-            lines.push((start, logical));
+            lines.push((start, at + 1, logical));
         }
+        last = at + 1;
     }
-    lines.extend(open);
+    lines.extend(open.map(|(start, logical)| (start, last, logical)));
     lines
 }
 

@@ -104,6 +104,7 @@ impl<'a> Values<'a> {
             enforced_auth_schemes: self.enforced_auth_schemes()?,
             ensemble_auth_names: self.ensemble_auth_names()?,
             reconfig_enabled: self.boolean("reconfigEnabled", false)?,
+            has_dynamic_file: self.text("dynamicConfigFile").is_some(),
             read_only_mode_enabled: self.lenient_true("readonlymode.enabled", false),
             fsync_warning_threshold_ms: self
                 .number("fsync.warningthresholdms", defaults.fsync_warning_threshold_ms)?,

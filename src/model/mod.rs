@@ -21,7 +21,7 @@ pub use ensemble::{ClientAddress, EnsembleConfig, LearnerType, Member, ServerAdd
 pub use event::{EventType, WatchEvent};
 pub use ids::{ConnId, Generation, SessionId, ShardId, Xid};
 pub use quorum::{EnsembleConfigs, QuorumRule};
-pub use request::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest};
+pub use request::{CreateKind, CreateRequest, ReadRequest, ReconfigRequest, Request, WriteRequest};
 pub use stat::{EphemeralOwner, ExtendedTypes, Stat, StatPersisted};
 pub use txn::{CreateTxn, CreateTxnKind, Txn, TxnBody, TxnHeader};
 pub use vote::{ServerState, Vote};

@@ -34,8 +34,6 @@ pub enum Request {
     },
     /// 107: the connection's identities.
     WhoAmI,
-    /// 16: needs an ensemble and `reconfigEnabled`.
-    Reconfig,
 }
 
 /// Requests that become txns.
@@ -77,8 +75,23 @@ pub enum WriteRequest {
     },
     /// 14.
     Multi(Vec<Self>),
+    /// 16: needs an ensemble and `reconfigEnabled`.
+    Reconfig(ReconfigRequest),
     /// -11 from a client.
     CloseSession,
+}
+
+/// A change of the ensemble's members as sent: the whole list, or who comes and goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReconfigRequest {
+    /// `server.N=...`, separated by commas: who comes, or is replaced.
+    pub joining: Option<Str>,
+    /// Numbers of servers, separated by commas: who goes.
+    pub leaving: Option<Str>,
+    /// The whole list, lines separated by newlines or commas. If there is one it alone counts.
+    pub new_members: Option<Str>,
+    /// The version of the configuration that is to be changed; -1 is any.
+    pub from_config: i64,
 }
 
 /// An ACL entry as sent: either string may be null (`client-protocol.md` 8.3).

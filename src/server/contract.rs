@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use crate::base::{Duration, FileFailure, FileOp, FileOpId, Instant, WallMs};
-use crate::model::{ConnId, ShardId, Zxid};
+use crate::model::{ClientAddress, ConnId, ServerAddress, ShardId, Zxid};
 
 use super::recovery::Recovered;
 use super::stream::{Ask, ToShard};
@@ -159,6 +159,12 @@ pub enum PeerOutput {
         /// How long all of it may take.
         within: Duration,
     },
+    /// Listen for the other servers at the ports of these addresses from now on, and no longer
+    /// where it was. A port that cannot be had is tried again.
+    Listen {
+        /// The addresses of this server's own line.
+        addresses: Vec<ServerAddress>,
+    },
     /// Write these bytes, in order. Report `Sent`.
     Send {
         /// Where.
@@ -286,6 +292,9 @@ pub enum Output {
         /// What to do.
         op: FileOp,
     },
+    /// Listen for clients there from now on, and no longer where it was; connections stay. A port
+    /// that cannot be had is tried again.
+    Listen(ClientAddress),
     /// Do this between the servers of the ensemble.
     Peer(PeerOutput),
     /// Run recovery again from what is on disk, without the log behind `keep_until` if that is
@@ -327,6 +336,12 @@ pub enum Halt {
     /// The epochs record could not be written: what this server promises would not be known.
     #[error("the epochs record cannot be written: {0}; mend the disk and start again")]
     EpochsFailed(FileFailure),
+    /// A configuration of the ensemble could not be written down: a start would not know of it.
+    #[error(
+        "the configuration of the ensemble cannot be kept: {0}; make the directory of \
+             the configuration file writable, or set reconfigEnabled=false everywhere"
+    )]
+    ConfigFailed(FileFailure),
     /// It is not known whether a leader's snapshot is in place: only a start can tell.
     #[error("a leader's snapshot may or may not be in place: {0}; mend the disk and start again")]
     InstallFailed(FileFailure),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng};
 use crate::config;
 use crate::limits;
-use crate::model::{SessionId, ShardId, Zxid};
+use crate::model::{EnsembleConfig, SessionId, ShardId, Zxid};
 use crate::session::SessionTable;
 use crate::wire::word::Word;
 
@@ -132,7 +132,14 @@ impl Server {
     ) -> (Self, Vec<Satellite>) {
         let mut ops = FileOps::default();
         let mut recovered = recovered;
-        name_members(&options, &mut recovered);
+        let mut prng = Prng::new(seed);
+        let mut ensemble = options.ensemble.clone().map(|it| {
+            let lost = recovered.lost.clone();
+            Box::new(Ensemble::new(it, recovered.epochs, lost, options.txn_bytes_max))
+        });
+        if let Some(ensemble) = &mut ensemble {
+            take_up_config(ensemble, &mut recovered, &mut ops);
+        }
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let ids: Vec<ShardId> = (1..=satellites).map(ShardId).collect();
         let shards = usize::from(satellites) + 1;
@@ -144,12 +151,6 @@ impl Server {
         };
         let others = ids.iter().map(replica).collect();
         let shard = Shard::new(HOME, &options, share, shards);
-        let mut prng = Prng::new(seed);
-        let ensemble = options.ensemble.clone();
-        let ensemble = ensemble.map(|it| {
-            let lost = recovered.lost.clone();
-            Box::new(Ensemble::new(it, recovered.epochs, lost, options.txn_bytes_max))
-        });
         let seed = prng.next_u64();
         let pipeline = Pipeline::new(options.clone(), recovered, seed, clock, &mut ops);
         let server = Self {
@@ -550,6 +551,11 @@ impl Server {
         self.ensemble.as_ref().and_then(|ensemble| ensemble.report())
     }
 
+    /// The configuration in force; `None` when standalone.
+    pub(super) fn config(&self) -> Option<&EnsembleConfig> {
+        self.ensemble.as_ref().map(|ensemble| &ensemble.configs().committed)
+    }
+
     /// Lets the ensemble's part do something with the pipeline.
     fn with_ensemble(&mut self, clock: Clock, act: impl FnOnce(&mut Ensemble, &mut Context<'_>)) {
         if let Some(ensemble) = &mut self.ensemble {
@@ -572,6 +578,7 @@ impl Server {
                     self.tell_all(|| ToShard::Suspend);
                 }
                 Effect::Replace => self.replace_replicas(),
+                Effect::Listen(address) => out.push(Output::Listen(address)),
                 Effect::Notice(shard, notice) => self.deliver(shard, notice),
                 Effect::Recover { keep_until } => out.push(Output::Recover { keep_until }),
             }
@@ -580,7 +587,9 @@ impl Server {
 
     /// The state was made anew from what is on disk.
     fn recovered(&mut self, clock: Clock, mut recovered: Recovered) {
-        name_members(&self.options, &mut recovered);
+        if let Some(ensemble) = &mut self.ensemble {
+            take_up_config(ensemble, &mut recovered, &mut self.ops);
+        }
         let (installed, lost) = (recovered.installed, recovered.lost.clone());
         self.shard.tree_replaced();
         let seed = self.prng.next_u64();
@@ -715,10 +724,11 @@ fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surr
     }
 }
 
-/// Puts the ensemble's members where clients read of them.
-fn name_members(options: &ServerOptions, recovered: &mut Recovered) {
-    if let Some(ensemble) = &options.ensemble {
-        let config = &ensemble.configs.last_seen;
-        recovered.tree.set_config(&config::ensemble::text(config), config.version);
-    }
+/// The ensemble's part takes note of the configuration in the tree, and the tree shows the one that
+/// is in force.
+fn take_up_config(ensemble: &mut Ensemble, recovered: &mut Recovered, ops: &mut FileOps) {
+    ensemble.learn_from_tree(recovered.tree.config(), ops);
+    let config = &ensemble.configs().committed;
+    let text = config::ensemble::text(config);
+    recovered.tree.set_config(&text, config.version);
 }

@@ -2,8 +2,9 @@
 
 use crate::auth::AuthConfig;
 use crate::base::Duration;
+use crate::config::reconfig::ReconfigRules;
 use crate::limits;
-use crate::model::{EnsembleConfigs, ExtendedTypes, ServerId};
+use crate::model::{ClientAddress, EnsembleConfigs, ExtendedTypes, ServerId};
 use crate::wire::vote::ElectionAddress;
 
 use super::throttle::ConnectionThrottleConfig;
@@ -38,8 +39,8 @@ pub struct ServerOptions {
     pub audit_user: Option<String>,
     /// Words that are executed; `srvr` always is.
     pub words_allowed: WordsAllowed,
-    /// `reconfigEnabled`: a standalone server then says that it cannot, instead of that it must
-    /// not.
+    /// `reconfigEnabled`: a leader makes new configurations; a standalone server says that it
+    /// cannot, instead of that it must not.
     pub reconfig_enabled: bool,
     /// `fsync.warningthresholdms`: a flush that takes longer is warned about.
     pub fsync_warning_threshold: Duration,
@@ -95,12 +96,15 @@ pub struct EnsembleOptions {
     pub detect: Duration,
     /// `cnxTimeout`: how long a dial may take, all addresses together.
     pub connect_within: Duration,
-    /// `reconfigEnabled`: configurations that other servers name are adopted.
+    /// `reconfigEnabled`: configurations that other servers name are adopted, and a leader makes
+    /// new ones.
     pub adopts_configs: bool,
-    /// The server hears of what was decided and does not vote.
-    pub is_observer: bool,
     /// `db.autocreate`: an empty database was not lost.
     pub trusts_empty: bool,
+    /// What a new configuration may be.
+    pub rules: ReconfigRules,
+    /// Where clients connect.
+    pub client: ClientAddress,
 }
 
 impl ServerOptions {

@@ -3,6 +3,8 @@
 //! Every request becomes a txn: what the rules refuse becomes an error txn with its own zxid. The
 //! order of the checks is `client-protocol.md` 5.2 and 5.3; the first failure wins.
 
+use bytes::Bytes;
+
 use crate::auth::{self, AuthConfig, Identities};
 use crate::base::Str;
 use crate::model::request::RawAcl;
@@ -58,6 +60,25 @@ impl Prep<'_> {
                 jute.maxbuffer and jute.maxbuffer.extrasize allow, and was refused");
         }
         too_long
+    }
+
+    /// The txn of a configuration whose members were judged before.
+    pub(crate) fn reconfigure(
+        &mut self,
+        header: &TxnHeader,
+        text: &str,
+        identities: &Identities,
+    ) -> Result<TxnBody, ErrorCode> {
+        let path = Str::from_static("/zookeeper/config");
+        let znode = self.look(&path).ok_or(ErrorCode::NO_NODE)?;
+        self.demand(&znode.acl, Perms::WRITE, identities)?;
+        let data = Some(Bytes::copy_from_slice(text.as_bytes()));
+        let body = TxnBody::Reconfig { path, data, version: -1 };
+        if self.is_too_long(header, &body) {
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
+        self.overlay.stage(self.tree, header, &body);
+        Ok(body)
     }
 
     /// A container or TTL znode is overdue: `None` if it is needed again by now.
@@ -140,7 +161,7 @@ impl Prep<'_> {
                 let version = next_version(znode.stat.version, *version)?;
                 Ok(TxnBody::Check { path: path.clone(), version })
             }
-            WriteRequest::Multi(_) | WriteRequest::CloseSession => {
+            WriteRequest::Multi(_) | WriteRequest::CloseSession | WriteRequest::Reconfig(_) => {
                 debug_assert!(header.session.0 != 0, "decoders refuse these inside a multi");
                 Err(ErrorCode::MARSHALLING_ERROR)
             }

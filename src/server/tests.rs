@@ -138,7 +138,9 @@ impl World {
                 Output::File { id, .. } => self.files.push(id),
                 Output::Publish(_) | Output::Mesh { .. } | Output::Stopped => {}
                 Output::Halt(halt) => panic!("{halt}"),
-                Output::Peer(_) | Output::Recover { .. } => panic!("it is alone"),
+                Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } => {
+                    panic!("it is alone")
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use super::options::EnsembleOptions;
 use super::shard::{ConnStats, Counts};
 use crate::base::Instant;
 use crate::config;
-use crate::model::{ServerAddress, SessionId};
+use crate::model::{EnsembleConfig, ServerAddress, SessionId};
 use crate::wire::opcode;
 use crate::wire::word::Word;
 
@@ -206,13 +206,12 @@ fn conf(server: &Server) -> String {
     let text = sizes.into_iter().fold(server.options.conf_text.clone(), |text, (line, bytes)| {
         text.replace(line, &line.replace('0', &bytes.to_string()))
     });
-    let ensemble = server.options.ensemble.as_ref();
-    text + &ensemble.map(conf_of_ensemble).unwrap_or_default()
+    let ensemble = server.options.ensemble.as_ref().zip(server.config());
+    text + &ensemble.map(|(it, config)| conf_of_ensemble(it, config)).unwrap_or_default()
 }
 
 /// What a member of an ensemble has in addition, without a newline at its end.
-fn conf_of_ensemble(ensemble: &EnsembleOptions) -> String {
-    let config = &ensemble.configs.committed;
+fn conf_of_ensemble(ensemble: &EnsembleOptions, config: &EnsembleConfig) -> String {
     let own = config.members.get(&ensemble.me);
     let ports = |port: fn(&ServerAddress) -> u16| {
         let addresses = own.map(|own| own.addresses.as_slice()).unwrap_or_default();
@@ -320,7 +319,8 @@ mod tests {
     use super::{Clock, EnsembleOptions, Instant, conf_of_ensemble, date, decimal};
     use crate::base::{Duration, WallMs};
     use crate::config::ensemble;
-    use crate::model::{EnsembleConfigs, ServerId};
+    use crate::config::reconfig::ReconfigRules;
+    use crate::model::{ClientAddress, EnsembleConfigs, ServerId};
     use crate::wire::vote::ElectionAddress;
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
         let config = ensemble::parse(members, "zoo.cfg").unwrap();
         let options = EnsembleOptions {
             me: ServerId(2),
-            configs: EnsembleConfigs::settled(config),
+            configs: EnsembleConfigs::settled(config.clone()),
             election_address: ElectionAddress { host: "h2".to_owned(), port: 3889 },
             tick: Duration::from_millis(2000),
             init_limit: 10,
@@ -339,12 +339,13 @@ mod tests {
             detect: Duration::from_millis(300),
             connect_within: Duration::from_millis(5000),
             adopts_configs: false,
-            is_observer: true,
             trusts_empty: true,
+            rules: ReconfigRules { standalone_enabled: true, multi_address: false },
+            client: ClientAddress { host: "c".to_owned(), port: 2181 },
         };
         let expected = "initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
                         quorumPort=2889\npeerType=1\nmembership: \n";
-        assert_eq!(conf_of_ensemble(&options), format!("{expected}{members}"));
+        assert_eq!(conf_of_ensemble(&options, &config), format!("{expected}{members}"));
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +23,7 @@ use super::listener::ConnLimits;
 use super::mesh::{Fabric, Letter};
 use super::notify::Notify;
 use super::peers::{self, Peers};
+use super::ports::{PortSettings, Ports};
 use crate::model::{ConnId, ShardId};
 use crate::server::recovery::Refusal;
 use crate::server::{Halt, Input, Machine, Output, PeerOutput, PeerPort};
@@ -63,6 +63,8 @@ pub(super) struct Driver {
     conns: RefCell<BTreeMap<End, Rc<Conn>>>,
     next_conn: Cell<u64>,
     pub(super) peers: Peers,
+    /// The home shard's: satellites accept nobody.
+    ports: Option<Ports>,
     /// Why the server cannot go on, found beside the machine.
     failure: RefCell<Option<StartError>>,
 }
@@ -74,6 +76,7 @@ impl Driver {
         clock: Clocks,
         fabric: Arc<Fabric>,
         files: Option<Rc<Files>>,
+        ports: Option<PortSettings>,
     ) -> Self {
         Self {
             shard,
@@ -87,6 +90,7 @@ impl Driver {
             conns: RefCell::new(BTreeMap::new()),
             next_conn: Cell::new(1),
             peers: Peers::default(),
+            ports: ports.map(Ports::new),
             failure: RefCell::new(None),
         }
     }
@@ -103,7 +107,6 @@ impl Driver {
     pub(super) async fn run(
         self: Rc<Self>,
         listener: socket2::Socket,
-        limits: ConnLimits,
         peers: Vec<(PeerPort, socket2::Socket)>,
     ) -> Result<Outcome, StartError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -113,18 +116,12 @@ impl Driver {
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
                 .map_err(|error| StartError::Machine(format!("signals: {error}")))?;
         }
-        // SAFETY: the descriptor is taken out of its owner and given to the new one.
-        let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
-        let accepting = glommio::spawn_local(accept(Rc::clone(&self), listener, limits));
-        for (port, socket) in peers {
-            // SAFETY: as above.
-            let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
-            glommio::spawn_local(peers::accept(Rc::clone(&self), port, listener)).detach();
-        }
+        let ports = self.ports.as_ref().expect("only the home shard is run");
+        ports.start(&self, listener, peers);
         glommio::spawn_local(heartbeat(Rc::clone(&self), stop)).detach();
         self.wake.notify();
         let outcome = self.turns().await;
-        accepting.cancel().await;
+        ports.stop().await;
         outcome
     }
 
@@ -236,6 +233,16 @@ impl Driver {
                 }
             }
             Output::Publish(published) => self.fabric.publish(published),
+            Output::Listen(address) => {
+                if let Some(ports) = &self.ports {
+                    ports.move_clients(self, address);
+                }
+            }
+            Output::Peer(PeerOutput::Listen { addresses }) => {
+                if let Some(ports) = &self.ports {
+                    ports.move_peers(self, &addresses);
+                }
+            }
             Output::Peer(PeerOutput::Dial { dial, addresses, within }) => {
                 peers::dial(self, dial, addresses, within);
             }
@@ -372,7 +379,8 @@ impl Driver {
     }
 }
 
-async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: ConnLimits) {
+/// Accepts clients for ever.
+pub(super) async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: ConnLimits) {
     loop {
         match listener.shared_accept().await {
             Ok(accepted) => driver.admit(accepted, limits),

@@ -15,6 +15,7 @@ use super::files::Files;
 use super::listener::{self, ConnLimits};
 use super::lock::Paths;
 use super::mesh::Fabric;
+use super::ports::PortSettings;
 use super::recover::RecoverOptions;
 use super::{StartError, startup};
 use crate::base::{FileDir, FileName, FileOp, FileOpId, Instant};
@@ -49,14 +50,16 @@ pub(super) fn drive(
     let tree = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
     let options =
         RecoverOptions { tree, recent_bytes_max: 0, is_member: false, is_empty_lost: false };
-    let files = directory.map(|path| Rc::new(Files::new(Paths::below(path, path), true, options)));
+    let files =
+        directory.map(|path| Rc::new(Files::new(Paths::below(path, path), true, options, None)));
     let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(512 << 10);
     builder.make().unwrap().run(async move {
         let fabric = Arc::new(Fabric::new(1, Zxid(0)));
         let machine = Box::new(Script(script, Some(Instant(0))));
-        let driver = Driver::new(ShardId(0), machine, Clocks::start(), fabric, files);
         let limits = ConnLimits { per_address: 0, total: 0 };
-        Rc::new(driver).run(clients, limits, peers).await
+        let ports = PortSettings { limits, backlog: 1, keep_alive: false, peers: None };
+        let driver = Driver::new(ShardId(0), machine, Clocks::start(), fabric, files, Some(ports));
+        Rc::new(driver).run(clients, peers).await
     })
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions as StdOpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::StartError;
+use super::config_files;
 use super::lock::{self, Paths};
 use super::recover::{self, RecoverOptions};
 use crate::base::{FileFailure, FileName, FileOp};
@@ -30,13 +31,20 @@ pub(super) struct Files {
     /// Whether log writes go past the page cache; else they are buffered and then flushed.
     direct: bool,
     recover: RecoverOptions,
+    /// The file that the server was started with, if it may be rewritten.
+    config: Option<PathBuf>,
     /// Segments open for durable writes, with their locks.
     open: RefCell<BTreeMap<FileName, Rc<DmaFile>>>,
 }
 
 impl Files {
-    pub(super) const fn new(paths: Paths, direct: bool, recover: RecoverOptions) -> Self {
-        Self { paths, direct, recover, open: RefCell::new(BTreeMap::new()) }
+    pub(super) const fn new(
+        paths: Paths,
+        direct: bool,
+        recover: RecoverOptions,
+        config: Option<PathBuf>,
+    ) -> Self {
+        Self { paths, direct, recover, config, open: RefCell::new(BTreeMap::new()) }
     }
 
     /// Recovers from what is on disk while nothing else is asked of it. No segment stays open, so
@@ -61,8 +69,12 @@ impl Files {
                 if let FileOp::Rename { from: file, .. } | FileOp::Remove { file } = &other {
                     self.forget(file).await;
                 }
-                let paths = self.paths.clone();
-                glommio::executor().spawn_blocking(move || run_blocking(&paths, &other)).await
+                let (paths, config) = (self.paths.clone(), self.config.clone());
+                let work = move || {
+                    let written = config_files::run(config.as_deref(), &other);
+                    written.unwrap_or_else(|| run_blocking(&paths, &other))
+                };
+                glommio::executor().spawn_blocking(work).await
             }
         }
     }
@@ -161,6 +173,9 @@ pub(super) fn run_blocking(paths: &Paths, op: &FileOp) -> Result<(), FileFailure
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 other => on("removing", &path, other),
             }
+        }
+        FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {
+            unreachable!("neither recovery nor import changes the configuration")
         }
         FileOp::SyncDir { dir } => {
             let path = paths.of(*dir);

@@ -15,6 +15,7 @@
 
 mod ahead;
 mod clock;
+mod config_files;
 mod conn;
 mod driver;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod peers;
 #[cfg(test)]
 mod peers_tests;
 mod placement;
+mod ports;
 mod reading;
 mod recover;
 mod seal;
@@ -84,6 +86,9 @@ pub enum StartError {
 pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     let io_memory_bytes = startup::check(settings)?;
     let directories = lock::open(settings)?;
+    if let Some(config) = settings.config_file.as_ref().filter(|_| settings.backs_up_config) {
+        config_files::back_up(config)?;
+    }
     let listener = listener::bind(settings)?;
     let peers = settings.peers.as_ref().map(peers::bind).transpose()?.unwrap_or_default();
     let keep_alive = settings.peers.as_ref().is_some_and(|peers| peers.tcp_keep_alive);
@@ -134,17 +139,25 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     if let Some(user) = &settings.server.audit_user {
         audit::server_start(user, true);
     }
-    let files = Rc::new(files::Files::new(directories.paths(), directories.direct_io(), options));
-    let limits = listener::ConnLimits {
-        per_address: settings.conns_per_address_max,
-        total: settings.conns_max,
+    let config_file = settings.config_file.clone();
+    let (paths, direct_io) = (directories.paths(), directories.direct_io());
+    let files = Rc::new(files::Files::new(paths, direct_io, options, config_file));
+    let ports = ports::PortSettings {
+        limits: listener::ConnLimits {
+            per_address: settings.conns_per_address_max,
+            total: settings.conns_max,
+        },
+        backlog: settings.listen_backlog,
+        keep_alive: settings.tcp_keep_alive,
+        peers: settings.peers.clone(),
     };
     home.run(async move {
         startup::warm_up().await;
         let machine = Box::new(server);
-        let driver = driver::Driver::new(ShardId(0), machine, clock, fabric, Some(files));
+        let (files, ports) = (Some(files), Some(ports));
+        let driver = driver::Driver::new(ShardId(0), machine, clock, fabric, files, ports);
         driver.peers.set_keep_alive(keep_alive);
-        Rc::new(driver).run(listener, limits, peers).await
+        Rc::new(driver).run(listener, peers).await
     })
 }
 
@@ -158,7 +171,7 @@ fn serve_satellite(
     let started = builder.spawn(move || async move {
         startup::warm_up().await;
         let id = satellite.id();
-        let driver = driver::Driver::new(id, Box::new(satellite), clock, fabric, None);
+        let driver = driver::Driver::new(id, Box::new(satellite), clock, fabric, None, None);
         Rc::new(driver).run_satellite().await;
     });
     started.map(drop).map_err(cannot_start)

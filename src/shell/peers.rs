@@ -81,7 +81,7 @@ pub(super) fn bind(settings: &PeerSettings) -> Result<Vec<(PeerPort, Socket)>, S
 
 /// The first address of a name, IPv4 before IPv6: Java prefers it, so it is the one that Apache's
 /// servers dial. Without IPv6 "everywhere" is IPv4 alone.
-fn try_bind(address: &PeerAddress, keep_alive: bool) -> io::Result<Socket> {
+pub(super) fn try_bind(address: &PeerAddress, keep_alive: bool) -> io::Result<Socket> {
     let first = resolve(address)?.into_iter().min_by_key(SocketAddr::is_ipv6);
     let first = first.ok_or(io::ErrorKind::NotFound)?;
     let socket = listener::listen(first, LISTEN_BACKLOG, keep_alive);

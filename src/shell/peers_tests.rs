@@ -31,7 +31,7 @@ fn drive(
 fn ports() -> (Vec<(PeerPort, Socket)>, Vec<u16>) {
     let any = PeerAddress { host: "127.0.0.1".to_owned(), port: 0 };
     let listen = vec![(PeerPort::Election, any.clone()), (PeerPort::Quorum, any)];
-    let settings = PeerSettings { listen, bind_tries: 1, tcp_keep_alive: true };
+    let settings = PeerSettings { listen, bind_tries: 1, on_all_ips: false, tcp_keep_alive: true };
     let bound = peers::bind(&settings).unwrap();
     let port = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().port();
     let numbers = bound.iter().map(|(_, socket)| port(socket)).collect();
@@ -271,6 +271,7 @@ fn a_port_that_is_taken_is_named() {
     let listen = |address| PeerSettings {
         listen: vec![(PeerPort::Quorum, address)],
         bind_tries: 1,
+        on_all_ips: false,
         tcp_keep_alive: false,
     };
     let error = peers::bind(&listen(address)).unwrap_err().to_string();

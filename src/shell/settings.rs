@@ -1,9 +1,11 @@
 //! What the shell needs to know of the configuration.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::Pin;
+use crate::model::ServerAddress;
 use crate::server::{PeerAddress, PeerPort, ServerOptions};
 
 /// Settings of one server process.
@@ -34,6 +36,10 @@ pub struct Settings {
     pub io_memory_bytes: usize,
     /// Whether log writes go past the page cache where the file system can.
     pub direct_io: bool,
+    /// The file that the server was started with, if it is one whose members can change.
+    pub config_file: Option<PathBuf>,
+    /// That file holds the list of members itself, and is kept as it is beside itself.
+    pub backs_up_config: bool,
     /// Where the other servers of the ensemble connect; `None` when standalone.
     pub peers: Option<PeerSettings>,
     /// The machine's own settings.
@@ -47,6 +53,31 @@ pub struct PeerSettings {
     pub listen: Vec<(PeerPort, PeerAddress)>,
     /// How often each of them is tried, a second apart; 0 is for ever.
     pub bind_tries: u32,
+    /// `quorumListenOnAllIPs`.
+    pub on_all_ips: bool,
     /// The kernel probes connections that are silent.
     pub tcp_keep_alive: bool,
+}
+
+impl PeerSettings {
+    /// The ports of these addresses.
+    #[must_use]
+    pub fn ports(addresses: &[ServerAddress], on_all_ips: bool) -> Vec<(PeerPort, PeerAddress)> {
+        let all = |host: &String| match on_all_ips {
+            true => "::".to_owned(),
+            false => host.clone(),
+        };
+        // A set: "everywhere" is one place, however many addresses the line has.
+        let ports: BTreeSet<(PeerPort, PeerAddress)> = addresses
+            .iter()
+            .flat_map(|address| {
+                let ports = [
+                    (PeerPort::Election, address.election_port),
+                    (PeerPort::Quorum, address.quorum_port),
+                ];
+                ports.map(|(is, port)| (is, PeerAddress { host: all(&address.host), port }))
+            })
+            .collect();
+        ports.into_iter().collect()
+    }
 }

@@ -140,6 +140,8 @@ impl Disk {
             FileOp::Remove { file } => {
                 self.live.remove(file);
             }
+            // Members of simulated ensembles are not changed.
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {}
             FileOp::SyncDir { .. } if self.skips_directories => {}
             FileOp::SyncDir { dir } => {
                 self.durable.retain(|file, _| file.dir != *dir);

@@ -484,7 +484,7 @@ impl World {
                 }
                 Output::Publish(published) => self.shards.publish(published),
                 Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
-                Output::Peer(_) | Output::Recover { .. } => {
+                Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } => {
                     return Err(Failure::new(format!(
                         "a server that is alone asks for {output:?}"
                     )));

@@ -175,15 +175,25 @@ impl Tree {
         }
     }
 
-    /// Gives `/zookeeper/config` the text of the configuration in force. Every member of an
-    /// ensemble does that for itself when it starts; it is no txn.
-    pub fn set_config(&mut self, text: &str, version: i64) {
+    /// Gives `/zookeeper/config` the text of the configuration in force; whether it had another.
+    /// Every member of an ensemble does that for itself before it serves: it is no txn, though it
+    /// leaves the znode as the txn of the configuration does.
+    pub fn set_config(&mut self, text: &str, version: i64) -> bool {
         self.restore_built_ins();
+        let path = Str::from_static("/zookeeper/config");
+        if self.get(&path).is_some_and(|znode| znode.data() == Some(text.as_bytes())) {
+            return false;
+        }
         let header =
             TxnHeader { session: SessionId(0), cxid: Xid(0), zxid: Zxid(version), time_ms: 0 };
-        let path = Str::from_static("/zookeeper/config");
-        let version = i32::try_from(version).unwrap_or(-1);
-        self.set_data(&header, &path, Some(text.as_bytes()), version, &mut Vec::new());
+        self.set_data(&header, &path, Some(text.as_bytes()), -1, &mut Vec::new());
+        true
+    }
+
+    /// What `/zookeeper/config` holds.
+    #[must_use]
+    pub fn config(&self) -> Option<&[u8]> {
+        self.get("/zookeeper/config")?.data()
     }
 
     fn create(&mut self, header: &TxnHeader, create: &CreateTxn, steps: &mut Vec<Step>) -> Outcome {

@@ -34,6 +34,7 @@ impl Disk {
             }
             FileOp::Remove { file } => drop(self.files.remove(&file.name).unwrap()),
             FileOp::Flush { .. } | FileOp::SyncDir { .. } => {}
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => panic!("{op:?}"),
         }
     }
 

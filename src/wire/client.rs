@@ -89,13 +89,6 @@ fn body(request: &Request, buf: &mut BytesMut) -> i32 {
             opcode::SASL
         }
         Request::WhoAmI => opcode::WHO_AM_I,
-        Request::Reconfig => {
-            jute::put_buffer(buf, None);
-            jute::put_buffer(buf, None);
-            jute::put_buffer(buf, None);
-            buf.put_i64(-1);
-            opcode::RECONFIG
-        }
     }
 }
 
@@ -139,6 +132,13 @@ fn write(request: &WriteRequest, buf: &mut BytesMut) -> i32 {
             opcode::CHECK
         }
         WriteRequest::Multi(_) => opcode::MULTI,
+        WriteRequest::Reconfig(request) => {
+            for text in [&request.joining, &request.leaving, &request.new_members] {
+                jute::put_buffer(buf, text.as_ref().map(|text| text.as_bytes().as_ref()));
+            }
+            buf.put_i64(request.from_config);
+            opcode::RECONFIG
+        }
         WriteRequest::CloseSession => opcode::CLOSE_SESSION,
     }
 }

@@ -66,5 +66,6 @@ pub const fn is_write(opcode: i32) -> bool {
             | CREATE_CONTAINER
             | CREATE_TTL
             | CLOSE_SESSION
+            | RECONFIG
     )
 }

@@ -7,7 +7,8 @@ use super::jute::{DecodeError, DecodeErrorKind, Reader};
 use super::opcode;
 use crate::base::Str;
 use crate::model::request::{MultiReadKind, PathWatch, SetWatches, WatcherSelection, WatcherType};
-use crate::model::{CreateKind, CreateRequest, ReadRequest, Request, WriteRequest, Xid, Zxid};
+use crate::model::{CreateKind, CreateRequest, ReadRequest, ReconfigRequest, Request};
+use crate::model::{WriteRequest, Xid, Zxid};
 
 /// A frame taken apart.
 #[derive(Clone, Debug)]
@@ -123,11 +124,13 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
         opcode::SYNC => Request::Sync { path: reader.str("path")?.unwrap_or_default() },
         opcode::PING => Request::Ping,
         opcode::RECONFIG => {
-            for field in ["joiningServers", "leavingServers", "newMembers"] {
-                reader.str(field)?;
-            }
-            reader.i64("curConfigId")?;
-            Request::Reconfig
+            let request = ReconfigRequest {
+                joining: reader.str("joiningServers")?,
+                leaving: reader.str("leavingServers")?,
+                new_members: reader.str("newMembers")?,
+                from_config: reader.i64("curConfigId")?,
+            };
+            Request::Write(WriteRequest::Reconfig(request))
         }
         opcode::CHECK_WATCHES => Request::Read(ReadRequest::CheckWatches(selection(reader)?)),
         opcode::REMOVE_WATCHES => Request::Read(ReadRequest::RemoveWatches(selection(reader)?)),

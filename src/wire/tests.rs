@@ -16,7 +16,8 @@ use crate::model::request::{
 };
 use crate::model::{
     Acl, CreateKind, CreateRequest, CreateTxn, CreateTxnKind, ErrorCode, EventType, Perms,
-    ReadRequest, Request, SessionId, TxnBody, TxnHeader, WatchEvent, WriteRequest, Xid, Zxid,
+    ReadRequest, ReconfigRequest, Request, SessionId, TxnBody, TxnHeader, WatchEvent, WriteRequest,
+    Xid, Zxid,
 };
 
 /// Bytes from spaced hex.
@@ -385,7 +386,15 @@ fn any_request() -> impl Strategy<Value = Request> {
     let multi = prop::collection::vec(prop_oneof![in_multi, check], 0..5);
     let set_acl = (any_str(), any_raw_acl(), any::<i32>())
         .prop_map(|(path, acl, version)| WriteRequest::SetAcl { path, acl, version });
+    let text = || prop::option::of(any_str());
+    let reconfig = (text(), text(), text(), any::<i64>()).prop_map(
+        |(joining, leaving, new_members, from_config)| {
+            let request = ReconfigRequest { joining, leaving, new_members, from_config };
+            WriteRequest::Reconfig(request)
+        },
+    );
     let write = prop_oneof![
+        reconfig,
         any_single_write(-9..9),
         set_acl,
         multi.prop_map(WriteRequest::Multi),
@@ -440,7 +449,6 @@ fn any_request() -> impl Strategy<Value = Request> {
         any_data().prop_map(|token| Request::Sasl { token }),
         Just(Request::Ping),
         Just(Request::WhoAmI),
-        Just(Request::Reconfig),
     ]
 }
 

@@ -118,6 +118,13 @@ fn record_bytes(body: &TxnBody) -> usize {
     }
 }
 
+/// Whether a txn is a configuration, by its header alone.
+#[must_use]
+pub fn is_reconfig(txn: &[u8]) -> bool {
+    const TYPE_AT: usize = 8 + 4 + 8 + 8;
+    txn.get(TYPE_AT..TYPE_AT + 4) == Some(&[0, 0, 0, 16])
+}
+
 /// Reads a txn. Bytes behind the record are a digest if there are enough of them.
 pub fn decode(bytes: &Bytes) -> Result<Txn, DecodeError> {
     let mut reader = Reader::new(bytes);

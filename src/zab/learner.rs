@@ -58,7 +58,8 @@ pub enum Output {
     /// cannot divide, and call [`Learner::installed`]. A server that dies before has what it had
     /// (ZOOKEEPER-2872, 3642). Packets behind the snapshot are handed in afterwards.
     Install(Zxid),
-    /// Append the txn to the log.
+    /// Append the txn to the log. If it is a configuration, that is the one that was last seen, and
+    /// must be on disk as such before the txn is.
     Append {
         /// Its place in the order.
         zxid: Zxid,
@@ -73,8 +74,16 @@ pub enum Output {
         /// The leader's epoch.
         epoch: u32,
     },
-    /// The leader's configuration, as NEWLEADER tells it.
+    /// The leader's configuration, as NEWLEADER tells it: it takes the place of the one that was
+    /// last seen. Nothing that follows may be done before it is on disk.
     Config(Str),
+    /// The configuration that was last seen is in force, if its version is not above `upto`.
+    Activate {
+        /// Committed, or the beginning of the leader's epoch.
+        upto: Zxid,
+        /// Who leads from there on, if the leader has said so.
+        designated: Option<ServerId>,
+    },
     /// Answer the leader's ping with the sessions that were heard of since the last one.
     AnswerPing(Zxid),
     /// The oldest sync that was sent is answered.
@@ -208,6 +217,12 @@ impl Learner {
         matches!(self.stage, Stage::Serving(_))
     }
 
+    /// The leader has said nothing.
+    #[must_use]
+    pub const fn is_unheard(&self) -> bool {
+        matches!(self.stage, Stage::Greeting)
+    }
+
     /// Nothing more is to be expected of it.
     #[must_use]
     pub const fn is_over(&self) -> bool {
@@ -249,12 +264,17 @@ impl Learner {
             (_, LeaderPacket::Proposal { zxid, txn }) => {
                 self.on_proposal(zxid, txn, out);
             }
-            (_, LeaderPacket::Commit { zxid })
-            | (_, LeaderPacket::CommitAndActivate { zxid, .. }) => self.on_commit(zxid, out),
-            (_, LeaderPacket::Inform { zxid, txn })
-            | (_, LeaderPacket::InformAndActivate { zxid, txn, .. }) => {
+            (_, LeaderPacket::Commit { zxid }) => self.on_commit(zxid, out),
+            (_, LeaderPacket::CommitAndActivate { zxid, designated_leader }) => {
+                self.on_activation(zxid, designated_leader, out);
+            }
+            (_, LeaderPacket::Inform { zxid, txn }) => {
                 self.on_proposal(zxid, txn, out);
                 self.on_commit(zxid, out);
+            }
+            (_, LeaderPacket::InformAndActivate { zxid, designated_leader, txn }) => {
+                self.on_proposal(zxid, txn, out);
+                self.on_activation(zxid, designated_leader, out);
             }
             (Stage::Receiving(promised), LeaderPacket::NewLeader { epoch, config }) => {
                 self.on_new_leader(promised, epoch, config, out);
@@ -411,6 +431,15 @@ impl Learner {
         }
     }
 
+    /// A configuration is committed. In the history before NEWLEADER that one tells what counts.
+    fn on_activation(&mut self, zxid: Zxid, designated: ServerId, out: &mut Vec<Output>) {
+        let has_it = zxid <= self.last.unwrap_or(Zxid::ZERO);
+        if has_it && !matches!(self.stage, Stage::Over | Stage::Receiving(_)) {
+            out.push(Output::Activate { upto: zxid, designated: Some(designated) });
+        }
+        self.on_commit(zxid, out);
+    }
+
     fn on_new_leader(
         &mut self,
         promised: u32,
@@ -447,6 +476,9 @@ impl Learner {
 
     fn on_up_to_date(&mut self, epoch: u32, out: &mut Vec<Output>) {
         self.stage = Stage::Serving(epoch);
+        // A configuration without a txn of its own has the beginning of its epoch as version.
+        let upto = self.committed.max(Zxid::new(epoch, 0));
+        out.push(Output::Activate { upto, designated: None });
         out.push(Output::Committed(self.committed));
         out.push(Output::Serve { epoch });
         out.push(Output::Send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }));

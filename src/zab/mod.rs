@@ -12,6 +12,8 @@ pub mod synchronization;
 mod timing;
 
 #[cfg(test)]
+mod reconfig_tests;
+#[cfg(test)]
 mod simulation_tests;
 
 pub use timing::Timing;

@@ -317,7 +317,7 @@ impl World {
         let start = leader::Start {
             me: self.nodes[at].sid,
             configs: self.configs.clone(),
-            config_text: None,
+            adopts_configs: false,
             timing: self.timing,
             epochs: self.nodes[at].epochs,
             last_zxid: last(&self.nodes[at].log),
@@ -624,6 +624,8 @@ impl World {
                 leader::Output::Request(..)
                 | leader::Output::Revalidate(..)
                 | leader::Output::Touched(..)
+                | leader::Output::Config(_)
+                | leader::Output::Activated { .. }
                 | leader::Output::Synced(_) => {}
             }
             for output in more.into_iter().rev() {
@@ -711,6 +713,7 @@ impl World {
                 }
                 learner::Output::Serve { .. }
                 | learner::Output::Config(_)
+                | learner::Output::Activate { .. }
                 | learner::Output::Synced
                 | learner::Output::Revalidated { .. } => {}
             }

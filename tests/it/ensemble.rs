@@ -26,7 +26,9 @@ pub(crate) enum Program {
 /// Servers by sid, each with a directory of its own.
 pub(crate) struct Ensemble {
     pub(crate) home: PathBuf,
+    /// The `server.N` lines of every server.
     pub(crate) lines: String,
+    /// Client ports.
     pub(crate) ports: BTreeMap<i64, u16>,
     pub(crate) servers: BTreeMap<i64, Child>,
 }
@@ -56,17 +58,32 @@ impl Ensemble {
 
     /// Writes a server's directory and configuration; where they are.
     pub(crate) fn configure(&self, sid: i64, extra: &str) -> PathBuf {
+        self.configure_with(sid, &self.lines, extra)
+    }
+
+    fn configure_with(&self, sid: i64, lines: &str, extra: &str) -> PathBuf {
         let home = self.home.join(sid.to_string());
         fs::create_dir_all(home.join("data")).expect("the directory is writable");
         fs::write(home.join("data/myid"), sid.to_string()).expect("the directory is writable");
-        let lines = &self.lines;
         let extra = format!("initLimit=20\nsyncLimit=10\n{lines}{extra}");
         peer::write_config(&home, self.ports[&sid], &extra);
         home
     }
 
     pub(crate) fn start(&mut self, sid: i64, program: &Program, extra: &str) {
-        let home = self.configure(sid, extra);
+        self.configure(sid, extra);
+        self.run(sid, program);
+    }
+
+    /// The same with `server.N` lines of its own.
+    pub(crate) fn start_with(&mut self, sid: i64, program: &Program, lines: &str, extra: &str) {
+        self.configure_with(sid, lines, extra);
+        self.run(sid, program);
+    }
+
+    /// Starts a server on the configuration that is there.
+    pub(crate) fn run(&mut self, sid: i64, program: &Program) {
+        let home = self.home.join(sid.to_string());
         let child = match program {
             Program::Ours => peer::spawn(&home.join("zoo.cfg")),
             Program::Apache(java) => java.spawn(&home),
@@ -84,6 +101,17 @@ impl Ensemble {
         let mut child = self.servers.remove(&sid).expect("it was started");
         child.kill().expect("the child is ours");
         child.wait().expect("the child is ours");
+    }
+
+    /// Whether a process has ended by itself.
+    pub(crate) fn has_ended(&mut self, sid: i64) -> bool {
+        let child = self.servers.get_mut(&sid).expect("it was started");
+        child.try_wait().expect("the child is ours").is_some()
+    }
+
+    /// It has ended.
+    pub(crate) fn forget(&mut self, sid: i64) {
+        self.servers.remove(&sid);
     }
 
     /// SIGTERM, and whether the process ended well.
@@ -155,7 +183,7 @@ impl Drop for Ensemble {
 }
 
 /// A client that goes on with its session from server to server.
-struct Wanderer {
+pub(crate) struct Wanderer {
     ports: Vec<u16>,
     at: usize,
     hello: Hello,
@@ -163,13 +191,13 @@ struct Wanderer {
 }
 
 impl Wanderer {
-    fn new(ports: Vec<u16>) -> Self {
+    pub(crate) fn new(ports: Vec<u16>) -> Self {
         let hello = Hello { timeout_ms: 20_000, ..Hello::default() };
         Self { ports, at: 0, hello, client: None }
     }
 
     /// One attempt: `None` if the connection was lost, or there was none.
-    fn attempt(&mut self, request: &Request) -> Option<ErrorCode> {
+    pub(crate) fn attempt(&mut self, request: &Request) -> Option<ErrorCode> {
         self.reply(request).map(|reply| reply.header.code)
     }
 
@@ -208,7 +236,7 @@ impl Wanderer {
     }
 
     /// Tries until there is an answer.
-    fn insist(&mut self, request: &Request) -> ErrorCode {
+    pub(crate) fn insist(&mut self, request: &Request) -> ErrorCode {
         within("an answer", || self.attempt(request))
     }
 }
@@ -260,7 +288,7 @@ impl Writer {
         Self { path, acknowledged, ends, thread }
     }
 
-    fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         *self.acknowledged.lock().expect("nobody panics")
     }
 

@@ -30,6 +30,8 @@ mod peer;
 mod process;
 /// Requests and replies byte by byte on a real server.
 mod protocol;
+/// Members come, go and change: of ours, and together with Apache ZooKeeper's servers.
+mod reconfig;
 /// The client for people and scripts: commands, recipes, shell.
 mod rk;
 /// That client when replies are lost.

@@ -43,6 +43,7 @@ impl Files {
             }
             FileOp::Remove { file } => drop(self.0.remove(&file.name)),
             FileOp::Zero { .. } | FileOp::Flush { .. } | FileOp::SyncDir { .. } => {}
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => panic!("{op:?}"),
         }
     }
 

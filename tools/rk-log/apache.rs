@@ -317,6 +317,10 @@ fn carry_out(directory: &Path, op: &FileOp) -> Result<(), FileFailure> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         },
+        // What is made here holds a history and no configuration.
+        FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
         FileOp::SyncDir { .. } => fs::File::open(directory).and_then(|file| file.sync_all()),
     };
     done.map_err(|error| FileFailure {

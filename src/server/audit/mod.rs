@@ -46,8 +46,7 @@ impl Entry {
             },
             Ok(single) => Operation::of(single, body).into_iter().collect(),
             // What does not decode has no name any more.
-            Err(ErrorCode::MARSHALLING_ERROR) => Vec::new(),
-            Err(_) => vec![Operation::named("reconfig")],
+            Err(_) => Vec::new(),
         };
         let line = |operation: &Operation<'_>| {
             let mut line = Line::default();
@@ -151,6 +150,7 @@ impl<'a> Operation<'a> {
                 let acl = Some(acl_text(acl.as_deref().unwrap_or_default()));
                 Some(Self { acl, ..Self::on("setAcl", path) })
             }
+            WriteRequest::Reconfig(_) => Some(Self::named("reconfig")),
             WriteRequest::Check { .. } | WriteRequest::Multi(_) | WriteRequest::CloseSession => {
                 None
             }

@@ -1,7 +1,7 @@
 //! Tests of the audit log's lines; `tests/it/audit.rs` compares them with Apache's.
 
 use super::*;
-use crate::model::{CreateKind, CreateTxn, CreateTxnKind, Perms};
+use crate::model::{CreateKind, CreateTxn, CreateTxnKind, Perms, ReconfigRequest};
 
 fn create(path: &str, flags: i32) -> WriteRequest {
     let (kind, path) = (CreateKind::Create, path.into());
@@ -84,6 +84,7 @@ fn only_what_changes_something_is_told_of() {
     assert_eq!(lines(Ok(WriteRequest::CloseSession), &closed), [""; 0]);
     let error = ErrorCode::MARSHALLING_ERROR;
     assert_eq!(lines(Err(error), &TxnBody::Error(error)), [""; 0]);
-    let error = ErrorCode::RECONFIG_DISABLED;
-    assert_eq!(lines(Err(error), &TxnBody::Error(error)), ["reconfig\tresult=failure"]);
+    let error = TxnBody::Error(ErrorCode::RECONFIG_DISABLED);
+    let reconfig = WriteRequest::Reconfig(ReconfigRequest::default());
+    assert_eq!(lines(Ok(reconfig), &error), ["reconfig\tresult=failure"]);
 }

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::reconfig::Leaving;
 use super::{Context, Effect, Ensemble, Role};
 use crate::base::Instant;
 use crate::limits;
-use crate::model::Zxid;
+use crate::model::{ServerId, Zxid};
 use crate::server::contract::PeerLink;
-use crate::server::pipeline::Duty;
+use crate::server::pipeline::{Duty, Proposal};
 use crate::server::snap_send::SnapshotSender;
 use crate::server::stats::ProposalSizes;
 use crate::server::stream::{Notice, Origin};
@@ -36,6 +37,13 @@ pub(super) struct Leading {
     /// Syncs of this server's clients that may be answered once this is applied.
     synced: VecDeque<(Zxid, Origin)>,
     pub(super) sizes: ProposalSizes,
+    /// What follows behind a configuration that is being written down, in order.
+    held: VecDeque<Output>,
+    holds: bool,
+    /// Since when a client's reconfiguration waits for the disk; nothing else is prepared.
+    writing_since: Option<Instant>,
+    /// Another server leads from here on.
+    leaving: Option<Leaving>,
 }
 
 /// What a learner asks on behalf of a client.
@@ -56,6 +64,16 @@ impl Leading {
     pub(super) fn next_timer(&self) -> Instant {
         self.leader.next_timer()
     }
+
+    /// Who leads next.
+    pub(super) const fn leaving(&self) -> Option<Leaving> {
+        self.leaving
+    }
+
+    /// Whether this server follows, with the whole history.
+    pub(super) fn has_synced(&self, sid: ServerId) -> bool {
+        self.leader.has_synced(sid)
+    }
 }
 
 impl Ensemble {
@@ -64,7 +82,7 @@ impl Ensemble {
         let start = Start {
             me: self.options.me,
             configs: self.configs.clone(),
-            config_text: Some(self.config_text()),
+            adopts_configs: self.options.adopts_configs,
             timing: self.timing,
             epochs: self.stored_epochs(),
             last_zxid: cx.pipeline.last_logged(),
@@ -82,6 +100,10 @@ impl Ensemble {
             wanting: Vec::new(),
             synced: VecDeque::new(),
             sizes: ProposalSizes::default(),
+            held: VecDeque::new(),
+            holds: false,
+            writing_since: None,
+            leaving: None,
         }));
         self.leader_outputs(cx, out);
         for link in std::mem::take(&mut self.waiting).into_keys() {
@@ -165,6 +187,14 @@ impl Ensemble {
     }
 
     pub(super) fn leader_timer(&mut self, cx: &mut Context<'_>) {
+        let (now, patience) = (cx.clock.now, self.timing.sync_within);
+        let since = self.leading().and_then(|leading| leading.writing_since);
+        if since.is_some_and(|since| patience < now.since(since)) {
+            tracing::warn!(
+                "a configuration is not written down in time: this server leads no more"
+            );
+            return self.end_role(cx);
+        }
         let mut out = Vec::new();
         if let Some(leading) = self.leading() {
             leading.leader.timer(cx.clock.now, &mut out);
@@ -191,9 +221,11 @@ impl Ensemble {
     /// Proposes what was prepared, tells the leader what is durable, and begins to prepare once the
     /// history is applied.
     pub(super) fn leader_goes_on(&mut self, cx: &mut Context<'_>) {
+        self.release_leader(cx);
+        self.reconfigure(cx);
         self.propose(cx);
-        let mut out = Vec::new();
         let flushed = cx.pipeline.flushed();
+        let mut out = Vec::new();
         let Some(leading) = self.leading() else { return };
         leading.leader.flushed(flushed, &mut out);
         self.leader_outputs(cx, out);
@@ -203,7 +235,47 @@ impl Ensemble {
         self.send_snapshots(cx);
         if self.stopping && cx.pipeline.is_drained() {
             tracing::info!("the lead is given up for a planned stop");
+            return self.end_role(cx);
+        }
+        let applied = cx.pipeline.tree().last_zxid();
+        let Some(leading) = self.leading() else { return };
+        if leading.leaving.is_some_and(|leaving| leaving.after <= applied)
+            && !cx.pipeline.is_applying()
+        {
             self.end_role(cx);
+        }
+    }
+
+    /// What waited for a configuration to be on disk goes on.
+    fn release_leader(&mut self, cx: &mut Context<'_>) {
+        let is_proposing = self.files.is_proposing();
+        let Some(leading) = self.leading() else { return };
+        if leading.holds && !is_proposing {
+            leading.holds = false;
+            let held = std::mem::take(&mut leading.held);
+            self.leader_outputs(cx, held.into());
+        }
+    }
+
+    /// Carries on a client's reconfiguration: judged, written down, then a txn like others.
+    fn reconfigure(&mut self, cx: &mut Context<'_>) {
+        let Some(leading) = self.leading() else { return };
+        if !leading.leads || leading.leaving.is_some() {
+            return;
+        }
+        if let Some((request, zxid)) = cx.pipeline.reconfig_asked() {
+            let judged = self.judge(&request, zxid);
+            if let Some(config) = cx.pipeline.judge_reconfig(judged) {
+                self.see_config(config, cx.ops);
+            }
+        }
+        let is_proposing = self.files.is_proposing();
+        if !is_proposing {
+            cx.pipeline.log_reconfig();
+        }
+        if let Some(leading) = self.leading() {
+            let since = leading.writing_since.unwrap_or(cx.clock.now);
+            leading.writing_since = is_proposing.then_some(since);
         }
     }
 
@@ -292,7 +364,8 @@ impl Ensemble {
         cx.pipeline.lead(epoch, cx.clock.now);
         tracing::info!(epoch, zxid = %applied, "leading");
         let was_fuzzy = cx.pipeline.pass_fuzzy();
-        self.serve(cx.clock.now, was_fuzzy);
+        let had_another = self.show_config(cx);
+        self.serve(cx.clock.now, was_fuzzy || had_another);
     }
 
     /// Hears what learners asked and had to wait, some of it in each turn.
@@ -327,6 +400,10 @@ impl Ensemble {
     fn leader_outputs(&mut self, cx: &mut Context<'_>, outputs: Vec<Output>) {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
+            if let Some(leading) = self.leading().filter(|leading| leading.holds) {
+                leading.held.push_back(output);
+                continue;
+            }
             let mut more = Vec::new();
             self.leader_output(cx, output, &mut more);
             for output in more.into_iter().rev() {
@@ -344,6 +421,22 @@ impl Ensemble {
                 self.peers.close(PeerLink(link.0));
             }
             Output::Store(epochs) => self.store(cx, epochs),
+            Output::Config(config) => {
+                self.see_config(config, cx.ops);
+                if let Some(leading) = self.leading() {
+                    leading.holds = true;
+                }
+            }
+            Output::Activated { zxid, designated } => {
+                self.activate(cx.ops);
+                if designated != self.options.me {
+                    tracing::info!(leader = %designated, "the reconfiguration makes another \
+                        server lead");
+                    if let Some(leading) = self.leading() {
+                        leading.leaving = Some(Leaving { after: zxid, leader: Some(designated) });
+                    }
+                }
+            }
             Output::Choose { link, last, upto } => {
                 let history = cx.pipeline.recent().committed(upto);
                 let plan = SyncPlan::choose(&history, last, cx.pipeline.tree().data_bytes());
@@ -370,6 +463,9 @@ impl Ensemble {
             Output::Established { epoch } => {
                 self.election.on_established(epoch);
                 cx.pipeline.commit_to(cx.pipeline.last_logged());
+                if self.configs.pending().is_some() {
+                    self.activate(cx.ops);
+                }
                 if let Some(leading) = self.leading() {
                     leading.established = Some(epoch);
                 }
@@ -444,9 +540,15 @@ impl Ensemble {
         let mut out = Vec::new();
         let proposals = cx.pipeline.take_proposals();
         if let Some(leading) = self.leading() {
-            for (zxid, txn) in proposals {
+            for Proposal { zxid, txn, config } in proposals {
+                let now = cx.clock.now;
                 leading.sizes.record(txn.len());
-                leading.leader.propose(cx.clock.now, zxid, &txn, &mut out);
+                match config {
+                    Some(config) => {
+                        leading.leader.propose_config(now, zxid, &txn, config, &mut out);
+                    }
+                    None => leading.leader.propose(now, zxid, &txn, &mut out),
+                }
             }
         }
         self.leader_outputs(cx, out);

@@ -5,14 +5,16 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::reconfig::Leaving;
 use super::{Context, Dialled, Effect, Ensemble, Recovering, Role};
 use crate::base::{Duration, Instant};
 use crate::config;
 use crate::limits;
-use crate::model::{ServerId, Zxid};
+use crate::model::{EnsembleConfig, EnsembleConfigs, ServerId, TxnBody, Zxid};
 use crate::server::contract::{DialId, PeerLink};
 use crate::server::snap_receive::SnapshotReceiver;
 use crate::server::stream::Notice;
+use crate::wire;
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
 use crate::zab::leader::LearnerKind;
 use crate::zab::learner::{Learner, Output, Start};
@@ -22,8 +24,17 @@ use crate::zab::learner::{Learner, Output, Start};
 pub(super) struct Learning {
     pub(super) leader: ServerId,
     stage: Stage,
+    /// Until then a connection that ends before the leader has said anything is made again.
+    patient_until: Option<Instant>,
     /// Clients are served in this epoch once this is applied.
     serves: Option<(Zxid, u32)>,
+    /// What follows behind a configuration that is being written down, in order.
+    held: VecDeque<Output>,
+    holds: bool,
+    /// The leader has told its configuration.
+    has_config: bool,
+    /// Another server leads from here on, or this one has another role.
+    leaving: Option<Leaving>,
     /// Syncs that the leader has answered, by what must be applied before the client hears of it.
     synced: VecDeque<Zxid>,
 }
@@ -52,11 +63,17 @@ impl Learning {
             Stage::Connected { learner, .. } => learner.next_timer(),
         }
     }
+
+    /// Who leads next.
+    pub(super) const fn leaving(&self) -> Option<Leaving> {
+        self.leaving
+    }
 }
 
 impl Ensemble {
-    /// Begins to learn from `leader`.
-    pub(super) fn learn(&mut self, cx: &mut Context<'_>, leader: ServerId) {
+    /// Begins to learn from `leader`. One that a reconfiguration has appointed may not know of that
+    /// yet.
+    pub(super) fn learn(&mut self, cx: &mut Context<'_>, leader: ServerId, is_appointed: bool) {
         for link in std::mem::take(&mut self.waiting).into_keys() {
             self.peers.close(link);
         }
@@ -67,8 +84,17 @@ impl Ensemble {
             retry_after: limits::LEADER_DIAL_RETRY_AFTER,
             give_up_at: now + self.options.connect_within,
         };
-        let synced = VecDeque::new();
-        self.role = Role::Learning(Box::new(Learning { leader, stage, serves: None, synced }));
+        self.role = Role::Learning(Box::new(Learning {
+            leader,
+            stage,
+            patient_until: is_appointed.then(|| now + self.options.connect_within),
+            serves: None,
+            held: VecDeque::new(),
+            holds: false,
+            has_config: false,
+            leaving: None,
+            synced: VecDeque::new(),
+        }));
         self.dial_leader();
     }
 
@@ -95,7 +121,7 @@ impl Ensemble {
         if !is_wanted {
             return self.peers.close(link);
         }
-        let kind = match self.options.is_observer {
+        let kind = match self.is_observer() {
             true => LearnerKind::Observer,
             false => LearnerKind::Follower,
         };
@@ -129,11 +155,23 @@ impl Ensemble {
     }
 
     pub(super) fn leader_closed(&mut self, cx: &mut Context<'_>, closed: PeerLink) {
+        let now = cx.clock.now;
         let mut out = Vec::new();
-        if let Some(Learning { stage: Stage::Connected { link, learner }, .. }) = self.learning()
-            && *link == closed
-        {
-            learner.closed(&mut out);
+        let Some(learning) = self.learning() else { return };
+        let Stage::Connected { link, learner } = &mut learning.stage else { return };
+        if *link != closed {
+            return;
+        }
+        match learning.patient_until {
+            Some(until) if now < until && learner.is_unheard() => {
+                learning.stage = Stage::Dialling {
+                    dial: None,
+                    retry_at: now + Duration(limits::LEADER_DIAL_RETRY_AFTER_MAX.0 / 10),
+                    retry_after: limits::LEADER_DIAL_RETRY_AFTER_MAX,
+                    give_up_at: until,
+                };
+            }
+            _ => learner.closed(&mut out),
         }
         self.learner_outputs(cx, out);
     }
@@ -168,7 +206,8 @@ impl Ensemble {
     /// Takes the packets that the leader has sent.
     pub(super) fn read_leader(&mut self, cx: &mut Context<'_>) {
         loop {
-            let Some(Learning { stage: Stage::Connected { link, .. }, .. }) = self.learning()
+            let Some(Learning { stage: Stage::Connected { link, .. }, holds: false, .. }) =
+                self.learning()
             else {
                 return;
             };
@@ -207,6 +246,7 @@ impl Ensemble {
 
     /// Tells the learner what is durable, and the leader what clients want.
     pub(super) fn learner_goes_on(&mut self, cx: &mut Context<'_>) {
+        self.release_learner(cx);
         let flushed = cx.pipeline.flushed();
         let is_recovering = self.recovering.is_some();
         let mut out = Vec::new();
@@ -224,7 +264,8 @@ impl Ensemble {
             tracing::info!(epoch, %leader, zxid = %applied, "following");
             let was_fuzzy = cx.pipeline.pass_fuzzy();
             cx.pipeline.follow();
-            self.serve(cx.clock.now, was_fuzzy);
+            let had_another = self.show_config(cx);
+            self.serve(cx.clock.now, was_fuzzy || had_another);
         }
         let Some(learning) = self.learning() else { return };
         let answered = learning.synced.partition_point(|zxid| *zxid <= applied);
@@ -236,6 +277,22 @@ impl Ensemble {
         self.learner_outputs(cx, out);
         for packet in cx.pipeline.take_to_leader() {
             self.tell_leader(cx, &packet);
+        }
+        let leaving = self.learning().and_then(|learning| learning.leaving);
+        if leaving.is_some_and(|leaving| leaving.after <= applied) && is_whole {
+            self.end_role(cx);
+        }
+    }
+
+    /// What waited for a configuration to be on disk goes on.
+    fn release_learner(&mut self, cx: &mut Context<'_>) {
+        let is_proposing = self.files.is_proposing();
+        let Some(learning) = self.learning() else { return };
+        if learning.holds && !is_proposing {
+            learning.holds = false;
+            let held = std::mem::take(&mut learning.held);
+            self.learner_outputs(cx, held.into());
+            self.read_leader(cx);
         }
     }
 
@@ -266,10 +323,11 @@ impl Ensemble {
     /// Does what the learner wants, in order.
     fn learner_outputs(&mut self, cx: &mut Context<'_>, outputs: Vec<Output>) {
         for output in outputs {
-            if !matches!(self.role, Role::Learning(_)) {
-                return;
+            let Some(learning) = self.learning() else { return };
+            match learning.holds {
+                true => learning.held.push_back(output),
+                false => self.learner_output(cx, output),
             }
-            self.learner_output(cx, output);
         }
     }
 
@@ -289,6 +347,11 @@ impl Ensemble {
                 let receiver = SnapshotReceiver::begin(zxid, wall, longest, above, cx.ops);
                 self.receiving = Some(Box::new(receiver));
             }
+            Output::Append { zxid, txn } if self.must_hold(cx, &txn) => {
+                if let Some(learning) = self.learning() {
+                    learning.held.push_back(Output::Append { zxid, txn });
+                }
+            }
             Output::Append { zxid, txn } => {
                 if let Err(error) = cx.pipeline.append(zxid, &txn) {
                     tracing::error!(%zxid, %error, "a proposal does not decode: is the leader of a \
@@ -296,7 +359,11 @@ impl Ensemble {
                     self.end_role(cx);
                 }
             }
-            Output::Committed(zxid) => cx.pipeline.commit_to(zxid),
+            Output::Committed(zxid) => {
+                cx.pipeline.commit_to(zxid);
+                self.on_activate(cx, zxid, None);
+            }
+            Output::Activate { upto, designated } => self.on_activate(cx, upto, designated),
             Output::Serve { epoch } => {
                 self.election.on_established(epoch);
                 let committed = cx.pipeline.committed_zxid();
@@ -304,7 +371,7 @@ impl Ensemble {
                     learning.serves = Some((committed, epoch));
                 }
             }
-            Output::Config(text) => self.on_config(&text),
+            Output::Config(text) => self.on_config(cx, &text),
             Output::AnswerPing(zxid) => {
                 let touches = cx.pipeline.take_touches();
                 self.tell_leader(cx, &LearnerPacket::Ping { zxid, touches });
@@ -357,16 +424,71 @@ impl Ensemble {
         }
     }
 
-    fn on_config(&mut self, text: &str) {
+    /// The leader's configuration takes the place of the one that was last seen, also where that is
+    /// later: its txn was cut off.
+    fn on_config(&mut self, cx: &mut Context<'_>, text: &str) {
+        if !self.options.adopts_configs {
+            return;
+        }
         match config::ensemble::parse(text, "NEWLEADER") {
-            Ok(config) if self.configs.last_seen.version < config.version => {
-                tracing::info!(version = config.version, "the leader has a newer configuration");
-                self.configs.last_seen = config;
-                self.election.set_configs(self.configs.clone());
-                self.links.set_configs(&self.configs);
-            }
-            Ok(_) => {}
+            Ok(config) => self.take_config(cx, config),
             Err(error) => tracing::warn!(%error, "the leader's configuration is not understood"),
+        }
+    }
+
+    /// Whether a txn must wait: it is a configuration that is not on disk yet, whose writing has
+    /// begun, or one that is not understood, which ends the role.
+    fn must_hold(&mut self, cx: &mut Context<'_>, txn: &Bytes) -> bool {
+        if !self.options.adopts_configs || !wire::txn::is_reconfig(txn) {
+            return false;
+        }
+        let body = wire::txn::decode(txn).map(|txn| txn.body);
+        // What does not decode is found out when it is appended.
+        let Ok(TxnBody::Reconfig { data: Some(text), .. }) = body else { return false };
+        match config::ensemble::parse(&String::from_utf8_lossy(&text), "/zookeeper/config") {
+            Ok(config) => {
+                self.take_config(cx, config);
+                self.learning().is_some_and(|learning| learning.holds)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a proposed configuration is not understood: is the \
+                    leader of a newer version?");
+                self.end_role(cx);
+                true
+            }
+        }
+    }
+
+    fn take_config(&mut self, cx: &mut Context<'_>, config: EnsembleConfig) {
+        let EnsembleConfigs { committed, last_seen } = &self.configs;
+        let is_new = committed.version <= config.version && last_seen.version != config.version;
+        if is_new {
+            self.see_config(config, cx.ops);
+        }
+        if let Some(learning) = self.learning() {
+            learning.holds |= is_new;
+            learning.has_config = true;
+        }
+    }
+
+    /// The configuration that was last seen is in force, if it is not later than `upto`.
+    fn on_activate(&mut self, cx: &mut Context<'_>, upto: Zxid, designated: Option<ServerId>) {
+        let is_pending = self.configs.pending().is_some_and(|next| next.version <= upto.0);
+        let Some(learning) = self.learning() else { return };
+        let leader = learning.leader;
+        if !learning.has_config || !is_pending {
+            return;
+        }
+        let before = self.activate(cx.ops);
+        let Some(to) = self.leaves_for(&before, leader, designated) else { return };
+        tracing::info!("the reconfiguration ends this role");
+        let Some(learning) = self.learning() else { return };
+        learning.leaving = Some(Leaving { after: upto, leader: to });
+        // Who is served hears of what was committed first.
+        let serves = matches!(&learning.stage, Stage::Connected { learner, .. }
+            if learner.is_serving() && designated.is_some());
+        if !serves {
+            self.end_role(cx);
         }
     }
 }

@@ -8,18 +8,22 @@
 //! A role ends as a whole: its connections are closed, clients are let go, and the next one begins
 //! only when all of the log and the epochs record are on disk, so that what a vote says is true.
 
+mod config_files;
 mod leading;
 mod learning;
 mod peers;
+mod reconfig;
 mod report;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 
+use self::config_files::ConfigFiles;
 use self::leading::Leading;
 use self::learning::Learning;
 use self::peers::{Dialled, Peers};
+use self::reconfig::Leaving;
 pub(crate) use self::report::EnsembleReport;
 use super::contract::{Clock, Halt, PeerAddress, PeerInput, PeerLink, PeerOutput, PeerPort};
 use super::epochs::{self, Epochs};
@@ -28,11 +32,11 @@ use super::pipeline::Pipeline;
 use super::recovery::Refusal;
 use super::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceiver};
 use super::stream::Notice;
-use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant, Str};
-use crate::config;
+use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant};
 use crate::limits::{self, BLOCK_BYTES};
-use crate::model::{EnsembleConfig, EnsembleConfigs, ServerAddress, ServerId, ServerState};
-use crate::model::{ShardId, Zxid};
+use crate::model::{
+    ClientAddress, EnsembleConfigs, ServerAddress, ServerId, ServerState, ShardId, Zxid,
+};
 use crate::wire::vote::Notification;
 use crate::zab::Timing;
 use crate::zab::election::{Decision, Election, ElectionOutput};
@@ -51,6 +55,12 @@ pub(crate) struct Ensemble {
     role: Role,
     epochs: Epochs,
     storing: Option<(FileOpId, Epochs)>,
+    files: ConfigFiles,
+    /// Where other servers connect, and clients.
+    addresses: Vec<ServerAddress>,
+    client: ClientAddress,
+    /// Who leads next without an election, as a reconfiguration has it, and its txn's zxid.
+    designated: Option<(ServerId, Zxid)>,
     /// A second recovery is needed, or under way.
     recovering: Option<Recovering>,
     /// A leader's snapshot on its way in. It outlives its role until it is put in place or removed.
@@ -101,6 +111,8 @@ pub(crate) enum Effect {
     Suspend,
     /// Give the other shards new replicas: the tree was not exact so far.
     Replace,
+    /// Listen for clients there, and no longer where it was.
+    Listen(ClientAddress),
     /// Tell a shard.
     Notice(ShardId, Notice),
     /// Ask the driver for a recovery.
@@ -126,6 +138,7 @@ impl Ensemble {
         record_bytes_max: usize,
     ) -> Self {
         let configs = options.configs.clone();
+        let own = configs.committed.members.get(&options.me);
         let timing = Timing {
             establish_within: Duration(options.tick.0.saturating_mul(options.init_limit)),
             sync_within: Duration(options.tick.0.saturating_mul(options.sync_limit)),
@@ -139,6 +152,10 @@ impl Ensemble {
             role: Role::Settling,
             epochs,
             storing: None,
+            files: ConfigFiles::default(),
+            addresses: own.map(|own| own.addresses.clone()).unwrap_or_default(),
+            client: options.client.clone(),
+            designated: None,
             recovering: None,
             receiving: None,
             wants_snapshot: lost.is_some(),
@@ -160,7 +177,7 @@ impl Ensemble {
         match &self.role {
             _ if !self.serving => None,
             Role::Leading(_) => Some("leader"),
-            Role::Learning(_) if self.options.is_observer => Some("observer"),
+            Role::Learning(_) if self.is_observer() => Some("observer"),
             Role::Learning(_) => Some("follower"),
             Role::Settling | Role::Looking => None,
         }
@@ -247,6 +264,9 @@ impl Ensemble {
                 }
                 Err(failure) => Err(Halt::EpochsFailed(failure.clone())),
             });
+        }
+        if self.files.on_done(id, cx.ops) {
+            return Some(result.clone().map_err(Halt::ConfigFailed));
         }
         let receiver = self.receiving.as_mut()?;
         match receiver.on_done(id, result.clone(), cx.ops) {
@@ -359,6 +379,7 @@ impl Ensemble {
             && !recovering.asked
             && cx.pipeline.is_quiet()
             && self.storing.is_none()
+            && self.files.is_idle()
         {
             recovering.asked = true;
             self.effects.push_back(Effect::Recover { keep_until: recovering.keep_until });
@@ -388,12 +409,18 @@ impl Ensemble {
 
     /// Everything of the last role is on disk: an election begins.
     fn settle(&mut self, cx: &mut Context<'_>) {
-        let is_settled =
-            cx.pipeline.is_flushed() && self.storing.is_none() && !self.is_recovering();
+        let is_settled = cx.pipeline.is_flushed()
+            && self.storing.is_none()
+            && self.files.is_idle()
+            && !self.is_recovering();
         if !is_settled || self.stopping {
             return;
         }
         self.role = Role::Looking;
+        if let Some((leader, zxid)) = self.designated.take() {
+            tracing::info!(%leader, "the reconfiguration says who leads");
+            return self.election.appoint(leader, zxid);
+        }
         let last_zxid = cx.pipeline.last_logged();
         let durable = HistoryEnd { current_epoch: self.epochs.current, last_zxid };
         if let Some(lost) = &self.lost {
@@ -417,10 +444,7 @@ impl Ensemble {
                         self.links.send(to, frame.freeze());
                     }
                     ElectionOutput::Decided(decision) => self.begin(cx, decision),
-                    ElectionOutput::Adopted(config) => {
-                        self.configs = EnsembleConfigs::settled(config);
-                        self.links.set_configs(&self.configs);
-                    }
+                    ElectionOutput::Adopted(_) => self.adopt(cx.ops),
                 }
             } else if let Some(output) = self.links.poll_output() {
                 self.link_output(cx.clock.now, output);
@@ -462,12 +486,19 @@ impl Ensemble {
         tracing::info!(leader = %vote.leader, round, "elected");
         match state {
             ServerState::Leading => self.lead(cx),
-            _ => self.learn(cx, vote.leader),
+            // A vote in no round is that of a reconfiguration.
+            _ => self.learn(cx, vote.leader, round < 0),
         }
     }
 
     /// A role is over.
     fn end_role(&mut self, cx: &mut Context<'_>) {
+        let leaving = match &self.role {
+            Role::Leading(leading) => leading.leaving(),
+            Role::Learning(learning) => learning.leaving(),
+            Role::Settling | Role::Looking => None,
+        };
+        self.designated = leaving.and_then(|Leaving { after, leader }| Some((leader?, after)));
         self.end_snapshots(cx, None);
         for link in self.peers.quorum_links() {
             self.peers.close(link);
@@ -548,18 +579,18 @@ impl Ensemble {
         }
     }
 
-    /// The text of the last seen configuration.
-    fn config_text(&self) -> Str {
-        Str::from(config::ensemble::text(&self.configs.last_seen).as_str())
-    }
-
-    /// Where a server is joined.
+    /// Where a server is joined: as the configuration in force has it, or else the pending one.
     fn quorum_addresses(&self, sid: ServerId) -> Vec<PeerAddress> {
-        let member = |configs: &EnsembleConfig| configs.members.get(&sid).cloned();
-        let member = member(&self.configs.last_seen).or_else(|| member(&self.configs.committed));
-        let addresses = member.map(|member| member.addresses).unwrap_or_default();
-        let address = |it: ServerAddress| PeerAddress { host: it.host, port: it.quorum_port };
-        addresses.into_iter().map(address).collect()
+        let EnsembleConfigs { committed, last_seen } = &self.configs;
+        let members = [committed, last_seen].into_iter().filter_map(|it| it.members.get(&sid));
+        let mut found = Vec::new();
+        for address in members.flat_map(|member| &member.addresses) {
+            let address = PeerAddress { host: address.host.clone(), port: address.quorum_port };
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        found
     }
 }
 

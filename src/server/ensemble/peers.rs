@@ -146,6 +146,11 @@ impl Peers {
         self.conns.get(&link).map_or(0, |conn| conn.unsent_bytes + conn.packets.len())
     }
 
+    /// Asks the driver for something besides.
+    pub(super) fn ask(&mut self, output: PeerOutput) {
+        self.out.push(output);
+    }
+
     /// Ends a connection behind what was sent; nothing more is heard of it.
     pub(super) fn close(&mut self, link: PeerLink) {
         if let Some(mut conn) = self.conns.remove(&link) {

@@ -73,7 +73,7 @@ impl Ensemble {
                     sizes: leading.sizes,
                 });
             }
-            Role::Learning(learning) if self.options.is_observer => {
+            Role::Learning(learning) if self.is_observer() => {
                 report.observer_master = Some(learning.leader);
             }
             Role::Learning(_) | Role::Settling | Role::Looking => {}

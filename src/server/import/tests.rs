@@ -68,6 +68,7 @@ impl World {
                 self.own.remove(&file.name);
             }
             FileOp::Zero { .. } | FileOp::Flush { .. } | FileOp::SyncDir { .. } => {}
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => panic!("{op:?}"),
         }
     }
 

@@ -12,7 +12,9 @@ use super::{InFlight, Pipeline, has_password};
 use crate::auth::Identities;
 use crate::base::{Duration, FileOps, Instant};
 use crate::limits;
-use crate::model::{ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid};
+use crate::model::{
+    EnsembleConfig, ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid,
+};
 use crate::server::audit;
 use crate::server::closing::Preparing;
 use crate::server::contract::Clock;
@@ -45,6 +47,16 @@ impl Duty {
     }
 }
 
+/// What a leader proposes.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) zxid: Zxid,
+    /// Txn bytes.
+    pub(crate) txn: Bytes,
+    /// The configuration that the txn is, if it is one.
+    pub(crate) config: Option<EnsembleConfig>,
+}
+
 /// State that a server which is alone does not need.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -56,7 +68,7 @@ pub(super) struct Member {
     recent: RecentTxns,
 
     /// Leading: appended to the log and not yet proposed.
-    proposals: Vec<(Zxid, Bytes)>,
+    pub(super) proposals: Vec<Proposal>,
     /// Leading: sessions whose creation is in flight for a learner's client.
     pub(super) opening: BTreeSet<SessionId>,
     /// Leading: the learner that owns a session's connection.
@@ -108,7 +120,7 @@ impl Member {
 
     pub(super) fn propose(&mut self, zxid: Zxid, txn: Bytes) {
         self.recent.push(zxid, txn.clone());
-        self.proposals.push((zxid, txn));
+        self.proposals.push(Proposal { zxid, txn, config: None });
     }
 
     /// A session has ended.
@@ -188,6 +200,7 @@ impl Pipeline {
     pub(crate) fn idle(&mut self, now: Instant) {
         self.duty = Duty::Idle;
         self.preparing = None;
+        self.reconfiguring = None;
         self.sessions.reset(now);
         let recent = std::mem::replace(&mut self.member.recent, RecentTxns::new(Zxid::ZERO, 0));
         self.member = Member::new(self.member.committed, recent, self.member.fuzzy);
@@ -299,7 +312,7 @@ impl Pipeline {
     // Leading.
 
     /// What was appended since the last call.
-    pub(crate) fn take_proposals(&mut self) -> Vec<(Zxid, Bytes)> {
+    pub(crate) fn take_proposals(&mut self) -> Vec<Proposal> {
         std::mem::take(&mut self.member.proposals)
     }
 
@@ -327,6 +340,9 @@ impl Pipeline {
             match judge(number, &body) {
                 Ok(WriteRequest::CloseSession) => {
                     return self.close_session(Preparing::new(header, None, None));
+                }
+                Ok(WriteRequest::Reconfig(asked)) => {
+                    return self.begin_reconfig(header, asked, identities, None);
                 }
                 Ok(write) => self.prep().prepare(&header, &write, &identities),
                 Err(code) => TxnBody::Error(code),
@@ -523,7 +539,6 @@ impl Pipeline {
 fn judge(number: i32, body: &Bytes) -> Result<WriteRequest, ErrorCode> {
     match number {
         opcode::CLOSE_SESSION => Ok(WriteRequest::CloseSession),
-        opcode::RECONFIG => Err(ErrorCode::RECONFIG_DISABLED),
         _ => match wire::request::decode_body(number, body) {
             Ok(Request::Write(write)) => Ok(write),
             Ok(_) => Err(ErrorCode::UNIMPLEMENTED),

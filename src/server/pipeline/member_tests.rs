@@ -3,7 +3,8 @@
 use super::member::Duty;
 use super::*;
 use crate::base::Duration;
-use crate::model::{EnsembleConfig, EnsembleConfigs, ServerId};
+use crate::config::reconfig::ReconfigRules;
+use crate::model::{ClientAddress, EnsembleConfig, EnsembleConfigs, ServerId};
 use crate::server::EnsembleOptions;
 use crate::server::tests::{nothing_on_disk, options};
 use crate::wire::quorum::Touch;
@@ -30,8 +31,9 @@ fn member() -> Pipeline {
         detect: Duration::from_millis(300),
         connect_within: Duration::from_millis(1_000),
         adopts_configs: false,
-        is_observer: false,
         trusts_empty: true,
+        rules: ReconfigRules { standalone_enabled: true, multi_address: false },
+        client: ClientAddress { host: "here".to_owned(), port: 3 },
     };
     let options = ServerOptions { ensemble: Some(ensemble), ..options() };
     let mut recovered = nothing_on_disk();

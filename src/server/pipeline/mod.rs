@@ -14,13 +14,15 @@
 mod member;
 #[cfg(test)]
 mod member_tests;
+mod reconfig;
 
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-pub(crate) use self::member::Duty;
 use self::member::Member;
+pub(crate) use self::member::{Duty, Proposal};
+use self::reconfig::Reconfiguring;
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
@@ -61,6 +63,8 @@ pub(crate) struct Pipeline {
     preparing: Option<Preparing>,
     /// What this turn may still find for it.
     preparing_left: usize,
+    /// A change of the ensemble's members that is not in the log yet.
+    reconfiguring: Option<Reconfiguring>,
     /// The end of a session of which only a part is applied.
     applying: Option<(InFlight, Closing)>,
     /// The overlay keeps what is applied.
@@ -162,6 +166,7 @@ impl Pipeline {
             member,
             preparing: None,
             preparing_left: options.slices.deletions,
+            reconfiguring: None,
             applying: None,
             retiring: false,
             snapshot_due: SnapshotDue { txns_left: 0, log_bytes_at: 0 },
@@ -195,14 +200,15 @@ impl Pipeline {
     }
 
     pub(crate) fn outstanding(&self) -> usize {
-        let halves = [self.preparing.is_some(), self.applying.is_some()];
+        let halves =
+            [self.preparing.is_some(), self.reconfiguring.is_some(), self.applying.is_some()];
         self.in_flight.len() + halves.into_iter().filter(|half| *half).count()
     }
 
-    /// Whether the end of a session is being prepared. Handshakes, writes and ends of connections
-    /// must wait until it is whole.
+    /// Whether the end of a session or a reconfiguration is being prepared. Handshakes, writes and
+    /// ends of connections must wait until it is whole.
     pub(crate) const fn is_preparing(&self) -> bool {
-        self.preparing.is_some()
+        self.preparing.is_some() || self.reconfiguring.is_some()
     }
 
     /// Whether a txn is applied in part, so that nobody may read the tree.
@@ -212,7 +218,7 @@ impl Pipeline {
 
     /// Whether [`Pipeline::turn_end`] left work over.
     pub(crate) const fn wants_turn(&self) -> bool {
-        self.is_preparing() || self.retiring || self.looked_to.is_some()
+        self.preparing.is_some() || self.retiring || self.looked_to.is_some()
     }
 
     /// Nothing that was accepted waits: a planned stop may go on.
@@ -365,6 +371,13 @@ impl Pipeline {
             self.close_session(Preparing::new(header, Some(origin), audit));
             return None;
         }
+        let request = match request {
+            Ok(WriteRequest::Reconfig(asked)) => {
+                self.begin_reconfig(header, asked, identities, Some(origin));
+                return None;
+            }
+            request => request,
+        };
         let body = match &request {
             Ok(request) => self.prep().prepare(&header, request, &identities),
             Err(code) => TxnBody::Error(*code),

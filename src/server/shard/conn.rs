@@ -143,6 +143,8 @@ pub(super) enum WriteKind {
     Stat,
     /// A result per op.
     Multi,
+    /// The new configuration's text and the stat.
+    Config,
     /// Nothing, and the connection is closed behind it.
     Close,
 }

@@ -281,15 +281,6 @@ impl Shard {
             Ok(Request::Sasl { token: None }) => {
                 Work::Answer(Answer::refusal(ErrorCode::AUTH_FAILED))
             }
-            Ok(Request::Reconfig) => {
-                let request = Err(match self.options.reconfig_enabled {
-                    true => ErrorCode::UNIMPLEMENTED,
-                    false => ErrorCode::RECONFIG_DISABLED,
-                });
-                let identities = conn.identities.clone();
-                asks.push(Ask::Submit(Submit { origin, session, identities, request, raw }));
-                Work::Write(WriteKind::Delete)
-            }
             Err(fault) if fault.consumes_zxid(opcode) => {
                 let request = Err(ErrorCode::MARSHALLING_ERROR);
                 let identities = conn.identities.clone();
@@ -386,6 +377,7 @@ fn write_kind(write: &WriteRequest) -> WriteKind {
         WriteRequest::Delete { .. } | WriteRequest::Check { .. } => WriteKind::Delete,
         WriteRequest::SetData { .. } | WriteRequest::SetAcl { .. } => WriteKind::Stat,
         WriteRequest::Multi(_) => WriteKind::Multi,
+        WriteRequest::Reconfig(_) => WriteKind::Config,
         WriteRequest::CloseSession => WriteKind::Close,
     }
 }

@@ -102,7 +102,6 @@ struct ShardOptions {
     unsent_bytes_max: usize,
     /// Writes may have to be forwarded, and syncs need a leader's word.
     is_member: bool,
-    reconfig_enabled: bool,
     sessionless_timeout: Duration,
     words_allowed: WordsAllowed,
     slices: Slices,
@@ -139,7 +138,6 @@ impl Shard {
                 },
                 unsent_bytes_max: limits::UNSENT_BYTES_MAX / shards,
                 is_member: options.is_member(),
-                reconfig_enabled: options.reconfig_enabled,
                 sessionless_timeout: options.sessionless_timeout,
                 words_allowed: options.words_allowed.clone(),
                 slices: options.slices,

@@ -23,6 +23,13 @@ pub(super) fn write(out: &mut BytesMut, kind: WriteKind, xid: Xid, delta: &Delta
             response::path_and_stat(buf, path, stat);
         }
         (WriteKind::Stat, Outcome::Set(stat)) => response::stat(buf, stat),
+        (WriteKind::Config, Outcome::Set(stat)) => {
+            let text = match &delta.body {
+                TxnBody::Reconfig { data, .. } => data.as_deref(),
+                _ => None,
+            };
+            response::data_and_stat(buf, text, stat);
+        }
         (WriteKind::Multi, Outcome::Multi(outcomes)) => multi(buf, &delta.body, outcomes),
         (WriteKind::Delete | WriteKind::Close, _) => {}
         (kind, outcome) => unreachable!("{kind:?} cannot have come to {outcome:?}"),

@@ -35,7 +35,9 @@ impl World {
                 self.close(end);
                 self.after_micros(300, Some(at), Event::Closed(end));
             }
-            PeerOutput::PauseReading { .. } | PeerOutput::ResumeReading { .. } => {}
+            PeerOutput::PauseReading { .. }
+            | PeerOutput::ResumeReading { .. }
+            | PeerOutput::Listen { .. } => {}
         }
     }
 

@@ -9,7 +9,8 @@ use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
 use super::{ELECTION_PORT, Event, HEARTBEAT, World};
 use crate::base::{Duration, FileFailure, FileOp, FileOpId};
-use crate::model::{ConnId, EnsembleConfigs, ExtendedTypes, LearnerType, ShardId, Zxid};
+use crate::config::reconfig::ReconfigRules;
+use crate::model::{ClientAddress, ConnId, EnsembleConfigs, ExtendedTypes, ShardId, Zxid};
 use crate::server::epochs::Epochs;
 use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
 use crate::server::{EnsembleOptions, Input, Machine, Output, Published, Server};
@@ -38,8 +39,6 @@ impl World {
         let me = self.member(at).sid;
         let configs = EnsembleConfigs::settled(self.config.clone());
         let host = format!("s{at}");
-        let own = configs.committed.members.get(&me);
-        let is_observer = own.is_some_and(|own| own.learner_type == LearnerType::Observer);
         let mut options = options_of(&mut self.prng);
         options.server_id = u8::try_from(me.0).unwrap_or_default();
         options.ensemble = Some(EnsembleOptions {
@@ -53,8 +52,9 @@ impl World {
             detect: Duration::from_millis(300),
             connect_within: Duration::from_millis(1_000),
             adopts_configs: false,
-            is_observer,
             trusts_empty: !self.is_careful,
+            rules: ReconfigRules { standalone_enabled: true, multi_address: false },
+            client: ClientAddress { host: "c".to_owned(), port: 2181 },
         });
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let satellites = u16::try_from(self.prng.below(SATELLITES_MAX)).unwrap_or_default();
@@ -163,7 +163,10 @@ impl World {
                     }
                 }
                 Output::Publish(published) => self.member(at).shards.publish(published),
-                Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
+                Output::PauseReading { .. }
+                | Output::ResumeReading { .. }
+                | Output::Listen(_)
+                | Output::Stopped => {}
             }
         }
         Ok(())

@@ -186,7 +186,14 @@ impl Election {
         self.current.vote.peer_epoch = i64::from(epoch);
     }
 
-    /// Configurations have changed while the server had a leader.
+    /// A committed reconfiguration names the leader: no election is held. Discovery decides, as
+    /// after every election, whether it leads.
+    pub fn appoint(&mut self, leader: ServerId, zxid: Zxid) {
+        // ZooKeeper: QuorumPeer.updateVote has neither round nor epoch for such a vote.
+        self.decide(Vote { peer_epoch: -1, zxid, leader }, -1);
+    }
+
+    /// Configurations have changed while the server had a leader, or before its first election.
     pub fn set_configs(&mut self, configs: EnsembleConfigs) {
         self.config_text = Str::from(config::ensemble::text(&configs.committed).as_str());
         self.configs = configs;

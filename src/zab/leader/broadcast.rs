@@ -75,6 +75,11 @@ impl Broadcast {
         *known = zxid.max(*known);
     }
 
+    /// Up to where a server's log is known to be durable.
+    pub(super) fn durable_of(&self, sid: ServerId) -> Option<Zxid> {
+        self.durable.get(&sid).copied()
+    }
+
     /// What a server said on a connection that is gone counts no more for proposals that follow;
     /// what it has durably, it has.
     pub(super) fn forget(&mut self, sid: ServerId) {

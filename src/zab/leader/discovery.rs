@@ -4,7 +4,7 @@
 use super::Leader;
 use super::link::{LearnerKind, LinkId, Stage};
 use super::output::{Abdication, CloseReason, Output};
-use crate::model::{ServerId, Zxid};
+use crate::model::{EnsembleConfigs, ServerId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerInfo, PROTOCOL_VERSION};
 use crate::zab::paxos::{Answer, DurableHistory, HistoryEnd, Phase, Said, Verdict};
 
@@ -55,8 +55,20 @@ impl Leader {
         if let Phase::Discovering { epoch } = self.proposer.phase()
             && was_choosing
         {
+            self.stamp(epoch, out);
             let answer = self.acceptor.on_leader_info(epoch);
             self.own_step(answer, out);
+        }
+    }
+
+    /// The first leader gives the configuration of the ensemble a version, so that it precedes the
+    /// lists that other servers start with (ZOOKEEPER-1783).
+    fn stamp(&mut self, epoch: u32, out: &mut Vec<Output>) {
+        let EnsembleConfigs { committed, last_seen } = &mut self.configs;
+        if self.adopts_configs && committed.version == 0 && last_seen.version == 0 {
+            last_seen.clone_from(committed);
+            last_seen.version = Zxid::new(epoch, 0).0;
+            out.push(Output::Config(last_seen.clone()));
         }
     }
 
@@ -167,6 +179,12 @@ impl Leader {
             .collect();
         for id in ready {
             self.serve(id, out);
+        }
+        // What was last seen, perhaps without a word from those who proposed it, is in force.
+        let stays = self.stays_voter();
+        self.configs = EnsembleConfigs::settled(self.configs.last_seen.clone());
+        if !stays {
+            self.abdicate(Abdication::NoVoter, out);
         }
     }
 

@@ -71,7 +71,8 @@ pub(super) struct Waiting {
 
 impl Waiting {
     pub(super) fn push(&mut self, news: News) {
-        let (News::Proposal(proposal) | News::Commit(proposal)) = &news;
+        let (News::Proposal(proposal) | News::Commit(proposal) | News::Activate(proposal, _)) =
+            &news;
         self.bytes += size_of::<News>() + proposal.txn.len();
         self.news.push_back(news);
     }
@@ -86,6 +87,8 @@ impl Waiting {
 pub(super) enum News {
     Proposal(Proposal),
     Commit(Proposal),
+    /// The commit of a configuration, which takes effect, and who leads from there on.
+    Activate(Proposal, ServerId),
 }
 
 impl Link {

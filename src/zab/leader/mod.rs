@@ -14,7 +14,11 @@
 //! The order of what a learner hears is the same whatever the way of its synchronization:
 //! DIFF, TRUNC or SNAP; committed history as PROPOSAL and COMMIT; NEWLEADER; everything that was
 //! proposed meanwhile; UPTODATE (`quorum-and-disk.md` 4.7, ZOOKEEPER-3104 and 4394).
+//!
+//! A txn that is a configuration comes with it ([`Leader::propose_config`]): until it is committed
+//! a quorum of both is needed, and with its commit it is in force, here and at the learners.
 
+mod activation;
 mod broadcast;
 mod discovery;
 mod link;
@@ -33,6 +37,7 @@ use super::Timing;
 use super::paxos::{Acceptor, Epochs, HistoryEnd, Phase, Proposer};
 use super::synchronization::{SyncPlan, SyncWay};
 use crate::base::{Instant, Str};
+use crate::config;
 use crate::model::{EnsembleConfigs, ServerId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
 
@@ -43,8 +48,8 @@ pub struct Start {
     pub me: ServerId,
     /// Who decides.
     pub configs: EnsembleConfigs,
-    /// The text of its last seen configuration, for NEWLEADER.
-    pub config_text: Option<Str>,
+    /// `reconfigEnabled`: an ensemble whose configuration has no version is given one.
+    pub adopts_configs: bool,
     /// How long things may take.
     pub timing: Timing,
     /// What is on disk about epochs.
@@ -58,7 +63,7 @@ pub struct Start {
 pub struct Leader {
     me: ServerId,
     configs: EnsembleConfigs,
-    config_text: Option<Str>,
+    adopts_configs: bool,
     timing: Timing,
     acceptor: Acceptor,
     proposer: Proposer,
@@ -88,12 +93,12 @@ struct PendingSync {
 impl Leader {
     /// Begins to lead.
     pub fn new(start: Start, now: Instant, out: &mut Vec<Output>) -> Self {
-        let Start { me, configs, config_text, timing, epochs, last_zxid } = start;
+        let Start { me, configs, adopts_configs, timing, epochs, last_zxid } = start;
         let own = HistoryEnd { current_epoch: epochs.current, last_zxid };
         let mut leader = Self {
             me,
             configs,
-            config_text,
+            adopts_configs,
             timing,
             acceptor: Acceptor::new(epochs),
             proposer: Proposer::new(me, own, epochs.accepted),
@@ -390,7 +395,13 @@ impl Leader {
         };
         link.history_to = upto;
         let epoch = i32::try_from(epoch).expect("epochs are bounded by the proposer");
-        let config = self.config_text.clone();
+        // What a quorum accepts with the history comes into force with it. A later configuration is
+        // proposed behind it: told here, it would come into force before it is committed.
+        let config = match self.established {
+            true => &self.configs.committed,
+            false => &self.configs.last_seen,
+        };
+        let config = Some(Str::from(config::ensemble::text(config).as_str()));
         out.push(Output::Send(id, LeaderPacket::NewLeader { epoch, config }));
         for news in waiting.news {
             tell(id, link, &news, out);
@@ -431,8 +442,14 @@ impl Leader {
 
     fn commit(&mut self, out: &mut Vec<Output>) {
         let before = self.broadcast.committed();
-        while let Some(proposal) = self.broadcast.commit_next(&self.configs) {
-            self.spread(&News::Commit(proposal), out);
+        while !self.over
+            && let Some(proposal) = self.broadcast.commit_next(&self.configs)
+        {
+            let pending = self.configs.pending();
+            match pending.is_some_and(|config| config.version == proposal.zxid.0) {
+                true => self.activate(proposal, out),
+                false => self.spread(&News::Commit(proposal), out),
+            }
         }
         if before != self.broadcast.committed() {
             out.push(Output::Committed(self.broadcast.committed()));
@@ -447,7 +464,7 @@ impl Leader {
             if link.is_live() {
                 tell(*id, link, news, out);
             } else if let Stage::Synchronizing { waiting, .. } = &mut link.stage
-                && (link.kind == LearnerKind::Follower || matches!(news, News::Commit(_)))
+                && (link.kind == LearnerKind::Follower || !matches!(news, News::Proposal(_)))
             {
                 waiting.push(news.clone());
                 if waiting.is_overfull() {
@@ -557,6 +574,13 @@ fn tell(id: LinkId, link: &Link, news: &News, out: &mut Vec<Output>) {
         }
         (LearnerKind::Follower, News::Commit(Proposal { zxid, .. })) => {
             LeaderPacket::Commit { zxid: *zxid }
+        }
+        (LearnerKind::Follower, News::Activate(Proposal { zxid, .. }, leader)) => {
+            LeaderPacket::CommitAndActivate { zxid: *zxid, designated_leader: *leader }
+        }
+        (LearnerKind::Observer, News::Activate(Proposal { zxid, txn }, leader)) => {
+            let (zxid, designated_leader, txn) = (*zxid, *leader, txn.clone());
+            LeaderPacket::InformAndActivate { zxid, designated_leader, txn }
         }
         (LearnerKind::Observer, News::Commit(Proposal { zxid, txn })) => {
             LeaderPacket::Inform { zxid: *zxid, txn: txn.clone() }

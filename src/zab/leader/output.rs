@@ -1,7 +1,7 @@
 //! What a leader asks of its driver, and why it closes a connection or gives up.
 
 use super::link::LinkId;
-use crate::model::Zxid;
+use crate::model::{EnsembleConfig, ServerId, Zxid};
 use crate::wire::quorum::{ForwardedRequest, LeaderPacket, Touch};
 use crate::zab::paxos::{Epochs, EpochsExhausted};
 
@@ -37,14 +37,25 @@ pub enum Output {
     /// Send a snapshot's body right behind the SNAP packet that went before, then call
     /// [`Leader::snapshot_sent`](super::Leader::snapshot_sent) with the zxid that it contains.
     SendSnapshot(LinkId),
-    /// A quorum has the history: all of the log is committed. Prepare requests from here on, in
-    /// this epoch.
+    /// The first configuration of the ensemble gets a version: write it down as the one that was
+    /// last seen. Nothing that follows may be done before it is on disk.
+    Config(EnsembleConfig),
+    /// A quorum has the history: all of the log is committed, and the configuration that was last
+    /// seen is in force. Prepare requests from here on, in this epoch.
     Established {
         /// The epoch.
         epoch: u32,
     },
     /// Everything up to here is committed: apply it.
     Committed(Zxid),
+    /// The configuration that was proposed with this zxid is in force. If another server is to lead
+    /// from here on, this one is over: nothing else follows but the commit itself.
+    Activated {
+        /// Its txn's.
+        zxid: Zxid,
+        /// Who leads.
+        designated: ServerId,
+    },
     /// A request that a learner forwards for a client.
     Request(LinkId, ForwardedRequest),
     /// A client of this session has come to the learner; answer with [`LeaderPacket::Revalidate`].
@@ -107,6 +118,9 @@ pub enum Abdication {
     /// No zxid is left in the epoch.
     #[error("the epoch's zxids are used up")]
     Rollover,
+    /// The configuration that came into force names others to lead.
+    #[error("it does not vote, at its present address, in the configuration that is in force")]
+    NoVoter,
     /// No epoch is left.
     #[error("{0}")]
     NoEpoch(EpochsExhausted),

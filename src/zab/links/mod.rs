@@ -144,11 +144,9 @@ impl Links {
     /// No connections yet. `address` is our own election address, for being dialled back.
     #[must_use]
     pub fn new(me: ServerId, address: ElectionAddress, configs: &EnsembleConfigs) -> Self {
-        let mut greeting = BytesMut::new();
-        InitialMessage { sid: me, addresses: vec![address] }.encode(&mut greeting);
         let mut links = Self {
             me,
-            greeting: greeting.freeze(),
+            greeting: greeting(me, address),
             members: BTreeMap::new(),
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -159,9 +157,14 @@ impl Links {
         links
     }
 
+    /// Our own election address is another one from now on.
+    pub fn set_address(&mut self, address: ElectionAddress) {
+        self.greeting = greeting(self.me, address);
+    }
+
     /// Whom to dial where: the committed configuration decides, the pending one adds servers.
     pub fn set_configs(&mut self, configs: &EnsembleConfigs) {
-        self.members.clear();
+        let before = std::mem::take(&mut self.members);
         let both = configs.last_seen.members.iter().chain(&configs.committed.members);
         for (sid, member) in both.filter(|(sid, _)| **sid != self.me) {
             let addresses = member.addresses.iter().map(|address| ElectionAddress {
@@ -169,6 +172,14 @@ impl Links {
                 port: address.election_port,
             });
             self.members.insert(*sid, addresses.collect());
+        }
+        // Where a server has moved it is not found at the address that it once came with.
+        for (sid, addresses) in &self.members {
+            if let Some(peer) = self.peers.get_mut(sid)
+                && before.get(sid).is_some_and(|before| before != addresses)
+            {
+                peer.addresses.clear();
+            }
         }
     }
 
@@ -413,6 +424,13 @@ impl Links {
             self.outputs.push_back(LinkOutput::Dial { sid, addresses });
         }
     }
+}
+
+/// Our initial message.
+fn greeting(me: ServerId, address: ElectionAddress) -> Bytes {
+    let mut greeting = BytesMut::new();
+    InitialMessage { sid: me, addresses: vec![address] }.encode(&mut greeting);
+    greeting.freeze()
 }
 
 impl Peer {

@@ -153,6 +153,7 @@ impl Directory {
             }
             FileOp::Remove { file } => drop(self.0.remove(&file.name)),
             FileOp::Flush { .. } | FileOp::SyncDir { .. } => {}
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => panic!("{op:?}"),
         }
     }
 

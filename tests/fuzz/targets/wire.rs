@@ -8,8 +8,8 @@ use ringkeeper::model::request::{
     MultiReadKind, PathWatch, RawAcl, SetWatches, WatcherSelection, WatcherType,
 };
 use ringkeeper::model::{
-    CreateKind, CreateRequest, EventType, ExtendedTypes, Perms, ReadRequest, Request, SessionId,
-    StatPersisted, WatchEvent, WriteRequest, Xid, Zxid, path,
+    CreateKind, CreateRequest, EventType, ExtendedTypes, Perms, ReadRequest, ReconfigRequest,
+    Request, SessionId, StatPersisted, WatchEvent, WriteRequest, Xid, Zxid, path,
 };
 use ringkeeper::wire::connect::{ConnectRequest, ConnectResponse};
 use ringkeeper::wire::frame::Deframer;
@@ -174,7 +174,12 @@ fn requests_of_every_kind() -> Vec<Request> {
         },
         Request::Sasl { token: Some(Bytes::from_static(b"token")) },
         Request::WhoAmI,
-        Request::Reconfig,
+        Request::Write(WriteRequest::Reconfig(ReconfigRequest {
+            joining: Some(Str::from_static("server.1=a:1:2;3")),
+            leaving: Some(Str::from_static("2,3")),
+            new_members: None,
+            from_config: -1,
+        })),
     ];
     // A check stands in a multi only.
     let single = writes.into_iter().filter(|write| !matches!(write, WriteRequest::Check { .. }));

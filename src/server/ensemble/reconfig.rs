@@ -1,0 +1,193 @@
+//! Changes of the ensemble's members: which configurations this server knows, what it writes down
+//! about them before it says or does anything, and what it does when one takes effect
+//! (`quorum-and-disk.md` 6.4).
+//!
+//! | what | when it is on disk |
+//! |---|---|
+//! | a configuration that is proposed | before its txn is in the log |
+//! | the leader's, told with NEWLEADER | before NEWLEADER is acknowledged |
+//! | that it is in force | later: until then a quorum of both is needed, which is safe |
+//!
+//! So whoever has a configuration's txn in its log asks for a quorum of that configuration as well,
+//! whatever has become of the process meanwhile.
+
+use super::{Context, Ensemble, Role};
+use crate::base::FileOps;
+use crate::config;
+use crate::model::{
+    ClientAddress, EnsembleConfig, EnsembleConfigs, ErrorCode, LearnerType, ReconfigRequest,
+    ServerAddress, ServerId, Zxid,
+};
+use crate::server::contract::PeerOutput;
+use crate::wire::vote::ElectionAddress;
+
+/// Where this server goes when what it still has to answer is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    /// Once this is applied.
+    pub(super) after: Zxid,
+    /// Who leads then; `None`: an election is held.
+    pub(super) leader: Option<ServerId>,
+}
+
+impl Ensemble {
+    /// The configurations.
+    pub(crate) const fn configs(&self) -> &EnsembleConfigs {
+        &self.configs
+    }
+
+    /// Whether this server does not vote, by the configuration in force. One that is not in it
+    /// follows without a vote.
+    pub(super) fn is_observer(&self) -> bool {
+        let own = self.configs.committed.members.get(&self.options.me);
+        own.is_some_and(|own| own.learner_type == LearnerType::Observer)
+    }
+
+    /// What the tree that was recovered tells of its configuration: a leader's snapshot may have
+    /// brought one that is in no file yet. An operator's list without a version holds.
+    pub(crate) fn learn_from_tree(&mut self, text: Option<&[u8]>, ops: &mut FileOps) {
+        if !self.options.adopts_configs || self.configs.committed.version == 0 {
+            return;
+        }
+        let text = text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        if let Ok(config) = config::ensemble::parse(text, "/zookeeper/config")
+            && self.configs.last_seen.version < config.version
+        {
+            self.see_config(config, ops);
+        }
+    }
+
+    /// A configuration takes the place of the one that was last seen; it is being written down.
+    pub(super) fn see_config(&mut self, config: EnsembleConfig, ops: &mut FileOps) {
+        tracing::info!("a configuration is proposed: version {:x}", config.version);
+        self.files.propose(&config, ops);
+        self.configs.last_seen = config;
+        self.tell_configs();
+    }
+
+    /// The configuration that was last seen is in force; the one before.
+    pub(super) fn activate(&mut self, ops: &mut FileOps) -> EnsembleConfig {
+        let config = self.configs.last_seen.clone();
+        let before = std::mem::replace(&mut self.configs.committed, config);
+        self.took_effect(ops);
+        before
+    }
+
+    /// Another server's notification has told of a configuration that is in force.
+    pub(super) fn adopt(&mut self, ops: &mut FileOps) {
+        self.configs = self.election.configs().clone();
+        self.took_effect(ops);
+    }
+
+    fn took_effect(&mut self, ops: &mut FileOps) {
+        let EnsembleConfigs { committed, last_seen } = &self.configs;
+        tracing::info!(
+            "a configuration is in force: {}",
+            config::ensemble::text(committed).replace('\n', ", ")
+        );
+        let me = self.options.me;
+        let own = committed.members.get(&me);
+        let client = own.and_then(|own| own.client.clone());
+        let is_last = committed.version == last_seen.version;
+        self.files.commit(committed, client.is_some(), is_last, ops);
+        let addresses = own.map(|own| own.addresses.clone());
+        if let Some(addresses) = addresses.filter(|addresses| *addresses != self.addresses) {
+            self.move_to(addresses);
+        }
+        if let Some(client) = client.filter(|client| *client != self.client) {
+            self.listen_for_clients(client);
+        }
+        self.tell_configs();
+    }
+
+    fn move_to(&mut self, addresses: Vec<ServerAddress>) {
+        if let Some(own) = addresses.first() {
+            let address = ElectionAddress { host: own.host.clone(), port: own.election_port };
+            self.links.set_address(address);
+        }
+        self.addresses.clone_from(&addresses);
+        self.peers.ask(PeerOutput::Listen { addresses });
+    }
+
+    fn listen_for_clients(&mut self, client: ClientAddress) {
+        self.client = client.clone();
+        self.effects.push_back(super::Effect::Listen(client));
+    }
+
+    fn tell_configs(&mut self) {
+        self.election.set_configs(self.configs.clone());
+        self.links.set_configs(&self.configs);
+    }
+
+    /// Puts the configuration in force where clients read it; whether another was there.
+    pub(super) fn show_config(&self, cx: &mut Context<'_>) -> bool {
+        let config = &self.configs.committed;
+        let text = config::ensemble::text(config);
+        cx.pipeline.tree_mut().set_config(&text, config.version)
+    }
+
+    /// What a client's request makes of the configuration, in Apache's order of checks; all but the
+    /// ACL, which comes last.
+    pub(super) fn judge(
+        &self,
+        request: &ReconfigRequest,
+        zxid: Zxid,
+    ) -> Result<EnsembleConfig, ErrorCode> {
+        let current = &self.configs.last_seen;
+        if self.configs.pending().is_some() {
+            return Err(ErrorCode::RECONFIG_IN_PROGRESS);
+        }
+        if request.from_config != -1 && request.from_config != current.version {
+            return Err(ErrorCode::BAD_VERSION);
+        }
+        let next = config::reconfig::next(current, request, self.options.rules, zxid.0)?;
+        let is_synced = |sid| sid == self.options.me || self.has_synced(sid);
+        match next.is_quorum(is_synced) {
+            true => Ok(next),
+            false => {
+                let voters = next.describe(is_synced);
+                tracing::warn!(
+                    "a reconfiguration was refused: not enough of its voters are \
+                    synchronized followers: {voters}"
+                );
+                Err(ErrorCode::NEW_CONFIG_NO_QUORUM)
+            }
+        }
+    }
+
+    fn has_synced(&self, sid: ServerId) -> bool {
+        matches!(&self.role, Role::Leading(leading) if leading.has_synced(sid))
+    }
+
+    /// Where a learner goes when a configuration has taken the place of `before`; `None`: it stays.
+    /// `designated` is who leads, if the leader has said so.
+    pub(super) fn leaves_for(
+        &self,
+        before: &EnsembleConfig,
+        leader: ServerId,
+        designated: Option<ServerId>,
+    ) -> Option<Option<ServerId>> {
+        let now = &self.configs.committed;
+        if (&before.members, &before.quorum) == (&now.members, &now.quorum) {
+            return None;
+        }
+        let observes = |config: &EnsembleConfig| {
+            let own = config.members.get(&self.options.me);
+            own.is_some_and(|own| own.learner_type == LearnerType::Observer)
+        };
+        let changes_role = observes(before) != observes(now);
+        match designated {
+            Some(designated) => (changes_role || designated != leader).then_some(Some(designated)),
+            None => {
+                let place = |config: &EnsembleConfig| {
+                    let member = config.members.get(&leader)?;
+                    let places =
+                        member.addresses.iter().map(|it| (it.host.clone(), it.quorum_port));
+                    config.is_voter(leader).then(|| places.collect::<Vec<_>>())
+                };
+                let leader_stays = place(now).is_some() && place(before) == place(now);
+                (changes_role || !leader_stays).then_some(None)
+            }
+        }
+    }
+}
