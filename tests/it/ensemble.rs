@@ -425,6 +425,25 @@ fn observers_and_servers_on_several_shards_serve_too() {
 }
 
 #[test]
+fn a_session_expires_though_its_follower_hears_of_no_other() {
+    let ensemble = Ensemble::ours(3, "ringkeeper.detectMillis=20000");
+    ensemble.all_serve();
+    let leader = ensemble.leader();
+    let follower = (1..=3).find(|sid| *sid != leader).expect("there are three");
+    let hello = Hello { timeout_ms: 4_000, ..Hello::default() };
+    let mut owner = Client::attach(("127.0.0.1", ensemble.ports[&follower]), &hello);
+    let owner = owner.as_mut().expect("it serves");
+    assert_eq!(owner.code(&create("/mine", b"", 1)), ErrorCode::OK);
+    let mut other = client::connect(ensemble.ports[&leader]).expect("it serves");
+    assert_eq!(other.code(&get("/mine", false)), ErrorCode::OK);
+    // Its client is silent; the connection stays.
+    within("the session to expire", || {
+        (other.code(&get("/mine", false)) == ErrorCode::NO_NODE).then_some(())
+    });
+    assert!(owner.is_closed(), "its client is told");
+}
+
+#[test]
 fn without_a_quorum_nobody_is_served() {
     let mut ensemble = Ensemble::ours(3, "");
     ensemble.all_serve();

@@ -220,9 +220,8 @@ impl Leader {
             LearnerPacket::Ack { zxid } => self.on_ack(id, zxid, out),
             LearnerPacket::Ping { touches, .. } => {
                 link.pings_answered += 1;
-                if !touches.is_empty() {
-                    out.push(Output::Touched(id, touches));
-                }
+                // None is a report, too: what the learner did not hear of may expire.
+                out.push(Output::Touched(id, touches));
                 self.confirm_syncs(out);
             }
             LearnerPacket::Request(request) if self.established => {

@@ -60,7 +60,7 @@ pub enum Output {
     Request(LinkId, ForwardedRequest),
     /// A client of this session has come to the learner; answer with [`LeaderPacket::Revalidate`].
     Revalidate(LinkId, Touch),
-    /// Sessions that a learner has heard of.
+    /// Sessions that a learner has heard of since it last said so; it may be none.
     Touched(LinkId, Vec<Touch>),
     /// Leadership was confirmed by a quorum after the sync of this number was asked for, and
     /// everything proposed before it is committed.
