@@ -1,13 +1,14 @@
 //! The audit log: the lines that Apache ZooKeeper writes for the same requests, in the same order.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::apache::{self, Apache, Java};
 use super::client::{self, create, exists};
 use super::clients::{script, transcript};
+use super::ensemble::{Ensemble, Program};
 use super::peer::{self, Server};
 use ringkeeper::model::ErrorCode;
 
@@ -62,18 +63,26 @@ fn normal(lines: &[String]) -> Vec<String> {
     normal
 }
 
-fn on_apache(jars: &Path) -> Option<Vec<String>> {
+/// Where the class is that writes Apache's lines to a file.
+fn audit_sink(jars: &Path) -> Option<PathBuf> {
     let classes = peer::fresh_directory();
     let mut compiler = Command::new("javac");
     compiler.arg("-cp").arg(jars.join("*")).arg("-d").arg(&classes).arg(script("AuditSink.java"));
-    if !apache::runs(&mut compiler) {
-        return None;
-    }
-    let log = classes.join("audit.log");
-    let java = Java::new(jars)
-        .with_classes(&classes)
+    apache::runs(&mut compiler).then_some(classes)
+}
+
+/// A server of Apache's with its lines in `log`.
+fn java(jars: &Path, classes: &Path, log: &Path) -> Java {
+    Java::new(jars)
+        .with_classes(classes)
         .with("zookeeper.audit.impl.class", "AuditSink")
-        .with("audit.sink", &log.display().to_string());
+        .with("audit.sink", &log.display().to_string())
+}
+
+fn on_apache(jars: &Path) -> Option<Vec<String>> {
+    let classes = audit_sink(jars)?;
+    let log = classes.join("audit.log");
+    let java = java(jars, &classes, &log);
     let mut apache = Apache::start_as(java, SETTINGS);
     let port = apache.port;
     transcript(&mut requests(), port, || ());
@@ -109,6 +118,78 @@ fn changes_are_told_of_as_apache_tells_of_them() {
         assert_eq!(ours, theirs, "ours left, Apache's right");
     }
     assert_eq!(ours.len(), theirs.len(), "{ours:?}");
+}
+
+/// The lines of a leader, of the follower that has the clients, and of the other follower.
+fn of_ensemble(
+    start: impl Fn(&mut Ensemble, i64),
+    lines: impl Fn(&Ensemble, i64) -> Vec<String>,
+) -> Vec<(&'static str, Vec<String>)> {
+    let mut ensemble = Ensemble::new(3);
+    (1..=3).for_each(|sid| start(&mut ensemble, sid));
+    ensemble.all_serve();
+    let leader = ensemble.leader();
+    let followers: Vec<i64> = (1..=3).filter(|sid| *sid != leader).collect();
+    transcript(&mut requests(), ensemble.ports[&followers[0]], || ());
+    let kinds = [("leader", leader), ("follower", followers[0]), ("other", followers[1])];
+    for (_, sid) in kinds {
+        peer::within("the last change", || {
+            let mut client = client::connect(ensemble.ports[&sid]).ok()?;
+            (client.code(&exists("/e-d", false)) == ErrorCode::NO_NODE).then_some(())
+        });
+    }
+    let told = |(kind, sid)| {
+        ensemble.stop(sid);
+        (kind, lines(&ensemble, sid))
+    };
+    kinds.map(told).to_vec()
+}
+
+#[test]
+fn a_follower_tells_of_its_clients_changes_as_apaches_does() {
+    let test = "the audit log of a follower";
+    if !apache::runs(Command::new("python3").arg("--version").stdin(Stdio::null())) {
+        return apache::skip(test, "no python3");
+    }
+    // An election in between, on a machine that is slow, would end the clients' connections.
+    let patient = format!("{SETTINGS}\nringkeeper.detectMillis=20000");
+    let ours = of_ensemble(
+        |ensemble, sid| ensemble.start(sid, &Program::Ours, &patient),
+        |ensemble, sid| {
+            let log = ensemble.home.join(sid.to_string()).join("log");
+            audit_lines(&fs::read_to_string(log).expect("there is a log"))
+        },
+    );
+    let of_follower = &ours[1].1;
+    assert!(70 < of_follower.len(), "{of_follower:?}");
+    let classes = apache::jars().and_then(|jars| Some((audit_sink(&jars)?, jars)));
+    let Some((classes, jars)) = classes else {
+        return apache::skip(test, "no java or no Apache ZooKeeper to compare with");
+    };
+    let log = |sid: i64| classes.join(format!("audit-{sid}.log"));
+    let theirs = of_ensemble(
+        |ensemble, sid| {
+            let java = java(&jars, &classes, &log(sid));
+            let java = java.with("znode.container.checkIntervalMs", "200");
+            ensemble.start(sid, &Program::Apache(java), SETTINGS);
+        },
+        |_, sid| {
+            let text = fs::read_to_string(log(sid)).unwrap_or_default();
+            text.lines().map(str::to_owned).collect()
+        },
+    );
+    let all = |of: &[(&str, Vec<String>)]| -> Vec<String> {
+        let lines = of.iter().flat_map(|(kind, lines)| {
+            normal(lines).into_iter().map(move |line| format!("{kind}: {line}"))
+        });
+        lines.collect()
+    };
+    let (ours, theirs) = (all(&ours), all(&theirs));
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs, "ours left, Apache's right\n{ours:#?}\n{theirs:#?}");
+    }
+    assert_eq!(ours.len(), theirs.len(), "{ours:#?}\n{theirs:#?}");
+    peer::clean(&classes);
 }
 
 #[test]

@@ -88,7 +88,8 @@ impl Pipeline {
     fn log_asked(&mut self, asked: Reconfiguring, body: TxnBody) {
         let Reconfiguring { header, request, identities, origin, .. } = asked;
         let request = Ok(WriteRequest::Reconfig(request));
-        let audit = self.options.audit_user.is_some();
+        // Of a learner's client the learner tells.
+        let audit = self.options.audit_user.is_some() && origin.is_some();
         let audit = audit.then(|| audit::Entry::of(header.session, &identities, &request, &body));
         self.log_txn(header, body, origin, None);
         if let Some(logged) = self.in_flight.back_mut() {
