@@ -11,10 +11,12 @@
 //! Cursors, always true: applied <= committed <= assigned. Alone, what is flushed is committed; in
 //! an ensemble a quorum decides, and what a member of it does is in [`member`].
 
+mod disk;
 mod member;
 #[cfg(test)]
 mod member_tests;
 mod reconfig;
+mod time;
 
 use std::collections::VecDeque;
 
@@ -23,7 +25,7 @@ use bytes::BytesMut;
 use self::member::Member;
 pub(crate) use self::member::{Duty, Proposal};
 use self::reconfig::Reconfiguring;
-use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng, Str, WallMs};
+use crate::base::{FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
 use crate::session::{SessionConfig, SessionTable};
@@ -34,11 +36,10 @@ use crate::wire;
 use super::audit;
 use super::closing::Preparing;
 use super::contract::Clock;
-use super::fuzzy::Fuzzy;
-use super::options::{Reaping, ServerOptions};
+use super::options::ServerOptions;
 use super::prep::Prep;
 use super::recovery::Recovered;
-use super::snapshotter::{SnapshotProgress, Snapshotter};
+use super::snapshotter::Snapshotter;
 use super::stream::{Address, Attach, Delta, Notice, Origin, Submit};
 use super::throttle::{ConnectionThrottle, Handshake};
 
@@ -291,19 +292,6 @@ impl Pipeline {
         self.is_drained() && self.log.is_idle() && !self.log.needs_attest()
     }
 
-    /// Any request but auth counts as life.
-    pub(crate) fn touch(&mut self, session: SessionId, now: Instant) {
-        self.sessions.touch(session, now);
-        if self.duty == Duty::Following {
-            self.touch_as_learner(session);
-        }
-    }
-
-    /// Time in which this server could not hear its clients does not count against them.
-    pub(crate) fn credit(&mut self, stalled: crate::base::Duration) {
-        self.sessions.credit(stalled);
-    }
-
     /// A handshake. New sessions are answered when their txn is applied, renewals at once; the
     /// password is checked before anything happens to the session's present connection.
     pub(crate) fn attach(
@@ -396,40 +384,6 @@ impl Pipeline {
         if self.sessions.detach(session, generation) {
             self.sessions.touch(session, heard);
         }
-    }
-
-    /// Sessions whose time has come, with the shards that own their connections: each call looks at
-    /// the next few, and at the first again behind the last.
-    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
-        if !self.duty.assigns_zxids() {
-            return Vec::new();
-        }
-        let most = self.options.slices.expiries;
-        let due: Vec<_> = self.sessions.due(now, self.expired_to).take(most).collect();
-        self.expired_to = due.last().copied().filter(|_| due.len() == most);
-        let due = due.into_iter().map(|(_, session)| session);
-        let due = due.filter(|session| self.may_expire(*session, now));
-        due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
-            .collect()
-    }
-
-    /// The owner of an overdue session has been asked when it last heard of it; `None`: there is no
-    /// owner. Closes the session if its time has come all the same.
-    pub(crate) fn expire(&mut self, clock: Clock, session: SessionId, heard: Option<Instant>) {
-        // The answer of a shard may come when the role in which it was asked is over.
-        if !self.duty.assigns_zxids() {
-            return;
-        }
-        if let Some(heard) = heard {
-            self.sessions.touch(session, heard);
-        }
-        // One that must wait stays due.
-        if self.is_preparing() || !self.sessions.is_due(session, clock.now) {
-            return;
-        }
-        tracing::info!(%session, "session expired");
-        let header = self.next_header(session, Xid(0), clock.wall);
-        self.close_session(Preparing::new(header, None, None));
     }
 
     /// From here on the session accepts nothing.
@@ -570,185 +524,6 @@ impl Pipeline {
             Some(_) if !idle => self.attest_at = None,
             _ => {}
         }
-    }
-
-    /// Work that waits for time.
-    pub(crate) fn on_timer(&mut self, clock: Clock, ops: &mut FileOps) {
-        let now = clock.now;
-        self.reap(clock);
-        if self.attest_at.is_some_and(|at| at <= now) {
-            self.attest_at = None;
-            self.log.attest(ops);
-        }
-        if self.prepare_retry_at.is_some_and(|at| at <= now) {
-            self.prepare_retry_at = None;
-            self.log.retry_prepare(ops);
-        }
-    }
-
-    /// Deletes overdue containers and TTL znodes, one at a time.
-    fn reap(&mut self, clock: Clock) {
-        if !self.duty.assigns_zxids() {
-            return;
-        }
-        let Reaping { every, spacing, .. } = self.options.reaping;
-        if self.look_at <= clock.now {
-            self.look_at = clock.now + every;
-            if self.overdue.is_empty() && self.looked_to.is_none() {
-                self.looked_to = Some(Str::default());
-            }
-        }
-        while self.reap_at <= clock.now
-            && !self.is_preparing()
-            && let Some(path) = self.overdue.pop_front()
-        {
-            self.reap_at = self.reap_at.max(clock.now) + spacing;
-            // A zxid is taken only for what is really deleted.
-            let header = TxnHeader {
-                session: SessionId(0),
-                cxid: Xid(0),
-                zxid: self.assigned.next(),
-                time_ms: clock.wall.0,
-            };
-            if let Some(body) = self.prep().reap(&header, &path) {
-                self.assigned = header.zxid;
-                self.log_txn(header, body, None, None);
-            }
-        }
-    }
-
-    /// Once per turn: goes on with the look for overdue containers and TTL znodes.
-    pub(crate) fn look_for_overdue(&mut self, wall: WallMs) {
-        // No part of the end of a session may be seen.
-        if self.is_applying() {
-            return;
-        }
-        let Some(behind) = self.looked_to.take().filter(|_| self.duty.assigns_zxids()) else {
-            return;
-        };
-        let never_used_ms = self.options.reaping.never_used_ms;
-        let most = self.options.slices.overdue_looks;
-        let (found, to) = self.tree.overdue_behind(&behind, most, wall.0, never_used_ms);
-        self.overdue.extend(found);
-        self.looked_to = to;
-    }
-
-    /// Makes the end of the log provable before a planned stop.
-    pub(crate) fn attest_now(&mut self, ops: &mut FileOps) {
-        self.log.attest(ops);
-    }
-
-    pub(crate) fn next_timer(&self) -> Option<Instant> {
-        let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
-        let look_at = Some(self.look_at);
-        let expiry = self.sessions.next_deadline();
-        let (expiry, reap_at, look_at) = match self.duty.assigns_zxids() {
-            true => (expiry, reap_at, look_at),
-            false => (None, None, None),
-        };
-        [expiry, self.attest_at, self.prepare_retry_at, reap_at, look_at]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// A file operation ended. An error is the log's, and final.
-    pub(crate) fn on_file_done(
-        &mut self,
-        now: Instant,
-        id: FileOpId,
-        result: Result<(), FileFailure>,
-        ops: &mut FileOps,
-    ) -> Result<(), FileFailure> {
-        match self.snapshotter.on_done(id, &result, &mut self.tree, ops) {
-            SnapshotProgress::NotMine => {
-                self.warn_of_slow_flush(id, now);
-                let progress = self.log.on_done(id, result, ops).map(|_| ());
-                self.notice_disk_space();
-                progress
-            }
-            SnapshotProgress::Going => Ok(()),
-            SnapshotProgress::Finished(zxid) => {
-                tracing::info!(%zxid, "snapshot written");
-                let oldest = self.snapshotter.purge(self.options.snap_retain_count, ops);
-                self.log.remove_before(oldest, ops);
-                Ok(())
-            }
-            SnapshotProgress::Failed(failure) => {
-                tracing::warn!(%failure, "snapshot given up; the one before stays in use");
-                Ok(())
-            }
-        }
-    }
-
-    fn notice_flush(&mut self, now: Instant) {
-        let flushing = self.log.flushing().map(|(id, _)| id);
-        if self.flushing.map(|(id, _)| id) != flushing {
-            self.flushing = flushing.map(|id| (id, now));
-        }
-    }
-
-    /// In Apache's words, which operators search for.
-    fn warn_of_slow_flush(&mut self, id: FileOpId, now: Instant) {
-        let Some((_, since)) = self.flushing.take_if(|(flushing, _)| *flushing == id) else {
-            return;
-        };
-        let took = now.since(since);
-        if self.options.fsync_warning_threshold < took {
-            self.slow_flush_count += 1;
-            let bytes = self.log.flushing().map_or(0, |(_, bytes)| bytes);
-            tracing::warn!(
-                "fsync-ing the write ahead log in shard-0 took {}ms which will adversely effect \
-                 operation latency. File size is {bytes} bytes. See the ZooKeeper troubleshooting \
-                 guide",
-                took.as_millis()
-            );
-        }
-    }
-
-    /// Says once that the disk is full, and once that it no longer is.
-    fn notice_disk_space(&mut self) {
-        if let Some(failure) = self.log.prepare_failure() {
-            if !self.low_on_disk {
-                tracing::warn!(%failure, "no room for the next log segment: creates and longer \
-                    values are refused until there is; reads, deletes and sessions go on");
-            }
-            self.low_on_disk = true;
-        } else if self.low_on_disk && self.log.has_reserve() {
-            tracing::warn!("there is room for the log again");
-            self.low_on_disk = false;
-        }
-    }
-
-    fn drive_snapshot(&mut self, wall: WallMs, ops: &mut FileOps) {
-        // No cut may show a part of a txn.
-        if self.snapshot_is_due() && !self.snapshotter.is_busy() && !self.is_applying() {
-            self.schedule_snapshot();
-            let sessions = self.sessions.iter().collect();
-            self.snapshotter.begin(&mut self.tree, wall, sessions, ops);
-        }
-        if self.snapshotter.wants_items() {
-            self.snapshotter.feed(&mut self.tree, ops);
-        }
-    }
-
-    fn snapshot_is_due(&self) -> bool {
-        let by_bytes = self.options.snap_log_bytes != 0
-            && self.log.appended_bytes() >= self.snapshot_due.log_bytes_at;
-        // A cut never runs ahead of the log: what a quorum has may not be durable here yet.
-        let is_durable = self.tree.last_zxid() <= self.log.flushed_zxid();
-        is_durable
-            && self.member.fuzzy == Fuzzy::Over
-            && (self.snapshot_due.txns_left == 0 || by_bytes)
-    }
-
-    fn schedule_snapshot(&mut self) {
-        let count = self.options.snap_txn_count / 2;
-        let bytes = self.options.snap_log_bytes / 2;
-        self.snapshot_due = SnapshotDue {
-            txns_left: count + 1 + self.prng.below(count.max(1)),
-            log_bytes_at: self.log.appended_bytes() + bytes + self.prng.below(bytes.max(1)),
-        };
     }
 
     fn attached(

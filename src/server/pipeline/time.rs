@@ -1,0 +1,132 @@
+//! What time makes the pipeline do: sessions that end, containers and TTLs that are over.
+
+use super::super::closing::Preparing;
+use super::super::contract::Clock;
+use super::super::options::Reaping;
+use super::{Duty, Pipeline};
+use crate::base::{FileOps, Instant, Str, WallMs};
+use crate::model::{SessionId, ShardId, TxnHeader, Xid};
+
+impl Pipeline {
+    /// Any request but auth counts as life.
+    pub(crate) fn touch(&mut self, session: SessionId, now: Instant) {
+        self.sessions.touch(session, now);
+        if self.duty == Duty::Following {
+            self.touch_as_learner(session);
+        }
+    }
+
+    /// Time in which this server could not hear its clients does not count against them.
+    pub(crate) fn credit(&mut self, stalled: crate::base::Duration) {
+        self.sessions.credit(stalled);
+    }
+
+    /// Sessions whose time has come, with the shards that own their connections: each call looks at
+    /// the next few, and at the first again behind the last.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
+        if !self.duty.assigns_zxids() {
+            return Vec::new();
+        }
+        let most = self.options.slices.expiries;
+        let due: Vec<_> = self.sessions.due(now, self.expired_to).take(most).collect();
+        self.expired_to = due.last().copied().filter(|_| due.len() == most);
+        let due = due.into_iter().map(|(_, session)| session);
+        let due = due.filter(|session| self.may_expire(*session, now));
+        due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
+            .collect()
+    }
+
+    /// The owner of an overdue session has been asked when it last heard of it; `None`: there is no
+    /// owner. Closes the session if its time has come all the same.
+    pub(crate) fn expire(&mut self, clock: Clock, session: SessionId, heard: Option<Instant>) {
+        // The answer of a shard may come when the role in which it was asked is over.
+        if !self.duty.assigns_zxids() {
+            return;
+        }
+        if let Some(heard) = heard {
+            self.sessions.touch(session, heard);
+        }
+        // One that must wait stays due.
+        if self.is_preparing() || !self.sessions.is_due(session, clock.now) {
+            return;
+        }
+        tracing::info!(%session, "session expired");
+        let header = self.next_header(session, Xid(0), clock.wall);
+        self.close_session(Preparing::new(header, None, None));
+    }
+
+    /// Deletes overdue containers and TTL znodes, one at a time.
+    fn reap(&mut self, clock: Clock) {
+        if !self.duty.assigns_zxids() {
+            return;
+        }
+        let Reaping { every, spacing, .. } = self.options.reaping;
+        if self.look_at <= clock.now {
+            self.look_at = clock.now + every;
+            if self.overdue.is_empty() && self.looked_to.is_none() {
+                self.looked_to = Some(Str::default());
+            }
+        }
+        while self.reap_at <= clock.now
+            && !self.is_preparing()
+            && let Some(path) = self.overdue.pop_front()
+        {
+            self.reap_at = self.reap_at.max(clock.now) + spacing;
+            // A zxid is taken only for what is really deleted.
+            let header = TxnHeader {
+                session: SessionId(0),
+                cxid: Xid(0),
+                zxid: self.assigned.next(),
+                time_ms: clock.wall.0,
+            };
+            if let Some(body) = self.prep().reap(&header, &path) {
+                self.assigned = header.zxid;
+                self.log_txn(header, body, None, None);
+            }
+        }
+    }
+
+    /// Once per turn: goes on with the look for overdue containers and TTL znodes.
+    pub(crate) fn look_for_overdue(&mut self, wall: WallMs) {
+        // No part of the end of a session may be seen.
+        if self.is_applying() {
+            return;
+        }
+        let Some(behind) = self.looked_to.take().filter(|_| self.duty.assigns_zxids()) else {
+            return;
+        };
+        let never_used_ms = self.options.reaping.never_used_ms;
+        let most = self.options.slices.overdue_looks;
+        let (found, to) = self.tree.overdue_behind(&behind, most, wall.0, never_used_ms);
+        self.overdue.extend(found);
+        self.looked_to = to;
+    }
+
+    /// Work that waits for time.
+    pub(crate) fn on_timer(&mut self, clock: Clock, ops: &mut FileOps) {
+        let now = clock.now;
+        self.reap(clock);
+        if self.attest_at.is_some_and(|at| at <= now) {
+            self.attest_at = None;
+            self.log.attest(ops);
+        }
+        if self.prepare_retry_at.is_some_and(|at| at <= now) {
+            self.prepare_retry_at = None;
+            self.log.retry_prepare(ops);
+        }
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
+        let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
+        let look_at = Some(self.look_at);
+        let expiry = self.sessions.next_deadline();
+        let (expiry, reap_at, look_at) = match self.duty.assigns_zxids() {
+            true => (expiry, reap_at, look_at),
+            false => (None, None, None),
+        };
+        [expiry, self.attest_at, self.prepare_retry_at, reap_at, look_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
