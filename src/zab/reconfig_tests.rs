@@ -16,6 +16,7 @@ use crate::wire::quorum::{LeaderPacket, LearnerInfo, LearnerPacket, PROTOCOL_VER
 const NOW: Instant = Instant(0);
 const TIMING: Timing = Timing {
     establish_within: Duration(1_000),
+    joined_within: Duration(1_000),
     sync_within: Duration(1_000),
     silence_max: Duration(1_000),
     ping_every: Duration(100),

@@ -166,6 +166,7 @@ impl World {
             configs: EnsembleConfigs::settled(config),
             timing: Timing {
                 establish_within: Duration::from_millis(200),
+                joined_within: Duration::from_millis(100),
                 sync_within: Duration::from_millis(60),
                 silence_max: Duration::from_millis(60),
                 ping_every: Duration::from_millis(10),

@@ -8,6 +8,9 @@ pub struct Timing {
     /// `initLimit` ticks: discovery and synchronization together, from the first connection to
     /// UPTODATE.
     pub establish_within: Duration,
+    /// `cnxTimeout` and a tick: those who elected a leader try for the former to reach it, so that
+    /// nobody else is to be expected later.
+    pub joined_within: Duration,
     /// `syncLimit` ticks: a peer that was not heard of, or did not acknowledge, for longer is given
     /// up.
     pub sync_within: Duration,

@@ -141,6 +141,7 @@ impl Ensemble {
         let own = configs.committed.members.get(&options.me);
         let timing = Timing {
             establish_within: Duration(options.tick.0.saturating_mul(options.init_limit)),
+            joined_within: Duration(options.connect_within.0.saturating_add(options.tick.0)),
             sync_within: Duration(options.tick.0.saturating_mul(options.sync_limit)),
             silence_max: options.detect,
             ping_every: options.ping_every,

@@ -338,7 +338,11 @@ impl Leader {
         }
         self.close_silent(now, out);
         let established = self.established;
-        if !established && self.timing.establish_within < now.since(self.started) {
+        let patience = match self.proposer.phase() {
+            Phase::Choosing => self.timing.joined_within.min(self.timing.establish_within),
+            _ => self.timing.establish_within,
+        };
+        if !established && patience < now.since(self.started) {
             let missing = self.proposer.describe(&self.configs);
             self.abdicate(Abdication::NotEstablished(missing), out);
             return;

@@ -107,7 +107,7 @@ pub enum CloseReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Abdication {
     /// No quorum came in time.
-    #[error("no quorum within the init limit: {0}")]
+    #[error("no quorum in time: {0}")]
     NotEstablished(String),
     /// The quorum was lost.
     #[error("the quorum is lost: {0}")]
