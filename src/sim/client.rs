@@ -21,6 +21,10 @@ use crate::wire::jute::Reader;
 
 /// Requests a client keeps in flight.
 const PIPELINE: usize = 8;
+/// What it asks for unless it is told otherwise, longer than a seed runs.
+const TIMEOUT_MS: i32 = 10_000;
+/// Looks around between two bursts of requests in a small history, on average.
+const ACTS_PER_BURST: u64 = 8;
 /// Names of sequential znodes that a client remembers, to delete them.
 const NAMES_MAX: usize = 20;
 
@@ -41,6 +45,8 @@ pub(super) struct Client {
     last_zxid: Zxid,
     /// Sequential znodes that it was told of.
     names: VecDeque<Str>,
+    /// In a small history: the simple requests that it may still send.
+    left: Option<u64>,
     pub(super) answered: u64,
 }
 
@@ -74,12 +80,13 @@ impl Client {
             attached: false,
             session: SessionId(0),
             password: Bytes::from_static(&[0; 16]),
-            timeout_ms: 10_000,
+            timeout_ms: TIMEOUT_MS,
             next_xid: 1,
             deframer: Deframer::new(1 << 20),
             in_flight: VecDeque::new(),
             last_zxid: Zxid::ZERO,
             names: VecDeque::new(),
+            left: None,
             answered: 0,
         }
     }
@@ -87,6 +94,12 @@ impl Client {
     /// Its session; 0 if it has none that it knows of.
     pub(super) const fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Makes it send only so many requests, slowly, of kinds that the second oracle knows.
+    pub(super) const fn keep_small(&mut self, requests: u64) {
+        self.left = Some(requests);
+        self.timeout_ms = TIMEOUT_MS;
     }
 
     /// Whether the handshake was answered.
@@ -135,18 +148,29 @@ impl Client {
     ) -> Option<Bytes> {
         let conn = self.conn.filter(|_| self.attached)?;
         let mut buf = BytesMut::new();
-        let burst = 1 + prng.below(PIPELINE as u64);
+        let burst = match self.left {
+            None => 1 + prng.below(PIPELINE as u64),
+            Some(left) if prng.one_in(ACTS_PER_BURST) => left.min(1 + prng.below(3)),
+            Some(_) => 0,
+        };
         for _ in 0..burst {
             let closing = self.in_flight.back().is_some_and(|last| last.asked == Asked::Close);
             if PIPELINE <= self.in_flight.len() || closing {
                 break;
             }
-            let (asked, request) = self.choose(prng, clients);
+            let (asked, request) = match &mut self.left {
+                None => self.choose(prng, clients),
+                Some(left) => {
+                    *left -= 1;
+                    choose_simple(prng)
+                }
+            };
             let xid = Xid(self.next_xid);
             self.next_xid += 1;
+            let sent_at = history.step();
             let log = history.conns.entry(conn).or_default();
             let index = log.exchanges.len();
-            log.ask(xid, request, &mut buf);
+            log.ask(sent_at, xid, request, &mut buf);
             let seen = if asked == Asked::Sync { history.latest } else { history.seen };
             self.in_flight.push_back(InFlight { xid, index, seen, asked });
         }
@@ -215,17 +239,18 @@ impl Client {
             let mut body = Reader::new(&frame);
             let header = decode_reply_header(&mut body).map_err(Failure::because)?;
             history.saw(header.zxid);
+            let at = history.step();
             let log = history.conns.entry(conn).or_default();
             if header.xid == Xid::NOTIFICATION {
                 let event = decode_event(&mut body).map_err(Failure::because)?;
-                log.received.push(Received::Event(header.zxid, event));
+                log.receive(at, Received::Event(header.zxid, event));
                 continue;
             }
             let rest = body.remaining();
             let body = body.take("body", rest).map_err(Failure::because)?;
             let answer = Answer { zxid: header.zxid, code: header.code, body };
             let index = self.reply(header.xid, &answer)?;
-            log.received.push(Received::Reply(index));
+            log.receive(at, Received::Reply(index));
             if let Some(exchange) = log.exchanges.get_mut(index) {
                 exchange.answer = Some(answer);
             }
@@ -280,6 +305,28 @@ impl Client {
         }
         Ok(index)
     }
+}
+
+/// A request of a small history: three znodes, and what is queued below one of them.
+fn choose_simple(prng: &mut Prng) -> (Asked, Request) {
+    let kid = if prng.one_in(3) { "/c/k1" } else { "/c/k0" };
+    let path = if prng.one_in(2) { "/c" } else { kid };
+    let watch = prng.one_in(2);
+    let target = |path: &str| PathWatch { path: path.into(), watch };
+    let version = if prng.one_in(3) { below(prng, 3) } else { -1 };
+    let request = match prng.below(30) {
+        0..=3 => Request::Write(create("/c", 0, CreateKind::Create, b"top")),
+        4..=7 => Request::Write(create(kid, 0, CreateKind::Create2, b"kid")),
+        8 | 9 => Request::Write(create("/c/q-", 2, CreateKind::Create, b"queued")),
+        10..=14 => Request::Write(set(path, prng, version)),
+        15 | 16 => Request::Write(delete(kid, version)),
+        17 => Request::Write(delete("/c", version)),
+        18..=21 => Request::Read(ReadRequest::GetData(target(path))),
+        22..=24 => Request::Read(ReadRequest::Exists(target(path))),
+        25..=27 => Request::Read(ReadRequest::GetChildren2(target("/c"))),
+        _ => return (Asked::Sync, Request::Sync { path: Str::from_static("/c") }),
+    };
+    (Asked::Other, request)
 }
 
 fn below(prng: &mut Prng, bound: u64) -> i32 {

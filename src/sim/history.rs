@@ -15,6 +15,8 @@ use crate::{txnlog, wire};
 pub(super) struct History {
     /// One for each connection that was attached to a session.
     pub(super) conns: BTreeMap<ConnId, ConnHistory>,
+    /// Requests sent and replies and events received so far: the numbers that tell which was first.
+    steps: u64,
     /// The txns of the log. Those behind the end that a restart finds never were.
     pub(super) txns: BTreeMap<Zxid, Txn>,
     /// Highest zxid that any client was shown; of an ensemble, any client of the server in hand.
@@ -33,11 +35,15 @@ pub(super) struct ConnHistory {
     pub(super) exchanges: Vec<Exchange>,
     /// What came back, in order.
     pub(super) received: Vec<Received>,
+    /// When each of it came: the number of the step.
+    pub(super) received_at: Vec<u64>,
 }
 
 /// A request, and its answer if one came.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    /// When it was sent: the number of the step.
+    pub(super) sent_at: u64,
     pub(super) xid: Xid,
     pub(super) request: Request,
     pub(super) answer: Option<Answer>,
@@ -68,6 +74,12 @@ impl History {
         self.latest = self.latest.max(zxid);
     }
 
+    /// The number of the next step of any client.
+    pub(super) const fn step(&mut self) -> u64 {
+        self.steps += 1;
+        self.steps
+    }
+
     /// Takes note of the txns in a write to the log.
     pub(super) fn logged(&mut self, op: &FileOp) -> Result<(), Failure> {
         for (zxid, txn) in records(op) {
@@ -94,8 +106,14 @@ pub(super) fn records(op: &FileOp) -> Vec<(Zxid, Bytes)> {
 
 impl ConnHistory {
     /// A request is sent; its bytes are appended to `buf`.
-    pub(super) fn ask(&mut self, xid: Xid, request: Request, buf: &mut BytesMut) {
+    pub(super) fn ask(&mut self, sent_at: u64, xid: Xid, request: Request, buf: &mut BytesMut) {
         wire::client::encode_request(xid, &request, buf);
-        self.exchanges.push(Exchange { xid, request, answer: None });
+        self.exchanges.push(Exchange { sent_at, xid, request, answer: None });
+    }
+
+    /// Something came.
+    pub(super) fn receive(&mut self, at: u64, received: Received) {
+        self.received.push(received);
+        self.received_at.push(at);
     }
 }

@@ -20,6 +20,8 @@
 //! - the server or one shard is not run for up to two minutes, while clients go on;
 //! - messages between client and server are delayed and cut into chunks.
 //!
+//! Of small histories, [`run_small`] and [`ensemble::EnsembleRun::requests`], two oracles judge.
+//!
 //! [`ensemble`] runs several servers with peers; its own list of faults is there.
 
 mod boot;
@@ -30,7 +32,9 @@ mod history;
 mod model;
 mod plant;
 mod replay;
+mod search;
 mod shards;
+mod small;
 mod stall;
 mod world;
 
@@ -40,4 +44,5 @@ mod snap_tests;
 mod tests;
 
 pub use plant::Plant;
+pub use small::run as run_small;
 pub use world::{Failure, Report, run};

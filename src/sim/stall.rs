@@ -83,6 +83,12 @@ impl Stalls {
         }
     }
 
+    /// There are none: clients that have nothing to ask do not ping, and would be missed.
+    pub(super) fn clear(&mut self) {
+        self.plan.clear();
+        self.timeout_ms = None;
+    }
+
     /// The timeout that clients ask for, ms, if it is not the usual one.
     pub(super) fn timeout_ms(&self) -> Option<i32> {
         self.timeout_ms.and_then(|ms| i32::try_from(ms).ok())

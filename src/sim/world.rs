@@ -25,6 +25,8 @@ const RUN_FOR: Duration = Duration::from_millis(4_000);
 const CLIENTS: usize = 4;
 /// Crashes per seed.
 const CRASHES_MAX: u64 = 4;
+/// Disk events within which the first crash of a small history comes.
+const DISK_EVENTS_OF_SMALL: u64 = 60;
 /// One of so many seeds has a drive that misdirects a log write.
 const SEEDS_PER_MISDIRECTION: u64 = 8;
 
@@ -81,16 +83,10 @@ impl Failure {
 /// Runs one seed to its end, or to the first thing that must not be.
 pub fn run(seed: u64, plant: Plant) -> Result<Report, Failure> {
     let mut world = World::new(seed, plant)?;
-    while world.now < Instant(RUN_FOR.0) + world.stalls.total && !world.refused {
-        if !world.next_event()? {
-            break;
-        }
-    }
+    world.run()?;
     if !world.refused {
-        world.crash_and_recover(Crash::PowerCut)?;
         replay::check(&world.history, world.server.tree())?;
     }
-    world.report.answered = world.clients.iter().map(|client| client.answered).sum();
     Ok(world.report)
 }
 
@@ -114,7 +110,7 @@ enum Event {
     Timer,
 }
 
-struct World {
+pub(super) struct World {
     prng: Prng,
     plant: Plant,
     now: Instant,
@@ -123,7 +119,7 @@ struct World {
     events: BTreeMap<u64, Event>,
     /// Earliest time of the next message each way, so that a stream stays in order.
     streams: BTreeMap<(ConnId, bool), Instant>,
-    server: Server,
+    pub(super) server: Server,
     /// An [`Event::Turn`] is on its way.
     turn_waits: bool,
     shards: Shards,
@@ -136,7 +132,7 @@ struct World {
     conns: BTreeMap<ConnId, usize>,
     next_conn: u64,
     clients: Vec<Client>,
-    history: History,
+    pub(super) history: History,
     /// Disk events left before the next crash.
     crash_in: u64,
     crashes_left: u64,
@@ -145,7 +141,7 @@ struct World {
     stalls: Stalls,
     /// A start was refused, as it had to be.
     refused: bool,
-    report: Report,
+    pub(super) report: Report,
 }
 
 /// What becomes of a seed's misdirected write.
@@ -160,7 +156,7 @@ enum Misdirection {
 }
 
 impl World {
-    fn new(seed: u64, plant: Plant) -> Result<Self, Failure> {
+    pub(super) fn new(seed: u64, plant: Plant) -> Result<Self, Failure> {
         let mut prng = Prng::new(seed);
         let mut disk = Disk::default();
         disk.skips_flushes = plant == Plant::FlushSkipped;
@@ -215,6 +211,30 @@ impl World {
         world.after_micros(5_000, Event::Timer);
         world.turn()?;
         Ok(world)
+    }
+
+    /// Makes each client send only so many simple requests, and lets crashes come early.
+    pub(super) fn keep_small(&mut self, requests: u64) {
+        for client in &mut self.clients {
+            client.keep_small(requests);
+        }
+        self.stalls.clear();
+        self.misdirection = Misdirection::Never;
+        self.crash_in %= DISK_EVENTS_OF_SMALL;
+    }
+
+    /// Goes on to the end, which is a crash, or to the first thing that must not be.
+    pub(super) fn run(&mut self) -> Result<(), Failure> {
+        while self.now < Instant(RUN_FOR.0) + self.stalls.total && !self.refused {
+            if !self.next_event()? {
+                break;
+            }
+        }
+        if !self.refused {
+            self.crash_and_recover(Crash::PowerCut)?;
+        }
+        self.report.answered = self.clients.iter().map(|client| client.answered).sum();
+        Ok(())
     }
 
     fn clock(&self) -> Clock {

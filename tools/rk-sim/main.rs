@@ -37,6 +37,10 @@ struct Arguments {
     /// For how many milliseconds of virtual time faults are made in ensembles.
     #[arg(long)]
     faults_ms: Option<u64>,
+    /// Small histories: each client sends only so many simple requests, and the second oracle
+    /// judges, too.
+    #[arg(long)]
+    requests: Option<u64>,
     /// Append a line with the commit, the seeds and the result to this file.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -63,8 +67,15 @@ fn main() -> ExitCode {
     let outcome = match arguments.ensemble {
         true => ensembles(&arguments),
         false => {
-            let found = all(&arguments, &|seed| sim::run(seed, Plant::None), Report::add);
+            let run = |seed| match arguments.requests {
+                Some(requests) => sim::run_small(seed, requests),
+                None => sim::run(seed, Plant::None),
+            };
+            let found = all(&arguments, &run, Report::add);
             let missing = |report: &Report| {
+                if arguments.requests.is_some() {
+                    return Vec::new();
+                }
                 let kinds = [
                     ("kills", report.kills),
                     ("power_cuts", report.power_cuts),
@@ -73,7 +84,8 @@ fn main() -> ExitCode {
                 ];
                 kinds.into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| kind).collect()
             };
-            found.finish(&arguments, missing, |seed| format!("--seed {seed}"))
+            let small = small(&arguments);
+            found.finish(&arguments, missing, |seed| format!("--seed {seed}{small}"))
         }
     };
     if let Some(file) = &arguments.record
@@ -97,6 +109,7 @@ fn main() -> ExitCode {
 fn ensembles(arguments: &Arguments) -> Result<String, String> {
     let mut with = EnsembleRun {
         without: arguments.without.iter().copied().collect(),
+        requests: arguments.requests,
         ..EnsembleRun::default()
     };
     if let Some(ms) = arguments.faults_ms {
@@ -117,8 +130,13 @@ fn ensembles(arguments: &Arguments) -> Result<String, String> {
             false => format!(" --without {}", names.join(",")),
         };
         let ms = faults_for.0 / Duration::from_millis(1).0;
-        format!("--ensemble --seed {seed} --faults-ms {ms}{without}")
+        let small = small(arguments);
+        format!("--ensemble --seed {seed} --faults-ms {ms}{without}{small}")
     })
+}
+
+fn small(arguments: &Arguments) -> String {
+    arguments.requests.map(|requests| format!(" --requests {requests}")).unwrap_or_default()
 }
 
 /// A run that still finds something, with as few kinds of faults and as little time as can be.

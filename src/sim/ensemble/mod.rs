@@ -57,11 +57,19 @@ pub struct EnsembleRun {
     pub without: BTreeSet<Fault>,
     /// How long faults are made.
     pub faults_for: Duration,
+    /// Each client sends only so many requests, of the kinds that the second oracle knows, and
+    /// that oracle judges, too.
+    pub requests: Option<u64>,
 }
 
 impl Default for EnsembleRun {
     fn default() -> Self {
-        Self { plant: Plant::None, without: BTreeSet::new(), faults_for: FAULTS_FOR }
+        Self {
+            plant: Plant::None,
+            without: BTreeSet::new(),
+            faults_for: FAULTS_FOR,
+            requests: None,
+        }
     }
 }
 
@@ -222,6 +230,8 @@ struct World {
     /// What a server has applied because a quorum had it.
     committed: BTreeSet<Zxid>,
     healed: bool,
+    /// The second oracle judges, too.
+    is_small: bool,
     report: EnsembleReport,
 }
 
@@ -264,6 +274,7 @@ impl World {
             history: History::default(),
             committed: BTreeSet::new(),
             healed: false,
+            is_small: with.requests.is_some(),
             report: EnsembleReport::default(),
             prng,
         };
@@ -277,6 +288,9 @@ impl World {
             world.after_micros(50_000, None, Event::Start(at));
         }
         for number in 0..CLIENTS {
+            if let Some(requests) = with.requests {
+                world.client(number).keep_small(requests);
+            }
             world.after_micros(100_000, None, Event::Act(number));
         }
         world.after_micros(800_000, None, Event::Fault);

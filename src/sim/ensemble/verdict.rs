@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::replay;
+use super::super::search;
 use super::super::shards::same;
 use super::super::world::Failure;
 use super::{EnsembleReport, Event, Member, World};
@@ -80,6 +81,9 @@ impl World {
         let server = self.members.iter().filter(|it| !it.is_dead).find_map(|it| it.server.as_ref());
         if let Some(server) = server {
             replay::check(&self.history, server.tree())?;
+        }
+        if self.is_small {
+            search::check(&self.history)?;
         }
         self.report.answered = self.clients.iter().map(|client| client.answered).sum();
         Ok(self.report)
