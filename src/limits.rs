@@ -107,6 +107,9 @@ pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(150);
 /// its shard is asked when it really was last heard of.
 pub const TOUCH_EVERY: Duration = Duration::from_millis(100);
 
+/// Sessions that are due and wait for the word of a shard or of a learner are looked at this often.
+pub const OVERDUE_AGAIN_AFTER: Duration = Duration::from_millis(5);
+
 /// The tree's digest is kept at every so many zxids, for the word `hash`, as Apache does.
 pub const DIGEST_LOG_EVERY: i64 = 128;
 

@@ -51,6 +51,8 @@ pub(crate) struct Pipeline {
     sessions: SessionTable,
     /// The overdue session that was looked at last.
     expired_to: Option<(Instant, SessionId)>,
+    /// When those that were due and did not end are looked at again.
+    overdue_again_at: Instant,
     log: LogWriter,
     snapshotter: Snapshotter,
 
@@ -158,6 +160,7 @@ impl Pipeline {
             overlay,
             sessions,
             expired_to: None,
+            overdue_again_at: Instant::default(),
             log,
             snapshotter: Snapshotter::new(recovered.snapshots, recovered.unread_snapshots),
             in_flight: VecDeque::new(),

@@ -5,6 +5,7 @@ use super::super::contract::Clock;
 use super::super::options::Reaping;
 use super::{Duty, Pipeline};
 use crate::base::{FileOps, Instant, Str, WallMs};
+use crate::limits;
 use crate::model::{SessionId, ShardId, TxnHeader, Xid};
 
 impl Pipeline {
@@ -30,6 +31,7 @@ impl Pipeline {
         let most = self.options.slices.expiries;
         let due: Vec<_> = self.sessions.due(now, self.expired_to).take(most).collect();
         self.expired_to = due.last().copied().filter(|_| due.len() == most);
+        self.overdue_again_at = now + limits::OVERDUE_AGAIN_AFTER;
         let due = due.into_iter().map(|(_, session)| session);
         let due = due.filter(|session| self.may_expire(*session, now));
         due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
@@ -119,7 +121,11 @@ impl Pipeline {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
         let look_at = Some(self.look_at);
-        let expiry = self.sessions.next_deadline();
+        // Those that are due and wait for somebody's word are not looked at without a pause.
+        let expiry = self.sessions.next_deadline().map(|due| match self.expired_to {
+            Some(_) => due,
+            None => due.max(self.overdue_again_at),
+        });
         let (expiry, reap_at, look_at) = match self.duty.assigns_zxids() {
             true => (expiry, reap_at, look_at),
             false => (None, None, None),

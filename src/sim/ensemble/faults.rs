@@ -65,7 +65,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All of them; first those that begin at any time, then those that need an occasion.
     pub const ALL: [Self; 23] = [
         Self::Kill,
         Self::PowerCut,
@@ -83,35 +83,15 @@ impl Fault {
         Self::Pause,
         Self::SlowDisk,
         Self::FullDisk,
+        Self::Stranger,
         Self::FailedFlush,
         Self::NotCut,
         Self::BitRot,
         Self::LostDisk,
         Self::Drift,
-        Self::Stranger,
         Self::Death,
     ];
-
-    /// Those that begin at any time and hit one server or the network.
-    const AT_ANY_TIME: [Self; 17] = [
-        Self::Kill,
-        Self::PowerCut,
-        Self::Blackout,
-        Self::Alone,
-        Self::Halves,
-        Self::Bridge,
-        Self::Ring,
-        Self::Pair,
-        Self::OneWay,
-        Self::Flapping,
-        Self::Clogged,
-        Self::CutLink,
-        Self::CutClient,
-        Self::Pause,
-        Self::SlowDisk,
-        Self::FullDisk,
-        Self::Stranger,
-    ];
+    const AT_ANY_TIME: usize = 17;
 }
 
 impl fmt::Display for Fault {
@@ -144,8 +124,8 @@ impl World {
             self.end_lasting();
             return Ok(());
         }
-        let nth = self.below(Fault::AT_ANY_TIME.len());
-        let Some(fault) = Fault::AT_ANY_TIME.get(nth).copied() else { return Ok(()) };
+        let nth = self.below(Fault::AT_ANY_TIME);
+        let Some(fault) = Fault::ALL.get(nth).copied() else { return Ok(()) };
         let lasts = Duration::from_millis(self.prng.below(1_500));
         if !self.inject(fault) {
             return Ok(());
