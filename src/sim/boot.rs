@@ -7,7 +7,7 @@ use super::world::Failure;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, Instant, Prng, WallMs};
 use crate::model::ExtendedTypes;
-use crate::server::recovery::{Answer, Recovered, Recovery, Step};
+use crate::server::recovery::{Recovered, Recovery};
 use crate::server::{
     Clock, ConnectionThrottleConfig, LargeRequests, Published, Reaping, RequestThrottle, Server,
     ServerOptions, Slices, WordsAllowed,
@@ -18,31 +18,15 @@ use crate::tree::TreeOptions;
 pub(super) const SATELLITES_MAX: u64 = 3;
 
 /// What is on disk becomes the state to go on from.
-pub(super) fn recover(
-    disk: &mut Disk,
-    prng: &mut Prng,
-    trace: &mut u32,
-) -> Result<Recovered, Failure> {
+pub(super) fn recover(disk: &mut Disk, prng: &mut Prng) -> Result<Recovered, Failure> {
     let options = TreeOptions { extended_types: ExtendedTypes::Off, digests: true };
-    let mut recovery = Recovery::new(options, prng.next_u64());
-    let mut answer = Answer::Start;
-    loop {
-        let step = recovery.step(answer);
-        answer = match step {
-            Step::List(dir) => Answer::Listing(disk.list(dir)),
-            Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
-            Step::Run(op) => {
-                *trace = crc32c::crc32c_append(*trace, format!("{op:?}").as_bytes());
-                Answer::Ran(disk.run(&op))
-            }
-            Step::Note(note) => {
-                return Err(Failure::new(format!("recovery had to fall back: {note}")));
-            }
-            Step::Done(recovered) => return Ok(*recovered),
-            Step::Refuse(refusal) => {
-                return Err(Failure::new(format!("recovery refused: {refusal}")));
-            }
-        };
+    let mut notes = Vec::new();
+    let recovered = disk.recover(Recovery::new(options, prng.next_u64()), &mut notes);
+    let recovered =
+        recovered.map_err(|refusal| Failure::new(format!("recovery refused: {refusal}")))?;
+    match notes.first() {
+        Some(note) => Err(Failure::new(format!("recovery had to fall back: {note}"))),
+        None => Ok(recovered),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
-use crate::server::recovery::EXPECTED_EMPTY;
+use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::txnlog;
 
@@ -103,6 +103,28 @@ impl Disk {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let end = content.len().min(start.saturating_add(len));
         Bytes::copy_from_slice(content.get(start..end).unwrap_or_default())
+    }
+
+    /// Drives recovery to its end, as the shell does; what it notes goes into `notes`.
+    pub(super) fn recover(
+        &mut self,
+        mut recovery: Recovery,
+        notes: &mut Vec<String>,
+    ) -> Result<Recovered, Refusal> {
+        let mut answer = Answer::Start;
+        loop {
+            answer = match recovery.step(answer) {
+                Step::List(dir) => Answer::Listing(self.list(dir)),
+                Step::Read { file, offset, len } => Answer::Bytes(self.read(&file, offset, len)),
+                Step::Run(op) => Answer::Ran(self.run(&op)),
+                Step::Note(note) => {
+                    notes.push(note);
+                    Answer::Next
+                }
+                Step::Done(recovered) => return Ok(*recovered),
+                Step::Refuse(refusal) => return Err(refusal),
+            };
+        }
     }
 
     /// Carries out an operation whole.

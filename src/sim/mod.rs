@@ -39,6 +39,8 @@ mod stall;
 mod world;
 
 #[cfg(test)]
+mod loss_tests;
+#[cfg(test)]
 mod snap_tests;
 #[cfg(test)]
 mod tests;

@@ -20,8 +20,8 @@ use crate::txnlog::{LogConfig, LogWriter, segment_sequence};
 
 /// A disk that a machine may be killed on.
 #[derive(Clone)]
-struct Site {
-    disk: Disk,
+pub(super) struct Site {
+    pub(super) disk: Disk,
     prng: Prng,
     /// The next operations that run before the crash; behind it none does.
     ops_left: usize,
@@ -38,7 +38,7 @@ impl Site {
         Self { disk, prng: Prng::new(seed), ops_left, crash, notes: Vec::new() }
     }
 
-    fn whole(disk: Disk) -> Self {
+    pub(super) fn whole(disk: Disk) -> Self {
         Self::new(disk, usize::MAX, Crash::Kill, 1)
     }
 
@@ -178,7 +178,7 @@ impl Site {
         compact.disk
     }
 
-    fn names(&self, dir: FileDir) -> Vec<String> {
+    pub(super) fn names(&self, dir: FileDir) -> Vec<String> {
         self.disk.list(dir).into_iter().map(|(name, _)| name).collect()
     }
 }
@@ -218,7 +218,7 @@ fn send(leader: &mut Model, ahead: u64, bytes: usize) -> Sent {
 }
 
 /// A history of two lives and a snapshot in each, from epoch `epoch` on.
-fn learner(seed: u64, epoch: u32) -> (Model, Disk) {
+pub(super) fn learner(seed: u64, epoch: u32) -> (Model, Disk) {
     let mut model = Model::new(seed);
     let session = TxnBody::CreateSession { timeout_ms: 9000 };
     model.commit_at(Zxid::new(epoch, 1), 5, session);

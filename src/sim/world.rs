@@ -161,8 +161,7 @@ impl World {
         let mut disk = Disk::default();
         disk.skips_flushes = plant == Plant::FlushSkipped;
         disk.skips_directories = plant == Plant::DirectoryNotFlushed;
-        let mut trace = 0;
-        let recovered = recover(&mut disk, &mut prng, &mut trace)?;
+        let recovered = recover(&mut disk, &mut prng)?;
         let (server, shards) = new_server(recovered, plant, &mut prng, Instant::default());
         let crashes_left = 1 + prng.below(CRASHES_MAX);
         let crash_in = prng.below(400);
@@ -199,7 +198,7 @@ impl World {
             misdirection,
             stalls,
             refused: false,
-            report: Report { trace, ..Report::default() },
+            report: Report::default(),
             prng,
         };
         for number in 0..CLIENTS {
@@ -601,7 +600,7 @@ impl World {
         {
             self.disk.forget_behind(file, *at);
         }
-        let recovered = recover(&mut self.disk, &mut self.prng, &mut self.report.trace);
+        let recovered = recover(&mut self.disk, &mut self.prng);
         if matches!(self.misdirection, Misdirection::Done(..)) && self.plant == Plant::None {
             self.refused = true;
             return match recovered {

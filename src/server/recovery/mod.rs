@@ -228,7 +228,7 @@ impl Recovery {
     }
 
     fn on_listing(&mut self, files: Vec<(String, u64)>) -> Step {
-        let (mut has_epochs, mut has_install) = (false, false);
+        let (mut has_epochs, mut has_install, mut has_marker) = (false, false, None);
         for (name, len) in files {
             let is_ours = |prefix: &str| name.starts_with(prefix);
             if name.ends_with(catalog::UNFINISHED_SUFFIX)
@@ -242,12 +242,17 @@ impl Recovery {
             } else if name == install::FILE_NAME {
                 has_install = true;
             } else if name == EXPECTED_EMPTY {
-                self.is_empty_lost = false;
+                has_marker = Some((name, len));
             } else if let Some(zxid) = catalog::zxid_of(&name) {
                 self.candidates.push((zxid, len));
             }
         }
         self.candidates.sort_unstable();
+        match self.candidates.is_empty() {
+            true => self.is_empty_lost &= has_marker.is_none(),
+            // It is not to be believed when all this is gone.
+            false => self.leftovers.extend(has_marker),
+        }
         if has_install {
             self.phase = Phase::ReadingInstall { has_epochs };
             let file = FileName::data(install::FILE_NAME.to_owned());
@@ -507,15 +512,15 @@ impl Recovery {
     }
 
     fn done(&mut self, log_end: LogEnd) -> Step {
-        let is_empty = log_end.segments.is_empty() && self.state.snapshot.is_none();
-        if std::mem::take(&mut self.is_empty_lost) && is_empty {
-            return self.refuse(Refusal::Empty);
-        }
         // A snapshot shows only what was in the log, durably.
         let last = self.state.tree.last_zxid();
         let behind = self.damaged.iter().copied().filter(|zxid| last < *zxid).max();
         if let Some(snapshot) = behind {
             return self.refuse(Refusal::Behind { snapshot, last });
+        }
+        let is_empty = log_end.segments.is_empty() && self.state.snapshot.is_none();
+        if is_empty && self.is_empty_lost && self.lost.is_none() {
+            return self.refuse(Refusal::Empty);
         }
         self.phase = Phase::Over;
         let state = std::mem::replace(&mut self.state, State::new(self.options));

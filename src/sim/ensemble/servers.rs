@@ -12,7 +12,7 @@ use crate::base::{Duration, FileFailure, FileOp, FileOpId};
 use crate::config::reconfig::ReconfigRules;
 use crate::model::{ClientAddress, ConnId, EnsembleConfigs, ExtendedTypes, ShardId, Zxid};
 use crate::server::epochs::Epochs;
-use crate::server::recovery::{Answer, Recovered, Recovery, Refusal, Step};
+use crate::server::recovery::{Recovered, Recovery, Refusal};
 use crate::server::{EnsembleOptions, Input, Machine, Output, Published, Server};
 use crate::tree::TreeOptions;
 use crate::wire::vote::ElectionAddress;
@@ -272,23 +272,15 @@ impl World {
         if let Some(keep) = keep_until {
             recovery = recovery.keep_until(keep);
         }
-        let mut answer = Answer::Start;
+        let mut notes = Vec::new();
         let member = self.member(at);
-        let is_uncounted = member.is_uncounted;
-        let disk = &mut member.disk;
-        let recovered = loop {
-            answer = match recovery.step(answer) {
-                Step::List(dir) => Answer::Listing(disk.list(dir)),
-                Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
-                Step::Run(op) => Answer::Ran(disk.run(&op)),
-                Step::Note(_) if is_uncounted => Answer::Next,
-                Step::Note(note) => {
-                    return Err(Failure::new(format!("server {at} had to fall back: {note}")));
-                }
-                Step::Done(recovered) => break *recovered,
-                Step::Refuse(refusal) => return Ok(Err(refusal)),
-            };
+        let recovered = match member.disk.recover(recovery, &mut notes) {
+            Ok(recovered) => recovered,
+            Err(refusal) => return Ok(Err(refusal)),
         };
+        if let Some(note) = notes.first().filter(|_| !member.is_uncounted) {
+            return Err(Failure::new(format!("server {at} had to fall back: {note}")));
+        }
         let last = recovered.last_zxid;
         if last != Zxid::ZERO && !member.log.contains(&last) {
             // A leader's snapshot is in place. Logs that share a txn share all before it.
