@@ -75,7 +75,7 @@ public class CuratorSurface {
 
     static CuratorFramework open() throws Exception {
         CuratorFramework client = CuratorFrameworkFactory.builder().connectString(hosts)
-            .sessionTimeoutMs(30000).connectionTimeoutMs(15000)
+            .sessionTimeoutMs(30000).connectionTimeoutMs(30000)
             .retryPolicy(new RetryNTimes(200, 50)).build();
         client.start();
         client.blockUntilConnected();
@@ -96,7 +96,7 @@ public class CuratorSurface {
 
     /** Waits until something holds. */
     static void eventually(String label, Callable<Boolean> holds) throws Exception {
-        for (int round = 0; round < 600; round++) {
+        for (int round = 0; round < 2400; round++) {
             if (holds.call()) {
                 say(label, true);
                 return;
@@ -158,14 +158,14 @@ public class CuratorSurface {
                 done.countDown();
             }).forPath("/f/back");
         }).forPath("/f/back");
-        done.await(15, TimeUnit.SECONDS);
+        done.await(60, TimeUnit.SECONDS);
         CountDownLatch watched = new CountDownLatch(1);
         one.getData().usingWatcher((org.apache.curator.framework.api.CuratorWatcher) event -> {
             say("watched", event.getType() + " " + event.getPath());
             watched.countDown();
         }).forPath("/f/i");
         two.setData().forPath("/f/i", "3".getBytes());
-        watched.await(15, TimeUnit.SECONDS);
+        watched.await(60, TimeUnit.SECONDS);
         say("config", new String(one.getConfig().forEnsemble()));
         say("tree", children("/f").stream().filter(name -> !name.startsWith("_c_"))
             .collect(Collectors.toList()));
@@ -197,10 +197,10 @@ public class CuratorSurface {
         say("reentrant", mine.acquire(1, TimeUnit.SECONDS));
         say("held by another", theirs.acquire(100, TimeUnit.MILLISECONDS));
         Revoker.attemptRevoke(two, "/locks/mutex/" + children("/locks/mutex").get(0));
-        say("asked to revoke", revoked.await(15, TimeUnit.SECONDS));
+        say("asked to revoke", revoked.await(60, TimeUnit.SECONDS));
         mine.release();
         Future<Boolean> waiting = THREADS.submit(() -> {
-            boolean got = theirs.acquire(20, TimeUnit.SECONDS);
+            boolean got = theirs.acquire(60, TimeUnit.SECONDS);
             theirs.release();
             return got;
         });
@@ -236,15 +236,15 @@ public class CuratorSurface {
         InterProcessReadWriteLock first = new InterProcessReadWriteLock(one, "/locks/rw");
         InterProcessReadWriteLock second = new InterProcessReadWriteLock(two, "/locks/rw");
         first.readLock().acquire();
-        say("two readers", second.readLock().acquire(5, TimeUnit.SECONDS));
+        say("two readers", second.readLock().acquire(60, TimeUnit.SECONDS));
         say("a writer beside readers", second.writeLock().acquire(100, TimeUnit.MILLISECONDS));
         second.readLock().release();
         first.readLock().release();
         first.writeLock().acquire();
-        say("downgrade", first.readLock().acquire(5, TimeUnit.SECONDS));
+        say("downgrade", first.readLock().acquire(60, TimeUnit.SECONDS));
         say("a reader beside a writer", second.readLock().acquire(100, TimeUnit.MILLISECONDS));
         first.writeLock().release();
-        say("a reader beside a reader", second.readLock().acquire(5, TimeUnit.SECONDS));
+        say("a reader beside a reader", second.readLock().acquire(60, TimeUnit.SECONDS));
 
         InterProcessSemaphoreV2 semaphore = new InterProcessSemaphoreV2(one, "/locks/semaphore", 3);
         InterProcessSemaphoreV2 other = new InterProcessSemaphoreV2(two, "/locks/semaphore", 3);
@@ -253,11 +253,11 @@ public class CuratorSurface {
         say("leases", semaphore.getParticipantNodes().size());
         say("too many", other.acquire(100, TimeUnit.MILLISECONDS));
         semaphore.returnLease(leases.remove(0));
-        say("after return", other.acquire(10, TimeUnit.SECONDS) != null);
+        say("after return", other.acquire(60, TimeUnit.SECONDS) != null);
 
         InterProcessMultiLock multi = new InterProcessMultiLock(one, List.of("/locks/m1",
             "/locks/m2"));
-        say("multi", multi.acquire(5, TimeUnit.SECONDS));
+        say("multi", multi.acquire(60, TimeUnit.SECONDS));
         say("multi is held", new InterProcessMutex(two, "/locks/m2").acquire(100,
             TimeUnit.MILLISECONDS));
         multi.release();
@@ -269,12 +269,12 @@ public class CuratorSurface {
         LeaderLatch first = new LeaderLatch(one, "/leaders/latch", "one");
         LeaderLatch second = new LeaderLatch(two, "/leaders/latch", "two");
         first.start();
-        first.await(15, TimeUnit.SECONDS);
+        first.await(60, TimeUnit.SECONDS);
         second.start();
         eventually("latch participants", () -> second.getParticipants().size() == 2);
         say("leader", second.getLeader().getId() + " " + second.hasLeadership());
         first.close();
-        say("successor", second.await(15, TimeUnit.SECONDS) + " " + second.getLeader().getId());
+        say("successor", second.await(60, TimeUnit.SECONDS) + " " + second.getLeader().getId());
         second.close();
 
         CountDownLatch led = new CountDownLatch(6);
@@ -297,7 +297,7 @@ public class CuratorSurface {
             selector.start();
             selectors.add(selector);
         }
-        say("everybody led", led.await(30, TimeUnit.SECONDS) + ", at once " + worst.get());
+        say("everybody led", led.await(60, TimeUnit.SECONDS) + ", at once " + worst.get());
         selectors.forEach(LeaderSelector::close);
     }
 
@@ -327,7 +327,7 @@ public class CuratorSurface {
         }
 
         void show(String label, int count) throws Exception {
-            for (int round = 0; round < 600 && items.size() < count; round++) {
+            for (int round = 0; round < 2400 && items.size() < count; round++) {
                 Thread.sleep(25);
             }
             say(label, items);
@@ -387,7 +387,7 @@ public class CuratorSurface {
         simple.offer("s1".getBytes());
         simple.offer("s2".getBytes());
         say("peek", new String(simple.peek()));
-        say("take", new String(simple.take()) + " " + new String(simple.poll(5, TimeUnit.SECONDS)));
+        say("take", new String(simple.take()) + " " + new String(simple.poll(60, TimeUnit.SECONDS)));
     }
 
     static void barriers() throws Exception {
@@ -396,7 +396,7 @@ public class CuratorSurface {
         say("barrier stands", new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(100,
             TimeUnit.MILLISECONDS));
         Future<Boolean> waiting = THREADS.submit(
-            () -> new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(20,
+            () -> new DistributedBarrier(two, "/barriers/plain").waitOnBarrier(60,
                 TimeUnit.SECONDS));
         mine.removeBarrier();
         say("barrier falls", waiting.get());
@@ -406,7 +406,7 @@ public class CuratorSurface {
             all.add(THREADS.submit(() -> {
                 DistributedDoubleBarrier barrier = new DistributedDoubleBarrier(client,
                     "/barriers/double", 4);
-                return barrier.enter(20, TimeUnit.SECONDS) && barrier.leave(20, TimeUnit.SECONDS);
+                return barrier.enter(60, TimeUnit.SECONDS) && barrier.leave(60, TimeUnit.SECONDS);
             }));
         }
         for (Future<Boolean> each : all) {
@@ -453,7 +453,7 @@ public class CuratorSurface {
                 .forAll((type, before, after) -> events.add(type.name()))
                 .forInitialized(ready::countDown).build());
             cache.start();
-            ready.await(15, TimeUnit.SECONDS);
+            ready.await(60, TimeUnit.SECONDS);
             change("/caches/curator");
             eventually("curator cache", () -> cache.stream()
                 .map(child -> child.getPath() + " " + child.getStat().getVersion())
@@ -480,7 +480,7 @@ public class CuratorSurface {
             CountDownLatch added = new CountDownLatch(1);
             watcher.getResetListenable().addListener(added::countDown);
             watcher.start();
-            added.await(15, TimeUnit.SECONDS);
+            added.await(60, TimeUnit.SECONDS);
             two.create().forPath("/caches/watched");
             change("/caches/watched");
             eventually("persistent watcher", () -> seen.size() == 8);
@@ -492,7 +492,7 @@ public class CuratorSurface {
                 .forPath("/caches/watched");
         two.setData().forPath("/caches/watched", null);
         two.setData().forPath("/caches/watched", null);
-        say("watchers().add()", watched.await(15, TimeUnit.SECONDS));
+        say("watchers().add()", watched.await(60, TimeUnit.SECONDS));
         one.watchers().removeAll().forPath("/caches/watched");
         show("nothing left to remove", () -> one.watchers().removeAll().forPath("/caches/watched"));
     }
@@ -501,7 +501,7 @@ public class CuratorSurface {
         PersistentNode node = new PersistentNode(one, CreateMode.EPHEMERAL, false, "/nodes/kept",
             "1".getBytes());
         node.start();
-        say("persistent node", node.waitForInitialCreate(15, TimeUnit.SECONDS));
+        say("persistent node", node.waitForInitialCreate(60, TimeUnit.SECONDS));
         two.delete().forPath("/nodes/kept");
         eventually("made again", () -> two.checkExists().forPath("/nodes/kept") != null);
         node.setData("2".getBytes());
@@ -511,7 +511,7 @@ public class CuratorSurface {
 
         PersistentTtlNode ttl = new PersistentTtlNode(one, "/nodes/ttl", 1000, "t".getBytes());
         ttl.start();
-        say("ttl node", ttl.waitForInitialCreate(15, TimeUnit.SECONDS));
+        say("ttl node", ttl.waitForInitialCreate(60, TimeUnit.SECONDS));
         say("touched", two.checkExists().forPath("/nodes/ttl") != null);
         ttl.close();
         eventually("expires when closed", () -> two.checkExists().forPath("/nodes/ttl") == null);
@@ -549,7 +549,7 @@ public class CuratorSurface {
             CuratorFramework client = at % 2 == 0 ? one : two;
             all.add(THREADS.submit(() -> {
                 PromotedToLock promoted = PromotedToLock.builder().lockPath("/numbers/long-lock")
-                    .retryPolicy(new ExponentialBackoffRetry(5, 20)).timeout(20, TimeUnit.SECONDS)
+                    .retryPolicy(new ExponentialBackoffRetry(5, 20)).timeout(60, TimeUnit.SECONDS)
                         .build();
                 DistributedAtomicLong number = new DistributedAtomicLong(client, "/numbers/long",
                     new RetryNTimes(3, 5), promoted);
@@ -601,7 +601,7 @@ public class CuratorSurface {
         var stage = async.watched().getData().forPath("/async");
         stage.toCompletableFuture().get();
         two.setData().forPath("/async", "3".getBytes());
-        say("async event", stage.event().toCompletableFuture().get(15, TimeUnit.SECONDS).getType());
+        say("async event", stage.event().toCompletableFuture().get(60, TimeUnit.SECONDS).getType());
         say("async options", async.create().withOptions(
             Collections.singleton(CreateOption.createParentsIfNeeded)).forPath("/async/x/y/z")
             .toCompletableFuture().get());
@@ -612,7 +612,7 @@ public class CuratorSurface {
         }
         TreeSet<String> names = new TreeSet<>();
         for (var each : many) {
-            names.add(each.get(30, TimeUnit.SECONDS));
+            names.add(each.get(60, TimeUnit.SECONDS));
         }
         say("pipelined", names.size() + " " + names.first() + " " + names.last());
     }
@@ -636,7 +636,7 @@ public class CuratorSurface {
         PersistentNode node =
             new PersistentNode(one, CreateMode.EPHEMERAL, false, "/restart/node", "1".getBytes());
         node.start();
-        node.waitForInitialCreate(15, TimeUnit.SECONDS);
+        node.waitForInitialCreate(60, TimeUnit.SECONDS);
         CuratorCache cache = CuratorCache.build(one, "/restart");
         cache.start();
         two.create().forPath("/restart/data", "1".getBytes());
@@ -649,7 +649,7 @@ public class CuratorSurface {
         System.in.read(new byte[100]);
         // Retried until the server is back.
         two.setData().forPath("/restart/data", "2".getBytes());
-        back.await(30, TimeUnit.SECONDS);
+        back.await(60, TimeUnit.SECONDS);
         say("states", states);
         say("the same session", session == one.getZookeeperClient().getZooKeeper().getSessionId());
         eventually("cache after", () -> cache.get("/restart/data")
@@ -660,7 +660,7 @@ public class CuratorSurface {
         say("lock is held", new InterProcessMutex(two, "/restart/lock").acquire(100,
             TimeUnit.MILLISECONDS));
         lock.release();
-        say("lock is free", new InterProcessMutex(two, "/restart/lock").acquire(15,
+        say("lock is free", new InterProcessMutex(two, "/restart/lock").acquire(60,
             TimeUnit.SECONDS));
         eventually("leads again", latch::hasLeadership);
         eventually("counts again", () -> count.trySetCount(count.getVersionedValue(), 2));

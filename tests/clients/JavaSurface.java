@@ -58,7 +58,7 @@ public class JavaSurface {
         List<String> take(int count) throws Exception {
             List<String> lines = new ArrayList<>();
             for (int at = 0; at < count; at++) {
-                lines.add(String.valueOf(seen.poll(15, TimeUnit.SECONDS)));
+                lines.add(String.valueOf(seen.poll(60, TimeUnit.SECONDS)));
             }
             return lines;
         }
@@ -91,7 +91,7 @@ public class JavaSurface {
 
         void await(KeeperState wanted) throws Exception {
             while (true) {
-                KeeperState state = seen.poll(30, TimeUnit.SECONDS);
+                KeeperState state = seen.poll(60, TimeUnit.SECONDS);
                 if (state == wanted) {
                     return;
                 }
@@ -481,7 +481,7 @@ public class JavaSurface {
             lines.add("remove watch " + Code.get(code));
             left.countDown();
         }, null);
-        left.await(20, TimeUnit.SECONDS);
+        left.await(60, TimeUnit.SECONDS);
         lines.forEach(System.out::println);
         show("set without the right", () -> zk.setData("/a", null, -1));
         CountDownLatch many = new CountDownLatch(2000);
@@ -498,7 +498,7 @@ public class JavaSurface {
                 many.countDown();
             }, 2 * at + 1);
         }
-        many.await(30, TimeUnit.SECONDS);
+        many.await(60, TimeUnit.SECONDS);
         List<Integer> ordered = new ArrayList<>(order);
         Collections.sort(ordered);
         System.out.println("pipelined, in order: " + (ordered.equals(order) && order.get(0) == 0));

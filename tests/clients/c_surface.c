@@ -73,7 +73,7 @@ static void show(const char *label, int code, const struct Stat *stat)
 static zhandle_t *open_session(const char *hosts)
 {
     connected = 0;
-    zhandle_t *zk = zookeeper_init(hosts, session_watcher, 10000, NULL, NULL, 0);
+    zhandle_t *zk = zookeeper_init(hosts, session_watcher, 30000, NULL, NULL, 0);
     pthread_mutex_lock(&lock);
     while (!connected)
         pthread_cond_wait(&changed, &lock);

@@ -19,7 +19,7 @@ from kazoo_surface import client, show
 
 
 def eventually(label, holds):
-    for _ in range(600):
+    for _ in range(2400):
         if holds():
             print(f"{label}: True")
             return
@@ -47,7 +47,7 @@ def locks(one, two):
         theirs.acquire(timeout=0.1)
     except LockTimeout:
         print("held: LockTimeout")
-    waiting = in_thread(lambda: theirs.acquire(timeout=20))
+    waiting = in_thread(lambda: theirs.acquire(timeout=60))
     eventually("two contenders", lambda: len(mine.contenders()) == 2)
     show("contenders", mine.contenders)
     mine.release()
@@ -55,17 +55,17 @@ def locks(one, two):
     theirs.release()
     readers = [zk.ReadLock("/locks/rw") for zk in (one, two)]
     writer = two.WriteLock("/locks/rw")
-    print("two readers:", [lock.acquire(timeout=10) for lock in readers])
+    print("two readers:", [lock.acquire(timeout=60) for lock in readers])
     show("a writer beside readers", lambda: writer.acquire(blocking=False))
     for lock in readers:
         lock.release()
-    show("a writer alone", lambda: writer.acquire(timeout=10))
+    show("a writer alone", lambda: writer.acquire(timeout=60))
     show("a reader beside a writer", lambda: readers[0].acquire(blocking=False))
     writer.release()
     semaphores = [zk.Semaphore("/locks/semaphore", max_leases=2) for zk in (one, two, one)]
     print("leases:", [one.acquire(blocking=False) for one in semaphores])
     semaphores[0].release()
-    show("after release", lambda: semaphores[2].acquire(timeout=10))
+    show("after release", lambda: semaphores[2].acquire(timeout=60))
     show("holders", lambda: len(semaphores[1].lease_holders()))
 
 
@@ -97,19 +97,19 @@ def queues(one, two):
     source, sink = one.LockingQueue("/locking"), two.LockingQueue("/locking")
     source.put(b"low", priority=200)
     source.put_all([b"one", b"two"], priority=10)
-    show("locked item", lambda: sink.get(timeout=10))
+    show("locked item", lambda: sink.get(timeout=60))
     show("holds the lock", sink.holds_lock)
-    show("another item for another", lambda: source.get(timeout=10))
+    show("another item for another", lambda: source.get(timeout=60))
     show("consume", sink.consume)
     show("release", source.release)
-    print("the rest:", [(sink.get(timeout=10), sink.consume()) for _ in range(2)])
+    print("the rest:", [(sink.get(timeout=60), sink.consume()) for _ in range(2)])
 
 
 def barriers(one, two):
     barrier = one.Barrier("/barrier")
     barrier.create()
     show("stands", lambda: two.Barrier("/barrier").wait(timeout=0.1))
-    waiting = in_thread(lambda: two.Barrier("/barrier").wait(timeout=20))
+    waiting = in_thread(lambda: two.Barrier("/barrier").wait(timeout=60))
     show("remove", barrier.remove)
     print("falls:", waiting())
 
@@ -165,7 +165,7 @@ def watchers(one, two):
     print("data watch:", data)
     print("children watch:", children)
     patient = PatientChildrenWatch(one, "/watched", time_boundary=0.2).start()
-    print("patient:", sorted(patient.get(timeout=10)[0]))
+    print("patient:", sorted(patient.get(timeout=60)[0]))
     cache = TreeCache(one, "/watched")
     cache.start()
     eventually("tree cache", lambda: cache.get_children("/watched") == {"1", "2"})
@@ -212,7 +212,7 @@ def asynchronous(one):
              one.delete_async("/async/a")]
     for call in calls:
         try:
-            result = call.get(timeout=20)
+            result = call.get(timeout=60)
             plain = isinstance(result, (str, list))
             print("async:", type(result).__name__, result if plain else "")
         except Exception as error:  # the transcript shows which
@@ -249,7 +249,7 @@ def restart(one, two):
     print("states:", states, "the same session:", one.client_id[0] == session)
     show("lock is held", lambda: two.Lock("/restart/lock").acquire(blocking=False))
     lock.release()
-    show("lock is free", lambda: two.Lock("/restart/lock").acquire(timeout=10))
+    show("lock is free", lambda: two.Lock("/restart/lock").acquire(timeout=60))
     two.create("/restart/new")
     eventually("children watch", lambda: names[-1:] == [["data", "lock", "new"]])
 

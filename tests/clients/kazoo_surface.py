@@ -16,8 +16,8 @@ logging.disable(logging.CRITICAL)
 
 
 def client(**options):
-    made = KazooClient(hosts=HOSTS, timeout=10, **options)
-    made.start(timeout=10)
+    made = KazooClient(hosts=HOSTS, timeout=30, **options)
+    made.start(timeout=60)
     return made
 
 
@@ -59,7 +59,7 @@ class Events:
 
     def show(self, label, count):
         with self.changed:
-            self.changed.wait_for(lambda: count <= len(self.events), timeout=10)
+            self.changed.wait_for(lambda: count <= len(self.events), timeout=60)
             print(f"{label}: {self.events}")
 
 
@@ -188,7 +188,7 @@ def recipes(zk):
     zk.Election("/election", "me").run(lambda: chosen.append("leader"))
     print("election:", chosen)
     many = [zk.create_async("/lock/many-", sequence=True) for _ in range(200)]
-    print("pipelined:", len({request.get(timeout=20) for request in many}))
+    print("pipelined:", len({request.get(timeout=60) for request in many}))
 
 
 def restart(zk, other):

@@ -77,7 +77,7 @@ class Events {
   }
 
   async show(label, count) {
-    const deadline = new Promise((resolve) => setTimeout(resolve, 15000).unref());
+    const deadline = new Promise((resolve) => setTimeout(resolve, 60000).unref());
     while (this.seen.length < count) {
       const change = new Promise((resolve) => { this.changed = () => resolve(true); });
       if (!await Promise.race([change, deadline])) {

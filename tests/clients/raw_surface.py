@@ -72,7 +72,7 @@ class Client:
 
     def __init__(self, name, session=0, password=b"\0" * 16, seen=0, timeout=10000, hello=None):
         self.name, self.xid = name, 0
-        self.sock = socket.create_connection(("127.0.0.1", PORT), timeout=10)
+        self.sock = socket.create_connection(("127.0.0.1", PORT), timeout=60)
         if hello is None:
             hello = i32(0) + i64(seen) + i32(timeout) + i64(session) + buf(password) + b"\0"
         self.raw(i32(len(hello)) + hello)

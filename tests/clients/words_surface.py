@@ -20,7 +20,7 @@ open_file_descriptor_count max_file_descriptor_count""".split()
 
 
 def ask(data):
-    with socket.create_connection(("127.0.0.1", PORT), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", PORT), timeout=60) as sock:
         sock.sendall(data)
         text = b""
         while True:

@@ -22,7 +22,7 @@ type silent struct{}
 func (silent) Printf(string, ...interface{}) {}
 
 func open() *zk.Conn {
-	conn, events, err := zk.Connect(hosts, 20*time.Second, zk.WithLogger(silent{}))
+	conn, events, err := zk.Connect(hosts, 40*time.Second, zk.WithLogger(silent{}))
 	if err != nil {
 		panic(err)
 	}
@@ -33,7 +33,7 @@ func open() *zk.Conn {
 // Waits until a client is connected, again if need be. Its events are no help: those that nobody
 // takes are lost.
 func connected(conn *zk.Conn) {
-	for round := 0; round < 600; round++ {
+	for round := 0; round < 1200; round++ {
 		if _, _, err := conn.Exists("/"); err == nil {
 			return
 		}
@@ -43,7 +43,7 @@ func connected(conn *zk.Conn) {
 }
 
 func await(events <-chan zk.Event, state zk.State) {
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(60 * time.Second)
 	for {
 		select {
 		case event := <-events:
@@ -112,7 +112,7 @@ func event(label string, events <-chan zk.Event) {
 	select {
 	case event := <-events:
 		fmt.Printf("%s: %v %s\n", label, event.Type, event.Path)
-	case <-time.After(15 * time.Second):
+	case <-time.After(60 * time.Second):
 		fmt.Printf("%s: nothing\n", label)
 	}
 }
@@ -223,10 +223,10 @@ func locks(conn, other *zk.Conn) {
 }
 
 func words() {
-	stats, ok := zk.FLWSrvr(hosts, 5*time.Second)
+	stats, ok := zk.FLWSrvr(hosts, 60*time.Second)
 	fmt.Println("srvr:", ok, len(stats), stats[0].Mode, stats[0].NodeCount != 0)
-	fmt.Println("ruok:", zk.FLWRuok(hosts, 5*time.Second))
-	clients, ok := zk.FLWCons(hosts, 5*time.Second)
+	fmt.Println("ruok:", zk.FLWRuok(hosts, 60*time.Second))
+	clients, ok := zk.FLWCons(hosts, 60*time.Second)
 	fmt.Println("cons:", ok, len(clients[0].Clients))
 }
 

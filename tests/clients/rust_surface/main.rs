@@ -286,10 +286,16 @@ fn address() -> String {
     format!("127.0.0.1:{}", std::env::args().nth(1).expect("usage: rust_surface PORT"))
 }
 
+/// A session that outlives a server's restart on a busy machine.
+async fn connect() -> Client {
+    let connector = Client::connector().with_session_timeout(Duration::from_secs(40));
+    connector.connect(&address()).await.expect("it serves")
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let zk = Client::connect(&address()).await.expect("it serves");
-    let other = Client::connect(&address()).await.expect("it serves");
+    let zk = connect().await;
+    let other = connect().await;
     znodes(&zk).await;
     multis(&zk).await;
     watches(&zk, &other).await;
