@@ -16,7 +16,7 @@ fn end(server: Server) {
 
 /// Connects once those that came before are counted out.
 fn connect(server: &Server) -> Client {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match client::connect(server.port) {
             Ok(client) => return client,
@@ -28,7 +28,7 @@ fn connect(server: &Server) -> Client {
 
 /// Waits for a line of the log.
 fn wait_for_log(server: &Server, text: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !server.log().contains(text) {
         assert!(Instant::now() < deadline, "no {text:?} in {}", server.log());
         thread::sleep(Duration::from_millis(10));

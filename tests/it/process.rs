@@ -159,7 +159,7 @@ fn snapshots_bound_the_log_and_are_recovered_from() {
         let entries = fs::read_dir(&folder).expect("it is there");
         entries.map(|entry| entry.expect("readable").file_name().display().to_string()).collect()
     };
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let snapshots = || names().iter().filter(|name| name.starts_with("snapshot.")).count();
     while snapshots() != 3 && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
@@ -219,7 +219,7 @@ fn a_second_server_finds_port_and_directory_taken() {
         thread::sleep(Duration::from_millis(20));
     }
     let (home, _) = server.kill();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while client::connect(port).is_err() {
         assert!(Instant::now() < deadline, "the second server takes over");
         thread::sleep(Duration::from_millis(20));

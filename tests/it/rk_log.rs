@@ -150,7 +150,7 @@ pub(super) fn connect(port: u16) -> Client {
 
 fn wait_for_snapshot(home: &Path) {
     let own = home.join("data").join("ringkeeper");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let is_one = |name: &String| name.starts_with("snapshot.") && !name.ends_with(".new");
     while !fingerprint(&own).keys().any(is_one) {
         assert!(std::time::Instant::now() < deadline, "the server takes a snapshot");
