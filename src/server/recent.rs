@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::model::Zxid;
 use crate::zab::synchronization::History;
@@ -15,7 +15,12 @@ pub struct RecentTxns {
     txns: VecDeque<(Zxid, Bytes)>,
     bytes: u64,
     bytes_max: u64,
+    /// What copies are made in: many small ones share one allocation.
+    room: BytesMut,
 }
+
+/// Bytes that are allocated at once for copies.
+const ROOM_BYTES: usize = 64 << 10;
 
 /// Those of them up to one zxid, as a leader looks a learner's log up in them.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +32,12 @@ pub struct CommittedTxns<'a> {
 impl RecentTxns {
     /// None yet, behind `start`. With a bound of 0 none is ever kept.
     #[must_use]
-    pub const fn new(start: Zxid, bytes_max: u64) -> Self {
-        Self { start, txns: VecDeque::new(), bytes: 0, bytes_max }
+    pub fn new(start: Zxid, bytes_max: u64) -> Self {
+        let room = BytesMut::new();
+        Self { start, txns: VecDeque::new(), bytes: 0, bytes_max, room }
     }
 
-    /// The next txn of the log; the oldest ones go if there are too many bytes. The bytes must not
-    /// be a small part of a large buffer, which would be kept whole.
-    pub fn push(&mut self, zxid: Zxid, txn: Bytes) {
+    fn push(&mut self, zxid: Zxid, txn: Bytes) {
         self.bytes += txn.len() as u64;
         self.txns.push_back((zxid, txn));
         while self.bytes_max < self.bytes
@@ -44,12 +48,18 @@ impl RecentTxns {
         }
     }
 
-    /// The same for a txn in a buffer that is shared with others.
-    pub fn push_copy(&mut self, zxid: Zxid, txn: &[u8]) {
+    /// Copies the next txn of the log; the oldest ones go if there are too many bytes.
+    pub fn push_copy(&mut self, zxid: Zxid, txn: &[u8]) -> Bytes {
+        if self.room.capacity() < txn.len() {
+            self.room = BytesMut::with_capacity(ROOM_BYTES.max(txn.len()));
+        }
+        self.room.extend_from_slice(txn);
+        let copy = self.room.split().freeze();
         match self.bytes_max {
             0 => self.start = zxid,
-            _ => self.push(zxid, Bytes::copy_from_slice(txn)),
+            _ => self.push(zxid, copy.clone()),
         }
+        copy
     }
 
     /// Those up to `upto`, which is the zxid of one of them or of the start.

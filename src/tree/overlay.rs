@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::rules;
 use super::store::Tree;
-use super::value::{self, Shared, Value};
+use super::value::{self, Value};
 use crate::base::Str;
 use crate::model::{
     Acl, CreateTxn, EphemeralOwner, SessionId, StatPersisted, TxnBody, TxnHeader, Zxid, path,
@@ -49,14 +49,10 @@ struct Foreseen {
 enum ForeseenData {
     /// That of the znode as it is.
     Kept(Value),
-    New(Option<Shared<[u8]>>),
+    New(Option<Bytes>),
 }
 
 impl ForeseenData {
-    fn new(data: Option<&Bytes>) -> Self {
-        Self::New(data.map(|data| Shared::from(data.as_ref())))
-    }
-
     fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Kept(value) => value.data(),
@@ -108,12 +104,22 @@ impl Overlay {
     /// The znode at `path` as it will be.
     #[must_use]
     pub fn look(&self, tree: &Tree, path: &str) -> Option<PendingZnode> {
-        let znode = self.foresee(tree, path)?;
+        if let Some(pending) = self.pending.get(path) {
+            let znode = pending.znode.as_ref()?;
+            return Some(PendingZnode {
+                stat: znode.stat,
+                child_count: znode.child_count,
+                acl: Arc::clone(&znode.acl),
+                data_len: znode.data.bytes().map_or(0, <[u8]>::len),
+            });
+        }
+        let znode = tree.get(path)?;
+        let value = znode.value();
         Some(PendingZnode {
-            stat: znode.stat,
-            child_count: znode.child_count,
-            acl: znode.acl,
-            data_len: znode.data.bytes().map_or(0, <[u8]>::len),
+            stat: value.stat(),
+            child_count: znode.child_count(),
+            acl: Arc::clone(value.acl()),
+            data_len: value.data().map_or(0, <[u8]>::len),
         })
     }
 
@@ -153,15 +159,17 @@ impl Overlay {
             TxnBody::SetData { path, data, version }
             | TxnBody::Reconfig { path, data, version } => {
                 let Some(mut znode) = self.foresee(tree, path) else { return };
+                let before = znode.digest;
                 znode.stat = rules::data_set(&znode.stat, header, *version);
-                znode.data = ForeseenData::new(data.as_ref());
-                self.put(tree, header.zxid, path, Some(znode));
+                znode.data = ForeseenData::New(data.clone());
+                self.put(tree, header.zxid, path, before, Some(znode));
             }
             TxnBody::SetAcl { path, acl, version } => {
                 let Some(mut znode) = self.foresee(tree, path) else { return };
+                let before = znode.digest;
                 znode.stat = rules::acl_set(&znode.stat, *version);
                 znode.acl = Arc::from(acl.as_slice());
-                self.put(tree, header.zxid, path, Some(znode));
+                self.put(tree, header.zxid, path, before, Some(znode));
             }
             TxnBody::CloseSession { paths } => {
                 for path in paths.clone().unwrap_or_default() {
@@ -235,24 +243,24 @@ impl Overlay {
 
     fn stage_create(&mut self, tree: &Tree, header: &TxnHeader, create: &CreateTxn) {
         let stat = rules::created(header, create);
-        let data = ForeseenData::new(create.data.as_ref());
+        let data = ForeseenData::New(create.data.clone());
         let acl = Arc::from(create.acl.as_slice());
         let znode = Foreseen { stat, child_count: 0, acl, data, digest: 0 };
-        self.put(tree, header.zxid, &create.path, Some(znode));
+        let before = self.foresee(tree, &create.path).map_or(0, |znode| znode.digest);
+        self.put(tree, header.zxid, &create.path, before, Some(znode));
         let Some(parent_path) = path::parent(&create.path) else { return };
         let Some(mut parent) = self.foresee(tree, parent_path) else { return };
+        let before = parent.digest;
         parent.child_count += 1;
         let stat = rules::parent_after_create(&parent.stat, create.parent_cversion, header.zxid);
         parent.stat = stat.unwrap_or(parent.stat);
-        self.put(tree, header.zxid, &create.path.slice_ref(parent_path), Some(parent));
+        self.put(tree, header.zxid, &create.path.slice_ref(parent_path), before, Some(parent));
     }
 
     /// Foresees one deletion.
     pub fn stage_delete(&mut self, tree: &Tree, zxid: Zxid, path: &Str) {
-        if self.foresee(tree, path).is_none() {
-            return;
-        }
-        self.put(tree, zxid, path, None);
+        let Some(znode) = self.foresee(tree, path) else { return };
+        self.put(tree, zxid, path, znode.digest, None);
         let Some(parent_path) = path::parent(path) else { return };
         // Of several children that the same txn deletes, only the first changes the stat.
         if self.undo.is_none()
@@ -264,9 +272,10 @@ impl Overlay {
             return;
         }
         let Some(mut parent) = self.foresee(tree, parent_path) else { return };
+        let before = parent.digest;
         parent.child_count = parent.child_count.saturating_sub(1);
         parent.stat = rules::parent_after_delete(&parent.stat, zxid).unwrap_or(parent.stat);
-        self.put(tree, zxid, &path.slice_ref(parent_path), Some(parent));
+        self.put(tree, zxid, &path.slice_ref(parent_path), before, Some(parent));
     }
 
     fn foresee(&self, tree: &Tree, path: &str) -> Option<Foreseen> {
@@ -284,9 +293,15 @@ impl Overlay {
         })
     }
 
-    fn put(&mut self, tree: &Tree, zxid: Zxid, path: &Str, znode: Option<Foreseen>) {
-        let before = self.foresee(tree, path).map_or(0, |znode| znode.digest);
-        let mut znode = znode;
+    /// Stages what is foreseen in place of what has the digest `before`, 0 for nothing.
+    fn put(
+        &mut self,
+        tree: &Tree,
+        zxid: Zxid,
+        path: &Str,
+        before: u32,
+        mut znode: Option<Foreseen>,
+    ) {
         let mut ephemeral_of = None;
         if let Some(znode) = &mut znode {
             if tree.options.digests {

@@ -51,6 +51,8 @@ pub struct LogWriter {
     /// Closed batches first; only the last one still takes records.
     waiting: VecDeque<OpenBatch>,
     in_flight: Option<InFlight>,
+    /// Room that the next batch is given: what the last one took, so that it need not grow.
+    batch_bytes: usize,
     appended_bytes: u64,
 
     current: Option<OpenSegment>,
@@ -122,6 +124,7 @@ impl LogWriter {
             attested: true,
             waiting: VecDeque::new(),
             in_flight: None,
+            batch_bytes: BLOCK_BYTES,
             appended_bytes: end.replayed_bytes,
             current: None,
             next: None,
@@ -178,7 +181,7 @@ impl LogWriter {
         }
         let full = |batch: &OpenBatch| BATCH_BODY_BYTES_TARGET <= batch.body_bytes();
         if self.waiting.back().is_none_or(full) {
-            self.waiting.push_back(OpenBatch::new(self.accepted));
+            self.waiting.push_back(OpenBatch::new(self.accepted, self.batch_bytes));
         }
         let batch = self.waiting.back_mut().expect("a batch was just made sure of");
         let before = batch.buf.len();
@@ -235,7 +238,7 @@ impl LogWriter {
     /// stop, the log is complete once [`LogWriter::needs_attest`] is false.
     pub fn attest(&mut self, ops: &mut FileOps) {
         if self.needs_attest() {
-            self.waiting.push_back(OpenBatch::new(self.accepted));
+            self.waiting.push_back(OpenBatch::new(self.accepted, BLOCK_BYTES));
             self.submit(ops);
         }
     }
@@ -403,6 +406,7 @@ impl LogWriter {
         };
         buf.resize(buf.len().next_multiple_of(BLOCK_BYTES), 0);
         header.seal(&mut buf);
+        self.batch_bytes = buf.len();
         let bytes = buf.freeze();
         let body = bytes.slice(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + body_bytes);
         let offset = segment.offset;
@@ -551,8 +555,8 @@ impl LogWriter {
 }
 
 impl OpenBatch {
-    fn new(previous: Zxid) -> Self {
-        let mut buf = BytesMut::with_capacity(BLOCK_BYTES);
+    fn new(previous: Zxid, capacity: usize) -> Self {
+        let mut buf = BytesMut::with_capacity(capacity);
         buf.resize(BATCH_HEADER_BYTES, 0);
         Self { buf, first: previous, last: previous, record_count: 0 }
     }

@@ -118,8 +118,8 @@ impl Member {
         }
     }
 
-    pub(super) fn propose(&mut self, zxid: Zxid, txn: Bytes) {
-        self.recent.push(zxid, txn.clone());
+    pub(super) fn propose(&mut self, zxid: Zxid, txn: &[u8]) {
+        let txn = self.recent.push_copy(zxid, txn);
         self.proposals.push(Proposal { zxid, txn, config: None });
     }
 

@@ -20,8 +20,6 @@ mod time;
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
-
 use self::member::Member;
 pub(crate) use self::member::{Duty, Proposal};
 use self::reconfig::Reconfiguring;
@@ -568,18 +566,15 @@ impl Pipeline {
         let carries_digest = self.options.digests && !matches!(body, TxnBody::Error(_));
         let digest = carries_digest.then(|| self.overlay.digest());
         let mut bytes = 0;
-        let mut proposal = BytesMut::new();
+        let (duty, member) = (self.duty, &mut self.member);
         self.log.append(header.zxid, |buf| {
             let before = buf.len();
             wire::txn::encode(&header, &body, digest, buf);
             bytes = buf.len() - before;
-            if self.duty == Duty::Leading {
-                proposal.extend_from_slice(buf.get(before..).unwrap_or_default());
+            if duty == Duty::Leading {
+                member.propose(header.zxid, buf.get(before..).unwrap_or_default());
             }
         });
-        if self.duty == Duty::Leading {
-            self.member.propose(header.zxid, proposal.freeze());
-        }
         self.in_flight_bytes += bytes;
         let waiting = InFlight { header, body, origin, bytes, attach, audit: None, digest: None };
         self.in_flight.push_back(waiting);

@@ -50,7 +50,8 @@ pub(crate) use report::{Counts, Reporting, Scope, ShardReport};
 pub(crate) struct Shard {
     id: ShardId,
     options: ShardOptions,
-    conns: BTreeMap<ConnId, Conn>,
+    /// Boxed: they are taken out and put back for every request.
+    conns: BTreeMap<ConnId, Box<Conn>>,
     by_session: BTreeMap<SessionId, ConnId>,
     watches: WatchTable,
     /// Connections that have something to run or to send at the end of the turn, each once.
@@ -173,7 +174,7 @@ impl Shard {
     }
 
     pub(crate) fn opened(&mut self, id: ConnId, peer: SocketAddr, clock: Clock) {
-        let conn = Conn::new(peer, self.options.frame_bytes_max, clock);
+        let conn = Box::new(Conn::new(peer, self.options.frame_bytes_max, clock));
         let earlier = self.conns.insert(id, conn);
         assert!(earlier.is_none(), "connection ids are never reused");
         self.sessionless.push_back((clock.now + self.options.sessionless_timeout, id));

@@ -144,7 +144,7 @@ impl Shard {
         let places = u32::try_from(steps_max).unwrap_or(u32::MAX);
         let next = self.watches.data_some(from, places, &mut |path, conn| {
             let conn = self.conns.get(&conn);
-            if let Some((session, _)) = conn.and_then(super::Conn::attachment) {
+            if let Some((session, _)) = conn.and_then(|conn| conn.attachment()) {
                 report.watches.push((Str::from(path), session));
             }
         });
