@@ -13,6 +13,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
+use memmap2::MmapOptions;
 
 use super::StartError;
 use super::config_files;
@@ -64,6 +65,14 @@ impl Files {
         match op {
             FileOp::Write { file, offset, bytes, durable: true } if self.direct => {
                 self.write_durably(&file, offset, &bytes).await
+            }
+            FileOp::Zero { file, offset, len } if self.direct => {
+                let path = self.paths.of(file.dir).join(&file.name);
+                let work = move || {
+                    zero_directly(&path, offset, len)
+                        .map_err(|error| failure("zeroing", &path, &error))
+                };
+                glommio::executor().spawn_blocking(work).await
             }
             other => {
                 if let FileOp::Rename { from: file, .. } | FileOp::Remove { file } = &other {
@@ -182,6 +191,16 @@ pub(super) fn run_blocking(paths: &Paths, op: &FileOp) -> Result<(), FileFailure
             on("flushing", path, File::open(path).and_then(|dir| dir.sync_all()))
         }
     }
+}
+
+/// Writes zeros past the page cache: through it they would be copied, and all of a segment written
+/// at its flush, in the way of the log.
+fn zero_directly(path: &Path, offset: u64, len: u64) -> io::Result<()> {
+    let len = usize::try_from(len).expect("addresses are 64 bits");
+    let zeros = MmapOptions::new().len(len).map_anon()?;
+    let mut options = StdOpenOptions::new();
+    let file = options.write(true).custom_flags(libc::O_DIRECT).open(path)?;
+    file.write_all_at(&zeros, offset)
 }
 
 fn open_to_write(path: &Path) -> io::Result<File> {
