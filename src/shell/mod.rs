@@ -106,8 +106,8 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         "recovered"
     );
     let placements = placement::choose(settings);
-    let satellites = u16::try_from(placements.len() - 1).expect("shards are few");
-    let fabric = Arc::new(mesh::Fabric::new(placements.len(), recovered.last_zxid));
+    let satellites = u16::try_from(placements.cores.len() - 1).expect("shards are few");
+    let fabric = Arc::new(mesh::Fabric::new(placements.cores.len(), recovered.last_zxid));
     let (server, satellites) = Server::new(
         settings.server.clone(),
         recovered,
@@ -117,10 +117,10 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     );
     // Waking up costs some ten microseconds at every step of a write. A server that was given one
     // core spends that core's time rather than its clients'; with more, idle shards should be idle.
-    let alone = if placements.len() == 1 { SPIN_ALONE } else { Duration::ZERO };
+    let alone = if placements.cores.len() == 1 { SPIN_ALONE } else { Duration::ZERO };
     let spin = settings.spin.unwrap_or(alone);
     let executor = |at: usize| {
-        let place = placements.get(at).copied().flatten();
+        let place = placements.cores.get(at).copied().flatten();
         let builder = LocalExecutorBuilder::new(place.map_or(Placement::Unbound, Placement::Fixed))
             .name(&format!("shard-{at}"))
             .io_memory(io_memory_bytes);
