@@ -653,6 +653,7 @@ impl Machine for Server {
         if let Some(stalled) = self.pulse.beat(clock.now) {
             self.pipeline.credit(stalled);
             self.shard.credit_time(stalled);
+            self.with_ensemble(clock, |ensemble, _| ensemble.credit(stalled));
         }
         self.dispatch(clock, input, out);
         self.hear_home(clock);

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use super::Timing;
 use super::leader::LearnerKind;
 use super::paxos::{Acceptor, Answer, DurableHistory, Epochs, Said};
-use crate::base::{Instant, Str};
+use crate::base::{Duration, Instant, Str};
 use crate::model::{ServerId, SessionId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerInfo, LearnerPacket, PROTOCOL_VERSION};
 
@@ -328,6 +328,11 @@ impl Learner {
         self.heard = now;
     }
 
+    /// This server was stalled for so long: what the leader sent meanwhile is yet to be heard.
+    pub fn credit(&mut self, stalled: Duration) {
+        self.heard = self.heard + stalled;
+    }
+
     /// The log is durable up to `zxid`.
     pub fn flushed(&mut self, zxid: Zxid, out: &mut Vec<Output>) {
         self.flushed = self.flushed.max(zxid);
@@ -363,7 +368,7 @@ impl Learner {
             _ => self.timing.establish_within,
         };
         // One more nanosecond: the limit itself is still in time.
-        self.heard + crate::base::Duration(patience.0 + 1)
+        self.heard + Duration(patience.0 + 1)
     }
 
     fn on_leader_info(&mut self, epoch: i32, out: &mut Vec<Output>) {

@@ -15,5 +15,7 @@ mod timing;
 mod reconfig_tests;
 #[cfg(test)]
 mod simulation_tests;
+#[cfg(test)]
+mod stall_tests;
 
 pub use timing::Timing;

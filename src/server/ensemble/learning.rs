@@ -64,6 +64,13 @@ impl Learning {
         }
     }
 
+    /// The leader could not be heard for this long.
+    pub(super) fn credit(&mut self, stalled: Duration) {
+        if let Stage::Connected { learner, .. } = &mut self.stage {
+            learner.credit(stalled);
+        }
+    }
+
     /// Who leads next.
     pub(super) const fn leaving(&self) -> Option<Leaving> {
         self.leaving

@@ -14,6 +14,7 @@ mod learning;
 mod peers;
 mod reconfig;
 mod report;
+mod stall;
 
 use std::collections::{BTreeMap, VecDeque};
 

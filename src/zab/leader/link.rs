@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::broadcast::Proposal;
-use crate::base::Instant;
+use crate::base::{Duration, Instant};
 use crate::limits;
 use crate::model::{ServerId, Zxid};
 
@@ -39,6 +39,14 @@ pub(super) struct Link {
     pub(super) behind_since: Option<Instant>,
     /// The end of the history it was sent, which is durable there once it has accepted.
     pub(super) history_to: Zxid,
+}
+
+impl Link {
+    /// This server was stalled for so long: what the learner sent meanwhile is yet to be heard.
+    pub(super) fn credit(&mut self, stalled: Duration) {
+        self.heard = self.heard + stalled;
+        self.behind_since = self.behind_since.map(|since| since + stalled);
+    }
 }
 
 /// How far the dialogue has come.

@@ -36,7 +36,7 @@ pub use self::output::{Abdication, CloseReason, Output};
 use super::Timing;
 use super::paxos::{Acceptor, Epochs, HistoryEnd, Phase, Proposer};
 use super::synchronization::{SyncPlan, SyncWay};
-use crate::base::{Instant, Str};
+use crate::base::{Duration, Instant, Str};
 use crate::config;
 use crate::model::{EnsembleConfigs, ServerId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
@@ -192,6 +192,12 @@ impl Leader {
         {
             link.heard = now;
         }
+    }
+
+    /// This server was stalled for so long.
+    pub fn credit(&mut self, stalled: Duration) {
+        self.own_behind_since = self.own_behind_since.map(|since| since + stalled);
+        self.links.values_mut().for_each(|link| link.credit(stalled));
     }
 
     /// A packet came.
