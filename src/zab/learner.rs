@@ -170,10 +170,10 @@ pub struct Learner {
     /// Acknowledged, or known to be committed when NEWLEADER came and therefore never acknowledged.
     acknowledged: Zxid,
     heard: Instant,
-    /// When the last ping came, and whether the leader pings as often as a Ringkeeper does: its
-    /// silence then means more.
-    pinged: Option<Instant>,
-    is_quick: bool,
+    /// It hears of several txns that are durable by the last one. Once it pings, its silence means
+    /// more than that of one of Apache's.
+    leader_is_ringkeeper: bool,
+    is_pinged: bool,
 }
 
 impl Learner {
@@ -206,8 +206,8 @@ impl Learner {
             committed: Zxid::ZERO,
             acknowledged: last,
             heard: now,
-            pinged: None,
-            is_quick: false,
+            leader_is_ringkeeper: false,
+            is_pinged: false,
         }
     }
 
@@ -233,12 +233,12 @@ impl Learner {
     pub fn received(&mut self, now: Instant, packet: LeaderPacket, out: &mut Vec<Output>) {
         self.heard = now;
         if let LeaderPacket::Ping { .. } = packet {
-            let gap = self.pinged.replace(now).map(|before| now.since(before));
-            self.is_quick |= gap.is_some_and(|gap| gap.0 <= 2 * self.timing.ping_every.0);
+            self.is_pinged = true;
         }
         match (self.stage, packet) {
             (Stage::Over, _) => {}
-            (Stage::Greeting, LeaderPacket::LeaderInfo { epoch, .. }) => {
+            (Stage::Greeting, LeaderPacket::LeaderInfo { epoch, is_ringkeeper, .. }) => {
+                self.leader_is_ringkeeper = is_ringkeeper;
                 self.on_leader_info(epoch, out);
             }
             (Stage::Promised(_), LeaderPacket::Diff { .. } | LeaderPacket::Trunc { .. })
@@ -360,7 +360,7 @@ impl Learner {
     pub fn next_timer(&self) -> Instant {
         let patience = match self.stage {
             Stage::Accepting { .. } | Stage::Accepted(_) | Stage::Serving(_) => {
-                match self.is_quick {
+                match self.leader_is_ringkeeper && self.is_pinged {
                     true => self.timing.silence_max,
                     false => self.timing.sync_within,
                 }
@@ -489,12 +489,17 @@ impl Learner {
         out.push(Output::Send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }));
     }
 
-    /// Acknowledges what has become durable, one packet for each txn: Apache's leader counts each.
+    /// Acknowledges what has become durable. Apache's leader counts each txn and wants a packet for
+    /// each, one of ours the last one.
     fn acknowledge(&mut self, out: &mut Vec<Output>) {
         if self.kind == LearnerKind::Observer {
             return;
         }
         let durable = self.flushed.min(self.last.unwrap_or(Zxid::ZERO));
+        if self.leader_is_ringkeeper && self.acknowledged < durable {
+            self.acknowledged = durable;
+            out.push(Output::Send(LearnerPacket::Ack { zxid: durable }));
+        }
         while self.acknowledged < durable {
             let next = match self.acknowledged.epoch() < durable.epoch() {
                 true => Zxid::new(durable.epoch(), 1),

@@ -12,6 +12,8 @@ pub mod synchronization;
 mod timing;
 
 #[cfg(test)]
+mod cumulative_tests;
+#[cfg(test)]
 mod reconfig_tests;
 #[cfg(test)]
 mod simulation_tests;

@@ -107,7 +107,7 @@ impl Led {
                 sid: ServerId(*sid),
                 protocol_version: PROTOCOL_VERSION,
                 config_version: Some(0),
-                is_ringkeeper: true,
+                is_ringkeeper: false,
             });
             self.hears(
                 *sid,
@@ -325,7 +325,7 @@ fn learner(said: Vec<LeaderPacket>) -> Vec<learner::Output> {
     let mut learner = Learner::new(start, NOW, &mut out);
     let text = config::ensemble::text(&config(&[1, 2], 5));
     let greeting = [
-        LeaderPacket::leader_info(1),
+        LeaderPacket::leader_info(1, false),
         LeaderPacket::Diff { zxid: Zxid::ZERO },
         LeaderPacket::NewLeader { epoch: 1, config: Some(text.as_str().into()) },
     ];

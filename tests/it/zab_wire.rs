@@ -384,7 +384,7 @@ impl Learner {
             is_ringkeeper: true,
         };
         self.send(&LearnerPacket::FollowerInfo { accepted_epoch: 0, info: Some(info) });
-        let LeaderPacket::LeaderInfo { epoch, protocol_version } = self.receive() else {
+        let LeaderPacket::LeaderInfo { epoch, protocol_version, .. } = self.receive() else {
             panic!("LEADERINFO comes first");
         };
         assert_eq!(protocol_version, PROTOCOL_VERSION);

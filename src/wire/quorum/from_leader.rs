@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::from_learner::PROTOCOL_VERSION;
+use super::from_learner::{MARK, PROTOCOL_VERSION};
 use super::{QuorumPacket, epoch_of, packet_type, put_packet, zxid_of};
 use crate::base::Str;
 use crate::model::{ServerId, SessionId, Zxid};
@@ -81,6 +81,8 @@ pub enum LeaderPacket {
         epoch: i32,
         /// [`PROTOCOL_VERSION`].
         protocol_version: i32,
+        /// The leader is a Ringkeeper, and knows that the learner is one.
+        is_ringkeeper: bool,
     },
     /// 19, to observers: a committed reconfiguration.
     InformAndActivate {
@@ -124,8 +126,10 @@ impl LeaderPacket {
             packet_type::TRUNC => Self::Trunc { zxid },
             packet_type::SNAP => Self::Snap { zxid },
             packet_type::LEADERINFO => {
-                let protocol_version = packet.data_reader()?.i32("protocolVersion")?;
-                Self::LeaderInfo { epoch: epoch_of(zxid), protocol_version }
+                let mut reader = packet.data_reader()?;
+                let protocol_version = reader.i32("protocolVersion")?;
+                let is_ringkeeper = reader.take("mark", reader.remaining())? == MARK;
+                Self::LeaderInfo { epoch: epoch_of(zxid), protocol_version, is_ringkeeper }
             }
             packet_type::INFORMANDACTIVATE => {
                 let mut reader = packet.data_reader()?;
@@ -139,8 +143,8 @@ impl LeaderPacket {
 
     /// LEADERINFO in the only version of the dialogue that we speak.
     #[must_use]
-    pub const fn leader_info(epoch: i32) -> Self {
-        Self::LeaderInfo { epoch, protocol_version: PROTOCOL_VERSION }
+    pub const fn leader_info(epoch: i32, is_ringkeeper: bool) -> Self {
+        Self::LeaderInfo { epoch, protocol_version: PROTOCOL_VERSION, is_ringkeeper }
     }
 
     /// Appends the packet.
@@ -171,8 +175,11 @@ impl LeaderPacket {
             Self::Diff { zxid } => put_packet(buf, packet_type::DIFF, *zxid, None),
             Self::Trunc { zxid } => put_packet(buf, packet_type::TRUNC, *zxid, None),
             Self::Snap { zxid } => put_packet(buf, packet_type::SNAP, *zxid, None),
-            Self::LeaderInfo { epoch, protocol_version } => {
-                let data = protocol_version.to_be_bytes();
+            Self::LeaderInfo { epoch, protocol_version, is_ringkeeper } => {
+                let mut data = protocol_version.to_be_bytes().to_vec();
+                if *is_ringkeeper {
+                    data.extend_from_slice(MARK);
+                }
                 put_packet(buf, packet_type::LEADERINFO, zxid_of(*epoch), Some(&data));
             }
             Self::InformAndActivate { zxid, designated_leader, txn } => {

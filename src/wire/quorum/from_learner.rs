@@ -93,8 +93,8 @@ pub struct LearnerInfo {
     pub is_ringkeeper: bool,
 }
 
-/// What marks a Ringkeeper.
-const MARK: &[u8] = b"RKP1";
+/// What marks a Ringkeeper. Apache's servers pass over what stands behind the fields they know.
+pub(super) const MARK: &[u8] = b"RKP1";
 
 impl LearnerPacket {
     /// What a received packet says; `None` if its type is none that learners send, which is to be

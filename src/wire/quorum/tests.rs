@@ -75,7 +75,8 @@ fn all_from_leader() -> Vec<LeaderPacket> {
         LeaderPacket::Diff { zxid },
         LeaderPacket::Trunc { zxid },
         LeaderPacket::Snap { zxid },
-        LeaderPacket::leader_info(1),
+        LeaderPacket::leader_info(1, false),
+        LeaderPacket::leader_info(2, true),
         LeaderPacket::InformAndActivate { zxid, designated_leader, txn },
     ]
 }
@@ -132,7 +133,14 @@ fn packets_of_learners_are_golden() {
 fn packets_of_leaders_are_golden() {
     let zxid = Zxid(0x1_0000_0002);
     for (packet, bytes) in [
-        (LeaderPacket::leader_info(1), "00000011 0000000100000000 00000004 00010000 ffffffff"),
+        (
+            LeaderPacket::leader_info(1, false),
+            "00000011 0000000100000000 00000004 00010000 ffffffff",
+        ),
+        (
+            LeaderPacket::leader_info(1, true),
+            "00000011 0000000100000000 00000008 00010000 524b5031 ffffffff",
+        ),
         (
             LeaderPacket::NewLeader { epoch: 1, config: Some(Str::from("version=0")) },
             "0000000a 0000000100000000 00000009 76657273696f6e3d30 ffffffff",

@@ -106,7 +106,7 @@ impl Leader {
             if matches!(link.stage, Stage::Greeted) {
                 link.stage = Stage::Informed;
                 let epoch = i32::try_from(epoch).expect("epochs are bounded by the proposer");
-                out.push(Output::Send(*id, LeaderPacket::leader_info(epoch)));
+                out.push(Output::Send(*id, LeaderPacket::leader_info(epoch, link.is_ringkeeper)));
             }
         }
     }

@@ -119,6 +119,11 @@ impl Link {
         matches!(self.stage, Stage::Told | Stage::Following | Stage::Serving)
     }
 
+    /// Of several txns that are committed at once it need be told the last one only.
+    pub(super) fn hears_last_commit(&self) -> bool {
+        self.is_live() && self.is_ringkeeper && self.kind == LearnerKind::Follower
+    }
+
     /// Serves clients.
     pub(super) const fn is_serving(&self) -> bool {
         matches!(self.stage, Stage::Serving)

@@ -460,8 +460,12 @@ impl Leader {
                 false => self.spread(&News::Commit(proposal), out),
             }
         }
-        if before != self.broadcast.committed() {
-            out.push(Output::Committed(self.broadcast.committed()));
+        let zxid = self.broadcast.committed();
+        if before != zxid {
+            for (id, _) in self.links.iter().filter(|(_, link)| link.hears_last_commit()) {
+                out.push(Output::Send(*id, LeaderPacket::Commit { zxid }));
+            }
+            out.push(Output::Committed(zxid));
             self.confirm_syncs(out);
         }
     }
@@ -471,7 +475,9 @@ impl Leader {
         let mut overfull = Vec::new();
         for (id, link) in &mut self.links {
             if link.is_live() {
-                tell(*id, link, news, out);
+                if !(link.hears_last_commit() && matches!(news, News::Commit(_))) {
+                    tell(*id, link, news, out);
+                }
             } else if let Stage::Synchronizing { waiting, .. } = &mut link.stage
                 && (link.kind == LearnerKind::Follower || !matches!(news, News::Proposal(_)))
             {
