@@ -271,12 +271,16 @@ impl Tree {
         let stat = rules::data_set(&old.stat(), header, version);
         let acl = Arc::clone(old.acl());
         let bytes = old.data_len() as i64;
-        let common = Common::of(&self.intern(&acl), data);
-        drop(old);
+        let interned = match old.common().place {
+            Place::Here => Shared::clone(old.common()),
+            _ => self.intern(&acl),
+        };
+        let common = Common::of(&interned, data);
+        drop((old, interned));
         let value = self.replace(id, path, stat, common, data.unwrap_or_default());
         self.account(path, 0, value.data_len() as i64 - bytes);
         steps.push(Step::Changed { path: path.clone(), value, acl });
-        self.set_outcome(path)
+        self.set_outcome(id)
     }
 
     fn set_acl(&mut self, path: &Str, acl: &[Acl], version: i32, steps: &mut Vec<Step>) -> Outcome {
@@ -289,11 +293,11 @@ impl Tree {
         drop(old);
         let value = self.replace(id, path, stat, common, &here);
         steps.push(Step::AclChanged { path: path.clone(), value });
-        self.set_outcome(path)
+        self.set_outcome(id)
     }
 
-    fn set_outcome(&self, path: &str) -> Outcome {
-        self.get(path)
+    fn set_outcome(&self, id: SlotId) -> Outcome {
+        self.znode(id)
             .map_or(Outcome::Failed(ErrorCode::NO_NODE), |znode| Outcome::Set(znode.stat()))
     }
 

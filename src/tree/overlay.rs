@@ -6,7 +6,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 
 use super::rules;
 use super::store::Tree;
@@ -19,7 +21,7 @@ use crate::model::{
 /// Changes that are staged and not applied, by path.
 #[derive(Debug)]
 pub struct Overlay {
-    pending: HashMap<Str, Pending, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>,
+    pending: HashMap<Str, Pending, FixedState>,
     /// What was staged, in order; retired from the front.
     staged: VecDeque<Staged>,
     /// Ephemerals created in `staged`, with how often.
@@ -233,9 +235,10 @@ impl Overlay {
             }
             let Some(staged) = self.staged.pop_front() else { break };
             self.forget_ephemeral(&staged);
-            let pending = self.pending.get(&staged.path);
-            if pending.is_some_and(|pending| pending.last_zxid <= applied) {
-                self.pending.remove(&staged.path);
+            if let Entry::Occupied(pending) = self.pending.entry(staged.path)
+                && pending.get().last_zxid <= applied
+            {
+                pending.remove();
             }
         }
         self.staged.front().is_some_and(is_past)

@@ -1,11 +1,13 @@
 //! [`Tree`]: slots, lookup, and the few primitives by which everything changes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use ecow::EcoString;
+
+use foldhash::quality::FixedState;
 
 use super::cut::Cuts;
 use super::listing::Listings;
@@ -152,7 +154,11 @@ impl Tree {
     /// The znode at `path`; the empty path is an alias of the root's.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<ZnodeRef<'_>> {
-        let id = self.find(path)?;
+        self.znode(self.find(path)?)
+    }
+
+    /// The znode of a slot.
+    pub(super) fn znode(&self, id: SlotId) -> Option<ZnodeRef<'_>> {
         Some(ZnodeRef { tree: self, id, value: self.slot(id).value.as_ref()? })
     }
 
@@ -648,9 +654,9 @@ impl<'a> ZnodeRef<'a> {
     }
 }
 
-/// SipHash with fixed keys: the same on every run, since nothing visible depends on it.
+/// With a fixed seed: the same on every run, since nothing visible depends on it.
 pub(super) fn hash(parent: SlotId, name: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FixedState::default().build_hasher();
     hasher.write_u32(parent);
     hasher.write(name.as_bytes());
     hasher.finish()

@@ -12,7 +12,9 @@
 //! grows, and a connection that ends is let go of a slice at a time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::FixedState;
 
 use crate::base::{Arena, Index};
 use crate::model::ConnId;
@@ -397,13 +399,13 @@ fn leave(
 }
 
 fn hash(conn: Place, path_and_side: u32) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FixedState::default().build_hasher();
     hasher.write_u64((u64::from(conn) << 32) | u64::from(path_and_side));
     hasher.finish()
 }
 
 fn hash_text(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = FixedState::default().build_hasher();
     hasher.write(text.as_bytes());
     hasher.finish()
 }
