@@ -107,6 +107,10 @@ pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(150);
 /// its shard is asked when it really was last heard of.
 pub const TOUCH_EVERY: Duration = Duration::from_millis(100);
 
+/// Global sessions whose end a leader remembers, if there are local ones: more than a learner that
+/// is still connected can be behind with. Half a megabyte.
+pub const ENDED_SESSIONS_MAX: usize = 10_000;
+
 /// Sessions that are due and wait for the word of a shard or of a learner are looked at this often.
 pub const OVERDUE_AGAIN_AFTER: Duration = Duration::from_millis(5);
 

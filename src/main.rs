@@ -374,6 +374,7 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
         connect_within: Duration::from_millis(ensemble.connection_timeout_ms),
         adopts_configs: config.reconfig_enabled,
         trusts_empty: ensemble.trusts_empty,
+        local_sessions: ensemble.local_sessions,
         rules: ensemble.rules,
         client: ClientAddress {
             host: config.client_port_address.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),
@@ -394,6 +395,7 @@ fn connection_throttle(keys: &Throttle) -> ConnectionThrottleConfig {
         weights: keys.weight_enabled.then_some(SessionWeights {
             global: keys.global_session_weight,
             renew: keys.renew_session_weight,
+            local: keys.local_session_weight,
         }),
     }
 }

@@ -219,16 +219,8 @@ pub static KEYS: &[Key] = &[
     without(&["admin.idleTimeout"], "there is no admin server yet"),
     without(&["enableEagerACLCheck"], "ACLs are checked once, in order"),
     without(&["IPAuthenticationProvider.usexforwardedfor"], "there is no admin server yet"),
-    Key {
-        names: &["localSessionsEnabled"],
-        alone: ALL_GLOBAL,
-        in_ensemble: Status::NotBuilt { feature: "local sessions", switches_on: is_true },
-    },
-    Key {
-        names: &["localSessionsUpgradingEnabled"],
-        alone: ALL_GLOBAL,
-        in_ensemble: Status::NotBuilt { feature: "local sessions", switches_on: is_true },
-    },
+    Key { names: &["localSessionsEnabled"], alone: ALL_GLOBAL, in_ensemble: Status::Used },
+    Key { names: &["localSessionsUpgradingEnabled"], alone: ALL_GLOBAL, in_ensemble: Status::Used },
     used(&["standaloneEnabled"]),
     jvm(&["serverCnxnFactory"]),
     jvm(&["nio.numSelectorThreads"]),

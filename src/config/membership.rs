@@ -12,7 +12,9 @@ use super::properties::{self, Property};
 use super::reconfig::ReconfigRules;
 use super::values::Values;
 use super::{ConfigError, ConfigWarning};
-use crate::model::{ClientAddress, EnsembleConfig, EnsembleConfigs, LearnerType, Member, ServerId};
+use crate::model::{
+    ClientAddress, EnsembleConfig, EnsembleConfigs, LearnerType, LocalSessions, Member, ServerId,
+};
 
 /// Reads a file that the configuration names: `myid` and the dynamic files. `None` if there is no
 /// such file; an error says why it cannot be read.
@@ -39,6 +41,8 @@ pub struct Ensemble {
     pub bind_tries: u32,
     /// `tcpKeepAlive`: the kernel probes connections to other members that are silent.
     pub tcp_keep_alive: bool,
+    /// `localSessionsEnabled` and `localSessionsUpgradingEnabled`.
+    pub local_sessions: LocalSessions,
     /// What a reconfiguration may make.
     pub rules: ReconfigRules,
     /// `ringkeeper.pingMillis`.
@@ -249,8 +253,18 @@ impl Values<'_> {
             trusts_empty: self.boolean("db.autocreate", true)?,
             bind_tries: self.number("electionPortBindRetry", 3)?,
             tcp_keep_alive: self.lenient_true("tcpKeepAlive", false),
+            local_sessions: self.local_sessions()?,
             ping_ms,
             detect_ms,
+        })
+    }
+
+    fn local_sessions(&self) -> Result<LocalSessions, ConfigError> {
+        let upgrading = self.boolean("localSessionsUpgradingEnabled", false)?;
+        Ok(match (self.boolean("localSessionsEnabled", false)?, upgrading) {
+            (false, _) => LocalSessions::Off,
+            (true, false) => LocalSessions::WithoutEphemerals,
+            (true, true) => LocalSessions::Upgradable,
         })
     }
 

@@ -104,7 +104,7 @@ fn what_a_member_must_not_start_with_is_named() {
         ("readonlymode.enabled=true", 8, "readonlymode.enabled", "not built"),
         ("quorum.auth.enableSasl=true", 8, "quorum.auth.enableSasl", "SASL"),
         ("quorum.auth.serverRequireSasl=true", 8, "quorum.auth.serverRequireSasl", "SASL"),
-        ("localSessionsEnabled=true", 8, "localSessionsEnabled", "not built"),
+        ("localSessionsEnabled=yes", 8, "localSessionsEnabled", "true or false"),
         ("sslQuorum=true", 8, "sslQuorum", "TLS"),
         ("ssl.quorum.keyStore.location=/k", 8, "ssl.quorum.keyStore.location", "TLS"),
         ("server.4=d:1:1", 8, "server.4", "must differ"),

@@ -24,6 +24,19 @@ impl fmt::Display for ServerId {
     }
 }
 
+/// Whether new sessions are local: known to the server alone that they began at, and in no txn
+/// (`localSessionsEnabled`, `localSessionsUpgradingEnabled`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalSessions {
+    /// Every session is global.
+    #[default]
+    Off,
+    /// They are, and cannot own ephemerals.
+    WithoutEphemerals,
+    /// They are, until they want to own an ephemeral.
+    Upgradable,
+}
+
 /// What a member of a configuration is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LearnerType {

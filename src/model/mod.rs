@@ -17,7 +17,9 @@ pub mod zxid;
 pub use acl::{Acl, Id, Perms};
 pub use code::ErrorCode;
 pub use digest::DigestAlgorithm;
-pub use ensemble::{ClientAddress, EnsembleConfig, LearnerType, Member, ServerAddress, ServerId};
+pub use ensemble::{
+    ClientAddress, EnsembleConfig, LearnerType, LocalSessions, Member, ServerAddress, ServerId,
+};
 pub use event::{EventType, WatchEvent};
 pub use ids::{ConnId, Generation, SessionId, ShardId, Xid};
 pub use quorum::{EnsembleConfigs, QuorumRule};

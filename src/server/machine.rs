@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, Prng};
 use crate::config;
 use crate::limits;
-use crate::model::{EnsembleConfig, SessionId, ShardId, Zxid};
+use crate::model::{EnsembleConfig, LocalSessions, SessionId, ShardId, Zxid};
 use crate::session::SessionTable;
 use crate::wire::word::Word;
 
@@ -356,7 +356,7 @@ impl Server {
             Ask::Word(conn, word) => self.ask(Address { shard: from, conn }, word),
             Ask::Life(session, heard) => {
                 self.life_asked.remove(&session);
-                self.pipeline.expire(clock, session, heard);
+                self.expire(clock, session, heard);
             }
             Ask::Report(ticket, report) => self.take_report(ticket, *report),
             Ask::Watching(watching) => self.with_link(from, |link| link.watching = watching),
@@ -412,10 +412,10 @@ impl Server {
     fn expire_sessions(&mut self, clock: Clock) {
         for (session, owner) in self.pipeline.overdue(clock.now) {
             match owner {
-                None => self.pipeline.expire(clock, session, None),
+                None => self.expire(clock, session, None),
                 Some(HOME) => {
                     let heard = self.shard.last_heard(session, clock.now);
-                    self.pipeline.expire(clock, session, heard);
+                    self.expire(clock, session, heard);
                 }
                 Some(shard) => {
                     if self.life_asked.insert(session) {
@@ -423,6 +423,12 @@ impl Server {
                     }
                 }
             }
+        }
+    }
+
+    fn expire(&mut self, clock: Clock, session: SessionId, heard: Option<Instant>) {
+        if let Some((shard, notice)) = self.pipeline.expire(clock, session, heard) {
+            self.deliver(shard, notice);
         }
     }
 
@@ -544,6 +550,11 @@ impl Server {
     /// Another server decides when sessions expire.
     pub(super) fn is_learner(&self) -> bool {
         self.pipeline.duty() == Duty::Following
+    }
+
+    /// New sessions are local.
+    pub(super) fn has_local_sessions(&self) -> bool {
+        self.options.local_sessions() != LocalSessions::Off
     }
 
     /// What words tell of a member that serves clients.

@@ -4,7 +4,7 @@ use crate::auth::AuthConfig;
 use crate::base::Duration;
 use crate::config::reconfig::ReconfigRules;
 use crate::limits;
-use crate::model::{ClientAddress, EnsembleConfigs, ExtendedTypes, ServerId};
+use crate::model::{ClientAddress, EnsembleConfigs, ExtendedTypes, LocalSessions, ServerId};
 use crate::wire::vote::ElectionAddress;
 
 use super::throttle::ConnectionThrottleConfig;
@@ -101,6 +101,8 @@ pub struct EnsembleOptions {
     pub adopts_configs: bool,
     /// `db.autocreate`: an empty database was not lost.
     pub trusts_empty: bool,
+    /// Whether new sessions are local.
+    pub local_sessions: LocalSessions,
     /// What a new configuration may be.
     pub rules: ReconfigRules,
     /// Where clients connect.
@@ -112,6 +114,11 @@ impl ServerOptions {
     #[must_use]
     pub const fn is_member(&self) -> bool {
         self.ensemble.is_some()
+    }
+
+    /// Whether new sessions are local; never when standalone.
+    pub(crate) fn local_sessions(&self) -> LocalSessions {
+        self.ensemble.as_ref().map_or(LocalSessions::Off, |ensemble| ensemble.local_sessions)
     }
 }
 

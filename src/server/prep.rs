@@ -15,6 +15,8 @@ use crate::model::{
 use crate::tree::{Excess, Overlay, PendingZnode, Tree};
 use crate::wire::txn::encoded_bytes;
 
+type Judged<T> = Result<T, ErrorCode>;
+
 /// What prep looks at besides the request.
 pub(crate) struct Prep<'a> {
     pub(crate) tree: &'a Tree,
@@ -23,9 +25,9 @@ pub(crate) struct Prep<'a> {
     pub(crate) extended_types: ExtendedTypes,
     pub(crate) enforce_quotas: bool,
     pub(crate) txn_bytes_max: usize,
+    /// Whether the session may own ephemerals, or how it is refused.
+    pub(crate) may_own: Judged<()>,
 }
-
-type Judged<T> = Result<T, ErrorCode>;
 
 impl Prep<'_> {
     /// Makes the txn of `request` and stages its effect for the requests that follow.
@@ -175,6 +177,9 @@ impl Prep<'_> {
         in_multi: bool,
     ) -> Judged<CreateTxn> {
         let mode = self.create_mode(create, in_multi)?;
+        if mode.ephemeral {
+            self.may_own?;
+        }
         if !create.path.contains('/') || create.path.contains('\0') {
             return Err(ErrorCode::BAD_ARGUMENTS);
         }
@@ -228,7 +233,11 @@ impl Prep<'_> {
             CreateKind::Create | CreateKind::Ttl { .. } => CreateTxnKind::Create { ephemeral },
             CreateKind::Create2 => CreateTxnKind::Create2 { ephemeral },
         };
-        Ok(CreateMode { kind, sequential })
+        let ephemeral = matches!(
+            kind,
+            CreateTxnKind::Create { ephemeral: true } | CreateTxnKind::Create2 { ephemeral: true }
+        );
+        Ok(CreateMode { kind, sequential, ephemeral })
     }
 
     fn delete(&self, path: &Str, version: i32, identities: &Identities) -> Judged<TxnBody> {
@@ -309,6 +318,7 @@ impl Prep<'_> {
 struct CreateMode {
     kind: CreateTxnKind,
     sequential: bool,
+    ephemeral: bool,
 }
 
 /// The version after a change, if `expected` is the current one or -1. -1 itself is skipped, since

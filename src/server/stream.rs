@@ -170,8 +170,8 @@ pub(crate) enum Notice {
         /// Which connection.
         conn: ConnId,
     },
-    /// A write did not become a txn: the leader was not asked.
-    Failed(Origin, ErrorCode),
+    /// A write does not become a txn: this is its answer.
+    Answered(Origin, ErrorCode),
     /// A sync may be answered.
     Synced(Origin),
 }

@@ -10,6 +10,7 @@ use super::shard::{ConnStats, Counts, Scope, ShardReport};
 use super::words::{self, line};
 use crate::base::{Duration, Instant, Str, str_set};
 use crate::model::SessionId;
+use crate::session::SessionKind;
 use crate::wire::word::Word;
 
 /// A word and what is known of its answer.
@@ -39,8 +40,8 @@ enum At {
     /// Paths of this text's group.
     Path(Str),
     Session(SessionId),
-    /// `dump`: sessions up to this one.
-    Expiring(Instant, SessionId),
+    /// `dump`: sessions of a kind up to this one.
+    Expiring(SessionKind, Instant, SessionId),
     /// `dump` of a learner: sessions up to this one.
     Global(Option<SessionId>),
     /// `dump`: owners of ephemerals up to this one, and what is left of its paths.
@@ -212,7 +213,7 @@ impl Telling {
     fn dump(&mut self, server: &Server, clock: Clock, lines_max: usize, text: &mut String) -> bool {
         for _ in 0..lines_max {
             let next = match std::mem::replace(&mut self.at, At::Start) {
-                At::Expiring(at, id) => dump_session(server, clock, (at, id), text),
+                At::Expiring(kind, at, id) => dump_session(server, clock, (kind, at, id), text),
                 At::Global(id) => dump_global(server, id, text),
                 At::Owners(owner, paths) => dump_ephemeral(server, owner, paths, text),
                 At::Sorting => self.sort_conn(text),
@@ -220,17 +221,12 @@ impl Telling {
                     Some(next) => next,
                     None => return true,
                 },
-                _ if server.is_learner() => {
-                    text.push_str("SessionTracker dump:\n");
-                    line(text, format_args!("Global Sessions({}):", server.sessions().len()));
-                    At::Global(None)
-                }
                 _ => {
-                    let sessions = server.sessions();
-                    let counts = (sessions.buckets().count(), sessions.len());
                     text.push_str("SessionTracker dump:\n");
-                    line(text, format_args!("Session Sets ({})/({}):", counts.0, counts.1));
-                    At::Expiring(Instant::default(), SessionId(i64::MIN))
+                    match server.has_local_sessions() {
+                        true => begin_sets(server, SessionKind::Local, "Local ", text),
+                        false => begin_global(server, text),
+                    }
                 }
             };
             self.at = next;
@@ -268,20 +264,40 @@ impl Telling {
     }
 }
 
+fn begin_sets(server: &Server, kind: SessionKind, name: &str, text: &mut String) -> At {
+    let sessions = server.sessions();
+    let counts = (sessions.expiry_count(kind), sessions.count(kind));
+    line(text, format_args!("{name}Session Sets ({})/({}):", counts.0, counts.1));
+    At::Expiring(kind, Instant::default(), SessionId(i64::MIN))
+}
+
+fn begin_global(server: &Server, text: &mut String) -> At {
+    if server.is_learner() {
+        let count = server.sessions().count(SessionKind::Global);
+        line(text, format_args!("Global Sessions({count}):"));
+        return At::Global(None);
+    }
+    let name = if server.has_local_sessions() { "Global " } else { "" };
+    begin_sets(server, SessionKind::Global, name, text)
+}
+
 fn dump_session(
     server: &Server,
     clock: Clock,
-    (at, id): (Instant, SessionId),
+    (kind, at, id): (SessionKind, Instant, SessionId),
     text: &mut String,
 ) -> At {
-    let Some((expires, next, together)) = server.sessions().expiring_behind(at, id) else {
-        return begin_ephemerals(server, text);
+    let Some((expires, next, together)) = server.sessions().expiring_behind(kind, at, id) else {
+        return match kind {
+            SessionKind::Local => begin_global(server, text),
+            SessionKind::Global => begin_ephemerals(server, text),
+        };
     };
     if expires != at || id == SessionId(i64::MIN) {
         line(text, format_args!("{together} expire at {}:", words::date(expires, clock)));
     }
     line(text, format_args!("\t{next}"));
-    At::Expiring(expires, next)
+    At::Expiring(kind, expires, next)
 }
 
 /// A learner does not decide when sessions expire.

@@ -31,12 +31,15 @@ pub struct SessionWeights {
     pub global: u64,
     /// For a session that is renewed.
     pub renew: u64,
+    /// For a new session that is local.
+    pub local: u64,
 }
 
 /// What a handshake asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Handshake {
     New,
+    NewLocal,
     Renewal,
 }
 
@@ -92,6 +95,7 @@ impl ConnectionThrottle {
         }
         let need = self.config.weights.map_or(1, |weights| match handshake {
             Handshake::New => weights.global,
+            Handshake::NewLocal => weights.local,
             Handshake::Renewal => weights.renew,
         });
         let granted = need <= self.tokens;
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn weights_count_in_global_sessions() {
-        let weights = SessionWeights { global: 3, renew: 2 };
+        let weights = SessionWeights { global: 3, renew: 2, local: 1 };
         let config = ConnectionThrottleConfig {
             tokens: 2,
             fill_time_ms: 1_000,
@@ -168,9 +172,13 @@ mod tests {
         };
         let mut throttle = ConnectionThrottle::new(config, at(0));
         let mut prng = Prng::new(1);
-        for (handshake, admitted) in
-            [(Handshake::New, true), (Handshake::Renewal, true), (Handshake::Renewal, false)]
-        {
+        for (handshake, admitted) in [
+            (Handshake::New, true),
+            (Handshake::Renewal, true),
+            (Handshake::Renewal, false),
+            (Handshake::NewLocal, true),
+            (Handshake::NewLocal, false),
+        ] {
             assert_eq!(throttle.admit(handshake, at(0), &mut prng), admitted, "{handshake:?}");
         }
     }

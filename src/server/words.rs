@@ -11,6 +11,7 @@ use super::shard::{ConnStats, Counts};
 use crate::base::Instant;
 use crate::config;
 use crate::model::{EnsembleConfig, ServerAddress, SessionId};
+use crate::session::SessionKind;
 use crate::wire::opcode;
 use crate::wire::word::Word;
 
@@ -115,8 +116,8 @@ fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
         ("open_file_descriptor_count", server.open_files.0),
         ("max_file_descriptor_count", server.open_files.1),
         ("uptime", now.since(since).as_millis()),
-        ("global_sessions", server.pipeline.sessions().len() as u64),
-        ("local_sessions", 0),
+        ("global_sessions", server.sessions().count(SessionKind::Global) as u64),
+        ("local_sessions", server.sessions().count(SessionKind::Local) as u64),
         ("fsync_threshold_exceed_count", server.pipeline.slow_flush_count()),
     ] {
         line(&mut text, format_args!("zk_{key}\t{value}"));
@@ -320,7 +321,7 @@ mod tests {
     use crate::base::{Duration, WallMs};
     use crate::config::ensemble;
     use crate::config::reconfig::ReconfigRules;
-    use crate::model::{ClientAddress, EnsembleConfigs, ServerId};
+    use crate::model::{ClientAddress, EnsembleConfigs, LocalSessions, ServerId};
     use crate::wire::vote::ElectionAddress;
 
     #[test]
@@ -340,6 +341,7 @@ mod tests {
             connect_within: Duration::from_millis(5000),
             adopts_configs: false,
             trusts_empty: true,
+            local_sessions: LocalSessions::Off,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
         };

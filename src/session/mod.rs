@@ -23,19 +23,37 @@ pub struct SessionConfig {
     pub max_ms: i32,
 }
 
+/// Who keeps a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionKind {
+    /// This server alone, for as long as its role lasts: no other knows of it.
+    Local,
+    /// Every server, from the txn that creates it to the txn that ends it.
+    Global,
+}
+
 /// All live sessions of this server.
 #[derive(Debug)]
 pub struct SessionTable {
     config: SessionConfig,
     sessions: BTreeMap<SessionId, Session>,
-    /// Sessions by expiry instant, which is a multiple of the tick.
-    buckets: BTreeMap<Instant, BTreeSet<SessionId>>,
+    local: Buckets,
+    global: Buckets,
+    /// Those of them that are local.
+    local_count: usize,
     next_id: i64,
     next_generation: u64,
 }
 
+/// Sessions by expiry instant, which is a multiple of the tick.
+#[derive(Debug, Default)]
+struct Buckets(BTreeMap<Instant, BTreeSet<SessionId>>);
+
 #[derive(Debug)]
 struct Session {
+    kind: SessionKind,
+    /// A local session was made global, and the txn that creates it is not applied here.
+    is_upgrading: bool,
     timeout_ms: i32,
     expires: Instant,
     owner: Option<(ShardId, ConnId)>,
@@ -53,7 +71,9 @@ impl SessionTable {
         Self {
             config,
             sessions: BTreeMap::new(),
-            buckets: BTreeMap::new(),
+            local: Buckets::default(),
+            global: Buckets::default(),
+            local_count: 0,
             next_id: seed.cast_signed(),
             next_generation: 1,
         }
@@ -82,26 +102,74 @@ impl SessionTable {
         requested_ms.min(self.config.max_ms).max(self.config.min_ms)
     }
 
-    /// Adds a session that has begun.
+    /// Adds a session whose creation is applied.
     pub fn open(&mut self, id: SessionId, timeout_ms: i32, now: Instant) {
-        if self.sessions.contains_key(&id) {
-            // Its client was attached on the leader's word before its creation was applied.
-            return self.touch(id, now);
-        }
+        self.make_global(id);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return self.add(id, SessionKind::Global, timeout_ms, now);
+        };
+        session.is_upgrading = false;
+        // Its client was attached before its creation was applied.
+        self.touch(id, now);
+    }
+
+    /// Adds a session that only this server knows.
+    pub fn open_local(&mut self, id: SessionId, timeout_ms: i32, now: Instant) {
+        self.add(id, SessionKind::Local, timeout_ms, now);
+        self.local_count += 1;
+    }
+
+    fn add(&mut self, id: SessionId, kind: SessionKind, timeout_ms: i32, now: Instant) {
         let expires = self.expiry(timeout_ms, now);
-        let session =
-            Session { timeout_ms, expires, owner: None, generation: Generation(0), closing: false };
-        self.buckets.entry(expires).or_default().insert(id);
+        self.buckets_mut(kind).insert(expires, id);
+        let session = Session {
+            kind,
+            is_upgrading: false,
+            timeout_ms,
+            expires,
+            owner: None,
+            generation: Generation(0),
+            closing: false,
+        };
         self.sessions.insert(id, session);
     }
 
-    /// Every session has its full time again and no connection, and none is closing: what was asked
-    /// of a leader that is gone does not count.
+    /// Makes a local session global, before the txn that creates it is asked for. Its timeout in
+    /// ms; `None` if it is no local session.
+    pub fn upgrade(&mut self, id: SessionId) -> Option<i32> {
+        self.make_global(id).then(|| self.timeout_ms(id)).flatten()
+    }
+
+    /// Whether it was a local session, which is global now.
+    fn make_global(&mut self, id: SessionId) -> bool {
+        let session = self.sessions.get_mut(&id);
+        let Some(session) = session.filter(|session| session.kind == SessionKind::Local) else {
+            return false;
+        };
+        (session.kind, session.is_upgrading) = (SessionKind::Global, true);
+        let (expires, closing) = (session.expires, session.closing);
+        self.local_count -= 1;
+        self.local.remove(expires, id);
+        if !closing {
+            self.global.insert(expires, id);
+        }
+        true
+    }
+
+    /// Known, and local.
+    #[must_use]
+    pub fn is_local(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.kind == SessionKind::Local)
+    }
+
+    /// Every global session has its full time again and no connection, and none is closing: what
+    /// was asked of a leader that is gone does not count. The others are gone.
     pub fn reset(&mut self, now: Instant) {
-        self.buckets.clear();
-        let sessions = std::mem::take(&mut self.sessions);
-        let timeouts = sessions.into_iter().map(|(id, session)| (id, session.timeout_ms));
-        self.restore(timeouts.collect(), now);
+        (self.local, self.global) = (Buckets::default(), Buckets::default());
+        self.local_count = 0;
+        let timeouts: Vec<_> = self.iter().collect();
+        self.sessions.clear();
+        self.restore(timeouts, now);
     }
 
     /// Adds the sessions of a restart, each with its full timeout.
@@ -173,8 +241,10 @@ impl SessionTable {
             return;
         }
         session.expires = expires;
-        self.buckets.entry(expires).or_default().insert(id);
-        self.leave_bucket(id, before, expires);
+        let kind = session.kind;
+        let buckets = self.buckets_mut(kind);
+        buckets.remove(before, id);
+        buckets.insert(expires, id);
     }
 
     /// Known and not closing.
@@ -205,26 +275,28 @@ impl SessionTable {
     pub fn mark_closing(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.closing = true;
-        let expires = session.expires;
-        self.leave_bucket(id, expires, Instant::default());
+        let (kind, expires) = (session.kind, session.expires);
+        self.buckets_mut(kind).remove(expires, id);
     }
 
     /// The session has ended.
     pub fn remove(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.remove(&id) {
-            self.leave_bucket(id, session.expires, Instant::default());
+            self.local_count -= usize::from(session.kind == SessionKind::Local);
+            self.buckets_mut(session.kind).remove(session.expires, id);
         }
     }
 
-    /// Sessions whose time has come and that are not closing, with that time: the first of them, or
-    /// those behind one of them. They stay until removed.
+    /// Sessions of a kind whose time has come and that are not closing, with that time: the first
+    /// of them, or those behind one of them. They stay until removed.
     pub fn due(
         &self,
+        kind: SessionKind,
         now: Instant,
         behind: Option<(Instant, SessionId)>,
     ) -> impl Iterator<Item = (Instant, SessionId)> + '_ {
         let from = behind.map_or(Instant::default(), |(at, _)| at.min(now));
-        self.buckets.range(from..=now).flat_map(move |(at, ids)| {
+        self.buckets(kind).0.range(from..=now).flat_map(move |(at, ids)| {
             let start = match behind {
                 Some((behind, id)) if behind == *at => Bound::Excluded(id),
                 _ => Bound::Unbounded,
@@ -239,70 +311,88 @@ impl SessionTable {
         self.sessions.get(&id).is_some_and(|session| !session.closing && session.expires <= now)
     }
 
-    /// When the next session expires unless it is heard of.
+    /// When the next session of a kind expires unless it is heard of.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.buckets.keys().next().copied()
+    pub fn next_deadline(&self, kind: SessionKind) -> Option<Instant> {
+        self.buckets(kind).0.keys().next().copied()
     }
 
     /// Gives every session more time: the server could not hear its clients for `stalled`.
     pub fn credit(&mut self, stalled: Duration) {
-        let buckets = std::mem::take(&mut self.buckets);
-        for (expires, ids) in buckets {
-            let later = self.round_up(expires + stalled);
-            for id in &ids {
-                if let Some(session) = self.sessions.get_mut(id) {
-                    session.expires = later;
+        for kind in [SessionKind::Local, SessionKind::Global] {
+            let buckets = std::mem::take(self.buckets_mut(kind));
+            for (expires, ids) in buckets.0 {
+                let later = self.round_up(expires + stalled);
+                for id in &ids {
+                    if let Some(session) = self.sessions.get_mut(id) {
+                        session.expires = later;
+                    }
                 }
+                self.buckets_mut(kind).0.entry(later).or_default().extend(ids);
             }
-            self.buckets.entry(later).or_default().extend(ids);
         }
     }
 
-    /// Every session with its timeout in ms, by id; those that are closing too, since their end is
-    /// not yet applied.
+    /// Every global session whose creation is applied with its timeout in ms, by id; those that are
+    /// closing too, since their end is not yet applied.
     pub fn iter(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ {
-        self.sessions.iter().map(|(id, session)| (*id, session.timeout_ms))
+        let applied = self.sessions.iter().filter(|(_, session)| session.is_applied());
+        applied.map(|(id, session)| (*id, session.timeout_ms))
     }
 
-    /// The session that comes next behind another one by id, with its timeout in ms, for `dump`.
+    /// The global session that comes next behind another one by id, with its timeout in ms, for
+    /// `dump`.
     #[must_use]
     pub fn behind(&self, id: Option<SessionId>) -> Option<(SessionId, i32)> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let (id, session) = self.sessions.range((from, Bound::Unbounded)).next()?;
+        let mut behind = self.sessions.range((from, Bound::Unbounded));
+        let (id, session) = behind.find(|(_, session)| session.kind == SessionKind::Global)?;
         Some((*id, session.timeout_ms))
     }
 
-    /// Number of sessions.
+    /// Number of sessions of a kind.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.sessions.len()
+    pub fn count(&self, kind: SessionKind) -> usize {
+        match kind {
+            SessionKind::Local => self.local_count,
+            SessionKind::Global => self.sessions.len() - self.local_count,
+        }
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
-    }
-
-    /// The session that expires next behind another one, with the number of those that expire with
-    /// it, for `dump`.
+    /// The session of a kind that expires next behind another one, with the number of those that
+    /// expire with it, for `dump`.
     #[must_use]
     pub fn expiring_behind(
         &self,
+        kind: SessionKind,
         at: Instant,
         id: SessionId,
     ) -> Option<(Instant, SessionId, usize)> {
-        self.buckets.range(at..).find_map(|(expires, ids)| {
+        self.buckets(kind).0.range(at..).find_map(|(expires, ids)| {
             let from = if *expires == at { Bound::Excluded(id) } else { Bound::Unbounded };
             let next = ids.range((from, Bound::Unbounded)).next()?;
             Some((*expires, *next, ids.len()))
         })
     }
 
-    /// Expiry instants with their sessions.
-    pub fn buckets(&self) -> impl Iterator<Item = (Instant, &BTreeSet<SessionId>)> {
-        self.buckets.iter().map(|(expires, ids)| (*expires, ids))
+    /// Number of instants at which sessions of a kind expire.
+    #[must_use]
+    pub fn expiry_count(&self, kind: SessionKind) -> usize {
+        self.buckets(kind).0.len()
+    }
+
+    const fn buckets(&self, kind: SessionKind) -> &Buckets {
+        match kind {
+            SessionKind::Local => &self.local,
+            SessionKind::Global => &self.global,
+        }
+    }
+
+    const fn buckets_mut(&mut self, kind: SessionKind) -> &mut Buckets {
+        match kind {
+            SessionKind::Local => &mut self.local,
+            SessionKind::Global => &mut self.global,
+        }
     }
 
     fn expiry(&self, timeout_ms: i32, now: Instant) -> Instant {
@@ -314,15 +404,24 @@ impl SessionTable {
         let tick = Duration::from_millis(u64::from(self.config.tick_ms.max(1))).0;
         Instant(at.0.div_ceil(tick).saturating_mul(tick))
     }
+}
 
-    fn leave_bucket(&mut self, id: SessionId, from: Instant, to: Instant) {
-        if from == to {
-            return;
-        }
-        if let Some(ids) = self.buckets.get_mut(&from) {
+impl Session {
+    fn is_applied(&self) -> bool {
+        self.kind == SessionKind::Global && !self.is_upgrading
+    }
+}
+
+impl Buckets {
+    fn insert(&mut self, at: Instant, id: SessionId) {
+        self.0.entry(at).or_default().insert(id);
+    }
+
+    fn remove(&mut self, at: Instant, id: SessionId) {
+        if let Some(ids) = self.0.get_mut(&at) {
             ids.remove(&id);
             if ids.is_empty() {
-                self.buckets.remove(&from);
+                self.0.remove(&at);
             }
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct History {
     pub(super) seen: Zxid,
     /// Highest zxid that any client of any server was shown.
     pub(super) latest: Zxid,
+    /// Sessions are local until they own an ephemeral.
+    pub(super) has_local_sessions: bool,
     /// A write failed for want of space: growth may be refused.
     pub(super) disk_was_full: bool,
 }

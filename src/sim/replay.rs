@@ -3,7 +3,8 @@
 //! to be searched (`DESIGN`: every read at zxid Z sees the model exactly at Z).
 //!
 //! 1. The log has no gap. Each of its txns answers a request that a client sent, begins a session,
-//!    or is the server's own; no txn of a session follows its end.
+//!    or is the server's own; no txn of a session follows its end. Where sessions may be local, one
+//!    that no txn created has neither an end in the log nor an ephemeral.
 //! 2. A write that was acknowledged is in the log at the zxid that the client was told, and its
 //!    answer is the model's.
 //! 3. A read that shows zxid Z is answered as the model answers right behind Z.
@@ -18,8 +19,8 @@ use super::history::{Answer, ConnHistory, Exchange, History, Received};
 use super::model::{Change, Model, Outcome, parent};
 use super::world::Failure;
 use crate::model::{
-    ConnId, ErrorCode, EventType, ReadRequest, Request, SessionId, Txn, TxnBody, WatchEvent, Xid,
-    Zxid,
+    ConnId, CreateTxnKind, ErrorCode, EventType, ReadRequest, Request, SessionId, Txn, TxnBody,
+    WatchEvent, WriteRequest, Xid, Zxid,
 };
 use crate::tree::Tree;
 use crate::wire::jute::{DecodeError, Reader};
@@ -47,17 +48,29 @@ struct Replay<'a> {
     /// What each txn changed.
     changes: BTreeMap<Zxid, Vec<Change>>,
     live: BTreeSet<SessionId>,
+    ended: BTreeSet<SessionId>,
 }
 
 impl<'a> Replay<'a> {
     fn new(history: &'a History) -> Result<Self, Failure> {
         let mut asked = BTreeMap::new();
+        let created = |txn: &&Txn| matches!(txn.body, TxnBody::CreateSession { .. });
+        let global: BTreeSet<SessionId> =
+            history.txns.values().filter(created).map(|txn| txn.header.session).collect();
+        // No txn ends a local session.
+        let needs_txn = |session: SessionId, request: &Request| match request {
+            Request::Write(WriteRequest::CloseSession) => {
+                !history.has_local_sessions || global.contains(&session)
+            }
+            Request::Write(_) => true,
+            _ => false,
+        };
         let mut reads: BTreeMap<Zxid, Vec<_>> = BTreeMap::new();
         for (id, conn) in &history.conns {
             for exchange in &conn.exchanges {
                 asked.insert((conn.session, exchange.xid), exchange);
                 let Some(answer) = &exchange.answer else { continue };
-                if !matches!(exchange.request, Request::Write(_)) {
+                if !needs_txn(conn.session, &exchange.request) {
                     let read = (conn.session, exchange, answer);
                     reads.entry(answer.zxid).or_default().push(read);
                 } else if !is_refused_for_space(history, answer) {
@@ -73,23 +86,20 @@ impl<'a> Replay<'a> {
             reads,
             changes: BTreeMap::new(),
             live: BTreeSet::new(),
+            ended: BTreeSet::new(),
         })
     }
 
     fn run(&mut self, end: Zxid) -> Result<(), Failure> {
         let mut last = Zxid::ZERO;
+        self.reads_at(last)?;
         for (zxid, txn) in &self.history.txns {
             if !zxid.follows(last) || txn.header.zxid != *zxid {
                 return Err(Failure::new(format!("the log goes from {last} to {zxid}")));
             }
             last = *zxid;
             self.txn(txn).map_err(|text| Failure::new(format!("txn {zxid}: {text}")))?;
-            for (session, exchange, answer) in self.reads.remove(zxid).unwrap_or_default() {
-                self.read(session, exchange, answer).map_err(|text| {
-                    let request = &exchange.request;
-                    Failure::new(format!("{request:?} of {session} at {zxid}: {text}"))
-                })?;
-            }
+            self.reads_at(last)?;
         }
         if last != end {
             return Err(Failure::new(format!("the log ends at {last}, the tree at {end}")));
@@ -98,6 +108,16 @@ impl<'a> Replay<'a> {
             Some(zxid) => Err(Failure::new(format!("a reply shows {zxid}, which never was"))),
             None => Ok(()),
         }
+    }
+
+    fn reads_at(&mut self, zxid: Zxid) -> Result<(), Failure> {
+        for (session, exchange, answer) in self.reads.remove(&zxid).unwrap_or_default() {
+            self.read(session, exchange, answer).map_err(|text| {
+                let request = &exchange.request;
+                Failure::new(format!("{request:?} of {session} at {zxid}: {text}"))
+            })?;
+        }
+        Ok(())
     }
 
     fn txn(&mut self, txn: &Txn) -> Result<(), String> {
@@ -109,12 +129,16 @@ impl<'a> Replay<'a> {
         if let TxnBody::Error(ErrorCode::SESSION_EXPIRED | ErrorCode::SESSION_MOVED) = txn.body {
             return Ok(());
         }
-        if !self.live.contains(&session) {
+        let may_be_local = self.history.has_local_sessions && !self.ended.contains(&session);
+        let needs_global =
+            matches!(txn.body, TxnBody::CloseSession { .. }) || owns_ephemeral(&txn.body);
+        if !self.live.contains(&session) && (!may_be_local || needs_global) {
             return Err(format!("{session} has no session: {:?}", txn.body));
         }
         let mut changes = Vec::new();
         if matches!(txn.body, TxnBody::CloseSession { .. }) {
             self.live.remove(&session);
+            self.ended.insert(session);
         }
         if matches!(txn.body, TxnBody::CloseSession { .. }) && header.cxid == Xid(0) {
             self.model.close(header, &mut changes);
@@ -148,7 +172,7 @@ impl<'a> Replay<'a> {
     fn read(&self, session: SessionId, exchange: &Exchange, answer: &Answer) -> Result<(), String> {
         let (wanted, found) = match &exchange.request {
             Request::Read(read) => (self.expected(session, read)?, shown(read, answer)),
-            Request::Ping | Request::Sync { .. } => {
+            Request::Ping | Request::Sync { .. } | Request::Write(WriteRequest::CloseSession) => {
                 (Shown::Code(ErrorCode::OK), Ok(Shown::Code(answer.code)))
             }
             other => return Err(format!("{other:?} is not judged")),
@@ -266,6 +290,18 @@ fn refusal(body: &TxnBody) -> Option<ErrorCode> {
     match body {
         TxnBody::Error(code) => Some(*code),
         _ => None,
+    }
+}
+
+/// Whether a txn creates an ephemeral.
+fn owns_ephemeral(body: &TxnBody) -> bool {
+    match body {
+        TxnBody::Create(create) => matches!(
+            create.kind,
+            CreateTxnKind::Create { ephemeral: true } | CreateTxnKind::Create2 { ephemeral: true }
+        ),
+        TxnBody::Multi(bodies) => bodies.iter().any(owns_ephemeral),
+        _ => false,
     }
 }
 

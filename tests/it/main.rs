@@ -20,6 +20,8 @@ mod fallback;
 mod hazards;
 /// Limits that operators set, and what happens at them.
 mod limits;
+/// Sessions that only one server knows of, beside Apache ZooKeeper's.
+mod local_sessions;
 /// From Apache ZooKeeper to this server and back, with real servers.
 mod migration;
 /// What the members of an ensemble tell their operator, beside Apache ZooKeeper's.

@@ -97,6 +97,8 @@ struct Awaited {
     attach: Option<Address>,
     /// What the audit log will tell of, once it is known what the leader made of it.
     audit: Option<(Identities, WriteRequest)>,
+    /// What the client is told if the leader refuses it.
+    refusal: Option<ErrorCode>,
 }
 
 impl Member {
@@ -156,6 +158,26 @@ impl Member {
     fn request(&mut self, request: ForwardedRequest, awaited: Awaited) {
         self.awaited.entry(request.session).or_default().push_back(awaited);
         self.to_leader.push(LearnerPacket::Request(request));
+    }
+
+    /// Asks the leader for the txn that creates a session.
+    pub(super) fn create_session(
+        &mut self,
+        session: SessionId,
+        timeout_ms: i32,
+        attach: Option<Address>,
+    ) {
+        let mut body = BytesMut::new();
+        body.put_i32(timeout_ms);
+        let request = ForwardedRequest {
+            session,
+            cxid: Xid(0),
+            opcode: opcode::CREATE_SESSION,
+            body: body.freeze(),
+            authinfo: Some(Vec::new()),
+        };
+        let awaited = Awaited { cxid: Xid(0), origin: None, attach, audit: None, refusal: None };
+        self.request(request, awaited);
     }
 }
 
@@ -272,9 +294,11 @@ impl Pipeline {
         self.assigned = zxid;
         let header = decoded.header;
         let awaited = self.member.awaits(header.session, header.cxid);
-        let (origin, attach, audit) = match awaited {
-            Some(Awaited { origin, attach, audit, .. }) => (origin, attach, audit),
-            None => (None, None, None),
+        let (origin, attach, audit, refusal) = match awaited {
+            Some(Awaited { origin, attach, audit, refusal, .. }) => {
+                (origin, attach, audit, refusal)
+            }
+            None => (None, None, None, None),
         };
         let audit = audit.map(|(identities, request)| {
             audit::Entry::of(header.session, &identities, &Ok(request), &decoded.body)
@@ -288,6 +312,7 @@ impl Pipeline {
             attach,
             audit,
             digest: decoded.digest,
+            refusal,
         });
         Ok(())
     }
@@ -328,27 +353,54 @@ impl Pipeline {
             return self.open_for(clock, link, session, cxid, &body);
         }
         let header = self.next_header(session, cxid, clock.wall);
-        let is_live = self.sessions.is_live(session) || self.member.opening.contains(&session);
-        let owner = *self.member.remote.entry(session).or_insert(link);
-        let body = if !is_live {
-            self.member.remote.remove(&session);
-            TxnBody::Error(ErrorCode::SESSION_EXPIRED)
-        } else if owner != link || self.sessions.owner(session).is_some() {
-            TxnBody::Error(ErrorCode::SESSION_MOVED)
-        } else {
-            let identities = Identities::of_forwarded(authinfo.unwrap_or_default());
-            match judge(number, &body) {
-                Ok(WriteRequest::CloseSession) => {
-                    return self.close_session(Preparing::new(header, None, None));
+        let body = match self.may_ask(session, link) {
+            Err(code) => TxnBody::Error(code),
+            Ok(may_own) => {
+                let identities = Identities::of_forwarded(authinfo.unwrap_or_default());
+                match judge(number, &body) {
+                    // Its end is its own server's affair.
+                    Ok(WriteRequest::CloseSession) if may_own.is_err() => {
+                        TxnBody::Error(ErrorCode::SESSION_EXPIRED)
+                    }
+                    Ok(WriteRequest::CloseSession) => {
+                        return self.close_session(Preparing::new(header, None, None));
+                    }
+                    Ok(WriteRequest::Reconfig(asked)) => {
+                        return self.begin_reconfig(header, asked, identities, None);
+                    }
+                    Ok(write) => self.prep(may_own).prepare(&header, &write, &identities),
+                    Err(code) => TxnBody::Error(code),
                 }
-                Ok(WriteRequest::Reconfig(asked)) => {
-                    return self.begin_reconfig(header, asked, identities, None);
-                }
-                Ok(write) => self.prep().prepare(&header, &write, &identities),
-                Err(code) => TxnBody::Error(code),
             }
         };
         self.log_txn(header, body, None, None);
+    }
+
+    /// Whether a learner may ask something for a session, and then whether that session may own
+    /// ephemerals.
+    fn may_ask(
+        &mut self,
+        session: SessionId,
+        link: LinkId,
+    ) -> Result<Result<(), ErrorCode>, ErrorCode> {
+        if !self.is_global(session) {
+            self.member.remote.remove(&session);
+            return match self.may_be_local_elsewhere(session) {
+                true => Ok(Err(ErrorCode::SESSION_EXPIRED)),
+                false => Err(ErrorCode::SESSION_EXPIRED),
+            };
+        }
+        let owner = *self.member.remote.entry(session).or_insert(link);
+        match owner != link || self.sessions.owner(session).is_some() {
+            true => Err(ErrorCode::SESSION_MOVED),
+            false => Ok(Ok(())),
+        }
+    }
+
+    /// Whether this leader answers for a live session that is in a txn, or about to be.
+    fn is_global(&self, session: SessionId) -> bool {
+        let is_known = self.sessions.is_live(session) && !self.sessions.is_local(session);
+        is_known || self.member.opening.contains(&session)
     }
 
     fn open_for(
@@ -377,8 +429,7 @@ impl Pipeline {
         now: Instant,
     ) -> (bool, Option<(ShardId, Notice)>) {
         let session = touch.session;
-        let is_live = self.sessions.is_live(session) || self.member.opening.contains(&session);
-        if !is_live {
+        if !self.is_global(session) {
             return (false, None);
         }
         let drop = self.sessions.owner(session).map(|(shard, conn, generation)| {
@@ -425,13 +476,14 @@ impl Pipeline {
     /// leader of Apache's cannot take it (`quorum-and-disk.md` 5.2).
     pub(super) fn forward(&mut self, submit: Submit) -> Option<(ShardId, Notice)> {
         let Submit { origin, session, identities, request, raw } = submit;
-        let failed = |code| Some((origin.address.shard, Notice::Failed(origin, code)));
+        let failed = |code| Some((origin.address.shard, Notice::Answered(origin, code)));
         let request = match request {
             Ok(request) => request,
             Err(code) => return failed(code),
         };
         let Some((opcode, body)) = raw else { return failed(ErrorCode::MARSHALLING_ERROR) };
         let is_close = matches!(request, WriteRequest::CloseSession);
+        let refusal = self.claim_ephemerals_as_learner(session, &request);
         let audit = self.options.audit_user.is_some().then_some(request);
         if is_close {
             self.sessions.mark_closing(session);
@@ -440,7 +492,8 @@ impl Pipeline {
         let body = if is_close { Bytes::new() } else { body };
         let request = ForwardedRequest { session, cxid: origin.xid, opcode, body, authinfo };
         let audit = audit.map(|write| (identities, write));
-        let awaited = Awaited { cxid: origin.xid, origin: Some(origin), attach: None, audit };
+        let awaited =
+            Awaited { cxid: origin.xid, origin: Some(origin), attach: None, audit, refusal };
         self.member.request(request, awaited);
         None
     }
@@ -454,18 +507,7 @@ impl Pipeline {
     ) {
         if attach.session.0 == 0 {
             let session = self.sessions.next_id();
-            let mut body = BytesMut::new();
-            body.put_i32(timeout_ms);
-            let request = ForwardedRequest {
-                session,
-                cxid: Xid(0),
-                opcode: opcode::CREATE_SESSION,
-                body: body.freeze(),
-                authinfo: Some(Vec::new()),
-            };
-            let attach = Some(attach.to);
-            let awaited = Awaited { cxid: Xid(0), origin: None, attach, audit: None };
-            return self.member.request(request, awaited);
+            return self.member.create_session(session, timeout_ms, Some(attach.to));
         }
         if !has_password(attach) || self.sessions.is_closing(attach.session) {
             out.push((attach.to.shard, Notice::Refused { conn: attach.to.conn }));

@@ -1,13 +1,19 @@
 //! What a member of an ensemble may do with sessions, by itself.
 
+use bytes::BytesMut;
+
 use super::member::Duty;
 use super::*;
+use crate::auth::Identities;
 use crate::base::Duration;
 use crate::config::reconfig::ReconfigRules;
-use crate::model::{ClientAddress, EnsembleConfig, EnsembleConfigs, ServerId};
+use crate::model::{
+    ClientAddress, ConnId, CreateKind, CreateRequest, EnsembleConfig, EnsembleConfigs, ServerId,
+};
 use crate::server::EnsembleOptions;
 use crate::server::tests::{nothing_on_disk, options};
-use crate::wire::quorum::Touch;
+use crate::wire::opcode;
+use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
 use crate::wire::vote::ElectionAddress;
 use crate::zab::leader::LinkId;
 
@@ -20,6 +26,10 @@ fn clock(ms: u64) -> Clock {
 
 /// A member that was restarted with one session of 4 seconds.
 fn member() -> Pipeline {
+    member_with(LocalSessions::Off)
+}
+
+fn member_with(local_sessions: LocalSessions) -> Pipeline {
     let ensemble = EnsembleOptions {
         me: ServerId(1),
         configs: EnsembleConfigs::settled(EnsembleConfig::default()),
@@ -32,6 +42,7 @@ fn member() -> Pipeline {
         connect_within: Duration::from_millis(1_000),
         adopts_configs: false,
         trusts_empty: true,
+        local_sessions,
         rules: ReconfigRules { standalone_enabled: true, multi_address: false },
         client: ClientAddress { host: "here".to_owned(), port: 3 },
     };
@@ -86,4 +97,171 @@ fn a_session_at_a_learner_ends_only_after_its_report() {
     assert_eq!(pipeline.overdue(clock(4_400).now), Vec::new(), "it was heard of after all");
     pipeline.link_gone(LINK);
     assert_eq!(pipeline.overdue(clock(9_000).now), vec![(SESSION, None)]);
+}
+
+const HERE: Address = Address { shard: ShardId(0), conn: ConnId(1) };
+
+/// A client with a new session.
+fn arrive(pipeline: &mut Pipeline) -> (SessionId, Generation) {
+    let attach = Attach { to: HERE, session: SessionId(0), password: None, timeout_ms: 4_000 };
+    let mut out = Vec::new();
+    pipeline.attach(clock(0), &attach, &mut out);
+    match out.as_slice() {
+        [(_, Notice::Attached { session, generation, timeout_ms: 4_000, .. })] => {
+            (*session, *generation)
+        }
+        other => panic!("a local session begins at once: {other:?}"),
+    }
+}
+
+fn ask(
+    pipeline: &mut Pipeline,
+    (session, generation): (SessionId, Generation),
+    xid: i32,
+    request: WriteRequest,
+) -> Option<Notice> {
+    let origin = Origin { address: HERE, generation, xid: Xid(xid) };
+    let opcode = match request {
+        WriteRequest::CloseSession => opcode::CLOSE_SESSION,
+        _ => opcode::CREATE,
+    };
+    let request = Ok(request);
+    let identities = Identities::default();
+    let raw = Some((opcode, bytes::Bytes::new()));
+    let submit = Submit { origin, session, identities, request, raw };
+    pipeline.submit(clock(0), submit).map(|(_, notice)| notice)
+}
+
+fn create(flags: i32) -> WriteRequest {
+    WriteRequest::Create(CreateRequest {
+        kind: CreateKind::Create,
+        path: "/e".into(),
+        data: None,
+        acl: None,
+        flags,
+    })
+}
+
+fn to_leader(pipeline: &mut Pipeline) -> Vec<i32> {
+    let opcode = |packet| match packet {
+        LearnerPacket::Request(ForwardedRequest { opcode, .. }) => opcode,
+        other => panic!("{other:?}"),
+    };
+    pipeline.take_to_leader().into_iter().map(opcode).collect()
+}
+
+#[test]
+fn a_learner_tells_nobody_of_a_local_session_until_it_wants_an_ephemeral() {
+    let mut pipeline = member_with(LocalSessions::Upgradable);
+    pipeline.follow();
+    let client = arrive(&mut pipeline);
+    assert_eq!(ask(&mut pipeline, client, 1, create(0)).map(drop), None);
+    assert_eq!(to_leader(&mut pipeline), [opcode::CREATE], "writes are passed on");
+    pipeline.touch(client.0, clock(10).now);
+    assert!(pipeline.take_touches().is_empty() && pipeline.sessions().is_local(client.0));
+
+    let multi = WriteRequest::Multi(vec![create(0), create(3)]);
+    ask(&mut pipeline, client, 2, multi);
+    assert_eq!(to_leader(&mut pipeline), [opcode::CREATE_SESSION, opcode::CREATE]);
+    ask(&mut pipeline, client, 3, create(1));
+    assert_eq!(to_leader(&mut pipeline), [opcode::CREATE], "once");
+    pipeline.touch(client.0, clock(20).now);
+    assert_eq!(pipeline.take_touches(), [Touch { session: client.0, timeout_ms: 4_000 }]);
+    ask(&mut pipeline, client, 4, WriteRequest::CloseSession);
+    assert_eq!(to_leader(&mut pipeline), [opcode::CLOSE_SESSION], "it is global");
+}
+
+#[test]
+fn a_local_session_ends_where_it_began() {
+    for duty in [Duty::Following, Duty::Leading] {
+        let mut pipeline = member_with(LocalSessions::WithoutEphemerals);
+        match duty {
+            Duty::Leading => pipeline.lead(1, clock(0).now),
+            _ => pipeline.follow(),
+        }
+        let client = arrive(&mut pipeline);
+        let closed = ask(&mut pipeline, client, 1, WriteRequest::CloseSession);
+        assert!(matches!(closed, Some(Notice::Answered(_, ErrorCode::OK))), "{closed:?}");
+        assert!(!pipeline.sessions().is_live(client.0));
+
+        let (session, _) = arrive(&mut pipeline);
+        assert_eq!(pipeline.overdue(clock(3_900).now), Vec::new());
+        assert!(pipeline.overdue(clock(4_100).now).contains(&(session, Some(HERE.shard))));
+        assert!(pipeline.expire(clock(4_100), session, Some(clock(200).now)).is_none());
+        let ended = pipeline.expire(clock(4_200), session, Some(clock(200).now));
+        assert!(matches!(ended, Some((_, Notice::Drop { .. }))), "{duty:?}: {ended:?}");
+        assert!(!pipeline.sessions().is_live(session));
+        assert_eq!((pipeline.outstanding(), pipeline.take_to_leader()), (0, Vec::new()));
+
+        let (session, _) = arrive(&mut pipeline);
+        pipeline.idle(clock(5_000).now);
+        assert!(!pipeline.sessions().is_live(session), "{duty:?}: it ends with the role");
+    }
+}
+
+#[test]
+fn without_upgrading_a_local_session_owns_no_ephemeral() {
+    let refused = |pipeline: &Pipeline| {
+        let last = pipeline.in_flight.back().expect("it is a txn");
+        let TxnBody::Error(code) = last.body else { panic!("{:?}", last.body) };
+        (code, last.refusal)
+    };
+    let local = ErrorCode::EPHEMERAL_ON_LOCAL_SESSION;
+    let mut leader = member_with(LocalSessions::WithoutEphemerals);
+    leader.lead(1, clock(0).now);
+    let client = arrive(&mut leader);
+    ask(&mut leader, client, 1, create(1));
+    assert_eq!(refused(&leader), (local, None));
+
+    let mut learner = member_with(LocalSessions::WithoutEphemerals);
+    learner.follow();
+    let client = arrive(&mut learner);
+    ask(&mut learner, client, 1, create(1));
+    let header = TxnHeader { session: client.0, cxid: Xid(1), zxid: Zxid::new(1, 1), time_ms: 0 };
+    let mut txn = BytesMut::new();
+    wire::txn::encode(&header, &TxnBody::Error(ErrorCode::SESSION_EXPIRED), None, &mut txn);
+    learner.append(header.zxid, &txn.freeze()).expect("it decodes");
+    assert_eq!(refused(&learner), (ErrorCode::SESSION_EXPIRED, Some(local)));
+}
+
+#[test]
+fn a_leader_hears_of_other_servers_local_sessions_but_they_own_nothing_there() {
+    let mut pipeline = member_with(LocalSessions::Upgradable);
+    pipeline.lead(1, clock(0).now);
+    let (own, _) = arrive(&mut pipeline);
+    let forwarded = |pipeline: &mut Pipeline, session, opcode, flags: Option<i32>| {
+        let mut body = BytesMut::new();
+        if let Some(flags) = flags {
+            let open = crate::model::request::RawAcl {
+                perms: crate::model::Perms::ALL,
+                scheme: Some("world".into()),
+                id: Some("anyone".into()),
+            };
+            let WriteRequest::Create(mut made) = create(flags) else { panic!("it is one") };
+            made.acl = Some(vec![open]);
+            let mut frame = BytesMut::new();
+            let request = crate::model::Request::Write(WriteRequest::Create(made));
+            wire::client::encode_request(Xid(1), &request, &mut frame);
+            body.extend_from_slice(frame.get(12..).expect("length, xid and opcode"));
+        }
+        let body = body.freeze();
+        let request = ForwardedRequest { session, cxid: Xid(1), opcode, body, authinfo: None };
+        pipeline.submit_forwarded(clock(0), LINK, request);
+        match &pipeline.in_flight.back().expect("it is a txn").body {
+            TxnBody::Error(code) => Err(*code),
+            _ => Ok(()),
+        }
+    };
+    let mut ask = |session, opcode, flags| forwarded(&mut pipeline, session, opcode, flags);
+    let (theirs, expired) = (SessionId(0x0300_0000_0000_0009), Err(ErrorCode::SESSION_EXPIRED));
+    assert_eq!(ask(theirs, opcode::CREATE, Some(1)), expired);
+    assert_eq!(ask(theirs, opcode::CREATE, Some(0)), Ok(()));
+    assert_eq!(ask(theirs, opcode::CLOSE_SESSION, None), expired);
+    assert_eq!(ask(own, opcode::CREATE, Some(2)), expired, "it lives here only");
+    assert_eq!(ask(SESSION, opcode::CLOSE_SESSION, None), Ok(()));
+    assert_eq!(ask(SESSION, opcode::CREATE, Some(2)), expired);
+    let ours = Touch { session: own, timeout_ms: 4_000 };
+    assert!(!pipeline.revalidate(LINK, ours, clock(0).now).0, "it does not move");
+    pipeline.ended.note(theirs);
+    assert!(!pipeline.may_be_local_elsewhere(theirs), "it was global and has ended");
 }

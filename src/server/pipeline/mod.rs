@@ -12,6 +12,7 @@
 //! an ensemble a quorum decides, and what a member of it does is in [`member`].
 
 mod disk;
+mod local;
 mod member;
 #[cfg(test)]
 mod member_tests;
@@ -20,12 +21,17 @@ mod time;
 
 use std::collections::VecDeque;
 
+use self::local::Ended;
 use self::member::Member;
 pub(crate) use self::member::{Duty, Proposal};
 use self::reconfig::Reconfiguring;
+use self::time::OverdueLook;
 use crate::base::{FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
-use crate::model::{Generation, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid, Zxid};
+use crate::model::{
+    ErrorCode, Generation, LocalSessions, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest,
+    Xid, Zxid,
+};
 use crate::session::{SessionConfig, SessionTable};
 use crate::tree::{Applied, Closing, Outcome, Overlay, Step, Tree};
 use crate::txnlog::{LogConfig, LogWriter};
@@ -47,10 +53,10 @@ pub(crate) struct Pipeline {
     tree: Tree,
     overlay: Overlay,
     sessions: SessionTable,
-    /// The overdue session that was looked at last.
-    expired_to: Option<(Instant, SessionId)>,
-    /// When those that were due and did not end are looked at again.
-    overdue_again_at: Instant,
+    overdue_global: OverdueLook,
+    overdue_local: OverdueLook,
+    /// Sessions that have ended lately, of which others may ask as if they were local.
+    ended: Ended,
     log: LogWriter,
     snapshotter: Snapshotter,
 
@@ -103,6 +109,8 @@ struct InFlight {
     audit: Option<audit::Entry>,
     /// The tree's digest behind it, as the leader told it.
     digest: Option<u64>,
+    /// What the client is told if it is refused, instead of what the txn says.
+    refusal: Option<ErrorCode>,
 }
 
 /// When the next snapshot starts: a random point in the second half of each interval, so that
@@ -157,8 +165,9 @@ impl Pipeline {
             tree: recovered.tree,
             overlay,
             sessions,
-            expired_to: None,
-            overdue_again_at: Instant::default(),
+            overdue_global: OverdueLook::default(),
+            overdue_local: OverdueLook::default(),
+            ended: Ended::default(),
             log,
             snapshotter: Snapshotter::new(recovered.snapshots, recovered.unread_snapshots),
             in_flight: VecDeque::new(),
@@ -301,7 +310,9 @@ impl Pipeline {
         attach: &Attach,
         out: &mut Vec<(ShardId, Notice)>,
     ) {
+        let is_new_local = attach.session.0 == 0 && self.makes_local_sessions();
         let handshake = match attach.session {
+            _ if is_new_local => Handshake::NewLocal,
             SessionId(0) => Handshake::New,
             _ => Handshake::Renewal,
         };
@@ -312,12 +323,19 @@ impl Pipeline {
         }
         let timeout_ms = self.sessions.negotiate(attach.timeout_ms);
         match self.duty {
-            Duty::Alone | Duty::Leading => {}
-            Duty::Following => return self.attach_as_learner(clock.now, attach, timeout_ms, out),
             Duty::Idle => {
                 out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
                 return;
             }
+            _ if is_new_local => {
+                let notice = self.open_local(attach.to, timeout_ms, clock.now);
+                out.push((attach.to.shard, notice));
+                return;
+            }
+            Duty::Following if !self.sessions.is_local(attach.session) => {
+                return self.attach_as_learner(clock.now, attach, timeout_ms, out);
+            }
+            Duty::Alone | Duty::Leading | Duty::Following => {}
         }
         if attach.session.0 == 0 {
             let session = self.sessions.next_id();
@@ -346,12 +364,18 @@ impl Pipeline {
         if !self.sessions.is_live(submit.session) || current != Some(submit.origin.generation) {
             return None;
         }
+        if matches!(submit.request, Ok(WriteRequest::CloseSession))
+            && self.sessions.is_local(submit.session)
+        {
+            return Some(self.close_local(&submit));
+        }
         match self.duty {
             Duty::Alone | Duty::Leading => {}
             Duty::Following => return self.forward(submit),
             Duty::Idle => return None,
         }
         let Submit { origin, session, identities, request, .. } = submit;
+        let may_own = self.claim_ephemerals(clock, session, &request);
         let header = self.next_header(session, origin.xid, clock.wall);
         let audit = self.options.audit_user.is_some();
         if matches!(request, Ok(WriteRequest::CloseSession)) {
@@ -368,7 +392,7 @@ impl Pipeline {
             request => request,
         };
         let body = match &request {
-            Ok(request) => self.prep().prepare(&header, request, &identities),
+            Ok(request) => self.prep(may_own).prepare(&header, request, &identities),
             Err(code) => TxnBody::Error(*code),
         };
         let audit = audit.then(|| audit::Entry::of(session, &identities, &request, &body));
@@ -443,7 +467,7 @@ impl Pipeline {
             Some((next, closing)) => (next, Some(closing)),
             None => self.begin_next(),
         };
-        let applied = match closing {
+        let mut applied = match closing {
             None => self.tree.apply(&next.header, &next.body),
             Some(mut closing) => {
                 let mut steps = Vec::new();
@@ -457,7 +481,10 @@ impl Pipeline {
                 Applied { steps, outcome: Outcome::Done }
             }
         };
-        let InFlight { header, body, origin, attach, bytes, audit, digest } = next;
+        let InFlight { header, body, origin, attach, bytes, audit, digest, refusal } = next;
+        if let (Some(code), Outcome::Failed(told)) = (refusal, &mut applied.outcome) {
+            *told = code;
+        }
         if let (Some(entry), true) = (&audit, self.options.audit_user.is_some()) {
             entry.tell();
         }
@@ -476,6 +503,9 @@ impl Pipeline {
             TxnBody::CloseSession { .. } => {
                 self.member.forget(header.session);
                 self.sessions.remove(header.session);
+                if self.makes_local_sessions() {
+                    self.ended.note(header.session);
+                }
             }
             _ => {}
         }
@@ -538,7 +568,8 @@ impl Pipeline {
         Notice::Attached { conn: to.conn, session, generation, timeout_ms }
     }
 
-    fn prep(&mut self) -> Prep<'_> {
+    /// `may_own`: whether the session that asks may own ephemerals, or how it is refused.
+    fn prep(&mut self, may_own: Result<(), ErrorCode>) -> Prep<'_> {
         Prep {
             tree: &self.tree,
             overlay: &mut self.overlay,
@@ -546,6 +577,7 @@ impl Pipeline {
             extended_types: self.options.extended_types,
             enforce_quotas: self.options.enforce_quotas,
             txn_bytes_max: self.options.txn_bytes_max,
+            may_own,
         }
     }
 
@@ -576,8 +608,16 @@ impl Pipeline {
             }
         });
         self.in_flight_bytes += bytes;
-        let waiting = InFlight { header, body, origin, bytes, attach, audit: None, digest: None };
-        self.in_flight.push_back(waiting);
+        self.in_flight.push_back(InFlight {
+            header,
+            body,
+            origin,
+            bytes,
+            attach,
+            audit: None,
+            digest: None,
+            refusal: None,
+        });
     }
 }
 

@@ -56,7 +56,7 @@ impl Pipeline {
         let body = judged.and_then(|config| {
             let text = config::ensemble::text(&config);
             let (header, identities) = (asked.header, &asked.identities);
-            let body = self.prep().reconfigure(&header, &text, identities)?;
+            let body = self.prep(Ok(())).reconfigure(&header, &text, identities)?;
             Ok((config, body))
         });
         match body {

@@ -3,16 +3,50 @@
 use super::super::closing::Preparing;
 use super::super::contract::Clock;
 use super::super::options::Reaping;
+use super::super::stream::Notice;
 use super::{Duty, Pipeline};
 use crate::base::{FileOps, Instant, Str, WallMs};
 use crate::limits;
 use crate::model::{SessionId, ShardId, TxnHeader, Xid};
+use crate::session::{SessionKind, SessionTable};
+
+/// How far the look at overdue sessions of one kind has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OverdueLook {
+    /// The one that was looked at last, if there may be more.
+    to: Option<(Instant, SessionId)>,
+    /// When those that were due and did not end are looked at again.
+    again_at: Instant,
+}
+
+impl OverdueLook {
+    fn look(
+        &mut self,
+        sessions: &SessionTable,
+        kind: SessionKind,
+        now: Instant,
+        most: usize,
+    ) -> Vec<SessionId> {
+        let due: Vec<_> = sessions.due(kind, now, self.to).take(most).collect();
+        self.to = due.last().copied().filter(|_| due.len() == most);
+        self.again_at = now + limits::OVERDUE_AGAIN_AFTER;
+        due.into_iter().map(|(_, session)| session).collect()
+    }
+
+    /// Those that are due and wait for somebody's word are not looked at without a pause.
+    fn next(&self, sessions: &SessionTable, kind: SessionKind) -> Option<Instant> {
+        sessions.next_deadline(kind).map(|due| match self.to {
+            Some(_) => due,
+            None => due.max(self.again_at),
+        })
+    }
+}
 
 impl Pipeline {
     /// Any request but auth counts as life.
     pub(crate) fn touch(&mut self, session: SessionId, now: Instant) {
         self.sessions.touch(session, now);
-        if self.duty == Duty::Following {
+        if self.duty == Duty::Following && !self.sessions.is_local(session) {
             self.touch_as_learner(session);
         }
     }
@@ -25,36 +59,47 @@ impl Pipeline {
     /// Sessions whose time has come, with the shards that own their connections: each call looks at
     /// the next few, and at the first again behind the last.
     pub(crate) fn overdue(&mut self, now: Instant) -> Vec<(SessionId, Option<ShardId>)> {
-        if !self.duty.assigns_zxids() {
-            return Vec::new();
-        }
         let most = self.options.slices.expiries;
-        let due: Vec<_> = self.sessions.due(now, self.expired_to).take(most).collect();
-        self.expired_to = due.last().copied().filter(|_| due.len() == most);
-        self.overdue_again_at = now + limits::OVERDUE_AGAIN_AFTER;
-        let due = due.into_iter().map(|(_, session)| session);
-        let due = due.filter(|session| self.may_expire(*session, now));
-        due.map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
+        let mut due = Vec::new();
+        if self.duty != Duty::Idle {
+            due = self.overdue_local.look(&self.sessions, SessionKind::Local, now, most);
+        }
+        if self.duty.assigns_zxids() {
+            let global = self.overdue_global.look(&self.sessions, SessionKind::Global, now, most);
+            due.extend(global.into_iter().filter(|session| self.may_expire(*session, now)));
+        }
+        due.into_iter()
+            .map(|session| (session, self.sessions.owner(session).map(|(shard, _, _)| shard)))
             .collect()
     }
 
     /// The owner of an overdue session has been asked when it last heard of it; `None`: there is no
-    /// owner. Closes the session if its time has come all the same.
-    pub(crate) fn expire(&mut self, clock: Clock, session: SessionId, heard: Option<Instant>) {
+    /// owner. Closes the session if its time has come all the same; its connection, if there is one
+    /// that no txn will tell of it.
+    pub(crate) fn expire(
+        &mut self,
+        clock: Clock,
+        session: SessionId,
+        heard: Option<Instant>,
+    ) -> Option<(ShardId, Notice)> {
+        if self.sessions.is_local(session) {
+            return self.expire_local(clock.now, session, heard);
+        }
         // The answer of a shard may come when the role in which it was asked is over.
         if !self.duty.assigns_zxids() {
-            return;
+            return None;
         }
         if let Some(heard) = heard {
             self.sessions.touch(session, heard);
         }
         // One that must wait stays due.
         if self.is_preparing() || !self.sessions.is_due(session, clock.now) {
-            return;
+            return None;
         }
         tracing::info!(%session, "session expired");
         let header = self.next_header(session, Xid(0), clock.wall);
         self.close_session(Preparing::new(header, None, None));
+        None
     }
 
     /// Deletes overdue containers and TTL znodes, one at a time.
@@ -81,7 +126,7 @@ impl Pipeline {
                 zxid: self.assigned.next(),
                 time_ms: clock.wall.0,
             };
-            if let Some(body) = self.prep().reap(&header, &path) {
+            if let Some(body) = self.prep(Ok(())).reap(&header, &path) {
                 self.assigned = header.zxid;
                 self.log_txn(header, body, None, None);
             }
@@ -121,16 +166,13 @@ impl Pipeline {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
         let look_at = Some(self.look_at);
-        // Those that are due and wait for somebody's word are not looked at without a pause.
-        let expiry = self.sessions.next_deadline().map(|due| match self.expired_to {
-            Some(_) => due,
-            None => due.max(self.overdue_again_at),
-        });
+        let expiry = self.overdue_global.next(&self.sessions, SessionKind::Global);
+        let local_expiry = self.overdue_local.next(&self.sessions, SessionKind::Local);
         let (expiry, reap_at, look_at) = match self.duty.assigns_zxids() {
             true => (expiry, reap_at, look_at),
             false => (None, None, None),
         };
-        [expiry, self.attest_at, self.prepare_retry_at, reap_at, look_at]
+        [local_expiry, expiry, self.attest_at, self.prepare_retry_at, reap_at, look_at]
             .into_iter()
             .flatten()
             .min()

@@ -41,7 +41,7 @@ use super::stats::Latency;
 use super::stream::{Ask, Notice, Origin};
 
 pub(crate) use conn::ConnStats;
-use conn::{Answer, Conn, Phase, Work};
+use conn::{Answer, Conn, Phase, Work, WriteKind};
 use deltas::Telling;
 use load::abort_if_too_slow;
 pub(crate) use report::{Counts, Reporting, Scope, ShardReport};
@@ -252,7 +252,7 @@ impl Shard {
                 self.close(id);
             }
             Notice::Drop { conn } => self.close(conn),
-            Notice::Failed(origin, code) => self.fail(origin, code),
+            Notice::Answered(origin, code) => self.answered(origin, code),
             Notice::Synced(origin) => self.synced(origin),
         }
     }
@@ -427,11 +427,12 @@ impl Shard {
         self.serving = true;
     }
 
-    /// A write of an attachment is answered in its turn with an error and no zxid of its own.
-    fn fail(&mut self, origin: Origin, code: ErrorCode) {
+    /// A write of an attachment is answered in its turn with no zxid of its own.
+    fn answered(&mut self, origin: Origin, code: ErrorCode) {
         self.settle(origin, |work| match work {
-            Work::Write(_) => {
-                *work = Work::Answer(Answer::error(code));
+            Work::Write(kind) => {
+                let close = *kind == WriteKind::Close;
+                *work = Work::Answer(Answer { close, ..Answer::error(code) });
                 true
             }
             _ => false,

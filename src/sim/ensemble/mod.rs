@@ -30,8 +30,8 @@ use super::shards::Shards;
 use super::world::Failure;
 use crate::base::{Duration, FileOp, FileOpId, Instant, Prng, WallMs};
 use crate::model::{
-    ConnId, EnsembleConfig, LearnerType, Member as ConfigMember, ServerAddress, ServerId, ShardId,
-    Zxid,
+    ConnId, EnsembleConfig, LearnerType, LocalSessions, Member as ConfigMember, ServerAddress,
+    ServerId, ShardId, Zxid,
 };
 use crate::server::{Clock, DialId, Input, Mesh, PeerAddress, PeerInput, PeerPort, Server};
 
@@ -46,6 +46,8 @@ const HEARTBEAT: Duration = Duration::from_millis(5);
 const DRIFT_PPM_MAX: u64 = 50_000;
 const WALL_ERROR_MS_MAX: u64 = 3_600_000;
 const QUORUM_PORT: u16 = 1;
+/// Makes a seed's number into another one that decides about local sessions.
+const LOCAL_SESSIONS: u64 = 0x6c6f_6361_6c00;
 const ELECTION_PORT: u16 = 2;
 
 /// What a seed is run with.
@@ -88,6 +90,8 @@ pub struct EnsembleReport {
     pub snapshots: u64,
     /// Times that a server began to lead.
     pub leaders: u64,
+    /// Local sessions that became global.
+    pub upgrades: u64,
 }
 
 impl EnsembleReport {
@@ -101,6 +105,7 @@ impl EnsembleReport {
         self.truncations += other.truncations;
         self.snapshots += other.snapshots;
         self.leaders += other.leaders;
+        self.upgrades += other.upgrades;
     }
 }
 
@@ -222,6 +227,7 @@ struct World {
     recent_bytes_max: u64,
     /// An empty database is a lost one (`db.autocreate=false`).
     is_careful: bool,
+    local_sessions: LocalSessions,
     network: Network,
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, (usize, usize)>,
@@ -253,6 +259,8 @@ impl World {
             disk.expect_empty();
             disk
         };
+        // Drawn apart, so that the seeds without them stay what they were.
+        let has_local_sessions = Prng::new(seed ^ LOCAL_SESSIONS).one_in(4);
         let count = i64::try_from(voters + observers).unwrap_or_default();
         let members = (1..=count).map(|sid| Member::new(ServerId(sid), disk()));
         let mut world = Self {
@@ -267,6 +275,10 @@ impl World {
             config: config(voters, observers),
             recent_bytes_max: if prng.one_in(3) { 20_000 } else { 1 << 30 },
             is_careful: prng.one_in(2),
+            local_sessions: match has_local_sessions {
+                true => LocalSessions::Upgradable,
+                false => LocalSessions::Off,
+            },
             network: Network::default(),
             clients: (0..CLIENTS).map(Client::new).collect(),
             conns: BTreeMap::new(),
@@ -278,6 +290,7 @@ impl World {
             report: EnsembleReport::default(),
             prng,
         };
+        world.history.has_local_sessions = has_local_sessions;
         for at in 0..world.members.len() {
             if world.prng.one_in(4) && world.inject(Fault::Drift) {
                 let drift_ppm = world.around_zero(DRIFT_PPM_MAX);

@@ -53,6 +53,7 @@ impl World {
             connect_within: Duration::from_millis(1_000),
             adopts_configs: false,
             trusts_empty: !self.is_careful,
+            local_sessions: self.local_sessions,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
         });

@@ -7,7 +7,7 @@ use super::super::search;
 use super::super::shards::same;
 use super::super::world::Failure;
 use super::{EnsembleReport, Event, Member, World};
-use crate::model::Zxid;
+use crate::model::{Txn, TxnBody, Zxid};
 use crate::server::Server;
 
 impl World {
@@ -74,6 +74,11 @@ impl World {
                     "of the logs of {one} and {two}, only that of {holder} has {zxid}"
                 )));
             }
+            let owners = other.tree().ephemeral_sessions();
+            let known: BTreeSet<_> = other.sessions().iter().map(|(id, _)| id).collect();
+            if let Some(owner) = owners.into_iter().find(|owner| !known.contains(owner)) {
+                return Err(Failure::new(format!("server {two} does not know {owner}, an owner")));
+            }
             member.shards.check(other.tree())?;
         }
         let log = first.log.clone();
@@ -84,6 +89,10 @@ impl World {
         }
         if self.is_small {
             search::check(&self.history)?;
+        }
+        if self.history.has_local_sessions {
+            let created = |txn: &&Txn| matches!(txn.body, TxnBody::CreateSession { .. });
+            self.report.upgrades = self.history.txns.values().filter(created).count() as u64;
         }
         self.report.answered = self.clients.iter().map(|client| client.answered).sum();
         Ok(self.report)
