@@ -14,6 +14,14 @@ mod timing;
 #[cfg(test)]
 mod cumulative_tests;
 #[cfg(test)]
+mod hazards_tests;
+#[cfg(test)]
+mod leader_tests;
+#[cfg(test)]
+mod learner_tests;
+#[cfg(test)]
+mod properties_tests;
+#[cfg(test)]
 mod reconfig_tests;
 #[cfg(test)]
 mod simulation_tests;

@@ -10,6 +10,7 @@ use super::Timing;
 use super::leader::{self, Leader, LearnerKind, LinkId};
 use super::learner::{self, Learner};
 use super::paxos::Epochs;
+use super::properties_tests::{Process, Record};
 use super::synchronization::{History, SyncPlan, SyncWay};
 use crate::base::{Duration, Instant, Prng};
 use crate::model::{EnsembleConfig, EnsembleConfigs, LearnerType, Member, ServerId, Zxid};
@@ -58,6 +59,8 @@ struct Node {
     storing: bool,
     /// How much of the log is known to be committed and applied.
     applied: usize,
+    /// As which it stands in the record, until it crashes.
+    process: Process,
     role: Role,
     next_counter: u32,
 }
@@ -105,6 +108,7 @@ struct World {
     leaders: BTreeMap<u32, usize>,
     proposed: u64,
     faults: bool,
+    record: Record,
 }
 
 /// The committed part of a log.
@@ -145,6 +149,7 @@ impl World {
             (sid(at), member(kind))
         });
         let config = EnsembleConfig { members: members.collect(), ..EnsembleConfig::default() };
+        let mut record = Record::default();
         let nodes = (0..voters + observers).map(|at| Node {
             sid: sid(at),
             kind: if at < voters { LearnerKind::Follower } else { LearnerKind::Observer },
@@ -156,9 +161,11 @@ impl World {
             flushing: false,
             storing: false,
             applied: 0,
+            process: record.process(),
             role: Role::Looking,
             next_counter: 1,
         });
+        let nodes = nodes.collect();
         Self {
             prng: Prng::new(seed),
             plant,
@@ -171,7 +178,7 @@ impl World {
                 silence_max: Duration::from_millis(60),
                 ping_every: Duration::from_millis(10),
             },
-            nodes: nodes.collect(),
+            nodes,
             wires: BTreeMap::new(),
             next_link: 1,
             events: Vec::new(),
@@ -179,6 +186,7 @@ impl World {
             leaders: BTreeMap::new(),
             proposed: 0,
             faults: true,
+            record,
         }
     }
 
@@ -224,7 +232,7 @@ impl World {
     }
 
     fn crash(&mut self, at: usize) {
-        let Self { prng, nodes, .. } = self;
+        let Self { prng, nodes, record, .. } = self;
         let node = &mut nodes[at];
         if !node.up {
             return;
@@ -237,6 +245,7 @@ impl World {
         node.log.truncate(kept);
         node.flushed = kept;
         node.applied = 0;
+        node.process = record.process();
         node.flushing = false;
         node.storing = false;
         node.role = Role::Looking;
@@ -544,6 +553,7 @@ impl World {
             let zxid = Zxid::new(epoch, node.next_counter);
             node.next_counter += 1;
             node.log.push((zxid, txn.clone()));
+            self.record.broadcast(node.process, zxid, txn.clone());
             let mut out = Vec::new();
             leader.propose(now, zxid, &txn, &mut out);
             if self.plant == Plant::LeaderFlushLies {
@@ -746,6 +756,7 @@ impl World {
         let len = node.log.iter().take_while(|(entry, _)| *entry <= zxid).count();
         node.applied = node.applied.max(len);
         let prefix = &node.log[..len];
+        self.record.deliver_all(node.process, prefix);
         let shared = prefix.len().min(self.ledger.len());
         if prefix[..shared] != self.ledger[..shared] {
             return Err(format!("{} has committed something else up to {zxid}", node.sid));
@@ -797,6 +808,7 @@ fn run(seed: u64, plant: Plant) -> Result<(usize, usize), String> {
     if !world.is_settled() {
         return Err("the healed ensemble does not settle".to_owned());
     }
+    world.record.check()?;
     Ok((world.ledger.len(), world.leaders.len()))
 }
 

@@ -108,3 +108,11 @@ impl Broadcast {
         self.outstanding.pop_front()
     }
 }
+
+#[cfg(test)]
+impl super::Leader {
+    /// As if everything up to `zxid` had been proposed and committed.
+    pub(in crate::zab) fn skip_to(&mut self, zxid: Zxid) {
+        self.broadcast = Broadcast::new(zxid);
+    }
+}

@@ -195,6 +195,11 @@ impl Leader {
         {
             link.stage = Stage::Serving;
             out.push(Output::Send(id, LeaderPacket::UpToDate));
+            // Whoever was to confirm a sync may be gone: who comes confirms it as well.
+            let next = link.pings_sent + 1;
+            for sync in &mut self.syncs {
+                sync.pings.insert(id, next);
+            }
         }
     }
 }

@@ -1,0 +1,256 @@
+//! What has harmed ensembles elsewhere, one test for each: who says what in which order, who is
+//! given up, and when.
+
+use super::leader::{Abdication, CloseReason, LinkId, Output};
+use super::leader_tests::{LAST, Led, TIMING, txn, zxid};
+use super::learner;
+use super::learner_tests::{Following, ack};
+use super::synchronization::{SyncPlan, SyncWay};
+use crate::base::{Duration, Instant};
+use crate::limits;
+use crate::model::Zxid;
+use crate::wire::quorum::{LeaderPacket, LearnerPacket};
+
+use bytes::Bytes;
+
+fn abdicates(led: &Led, why: fn(&Abdication) -> bool) -> bool {
+    led.out.iter().any(|output| matches!(output, Output::Abdicate(reason) if why(reason)))
+}
+
+/// ZOOKEEPER-4685: an ACK of a txn may reach the leader before that of NEWLEADER.
+#[test]
+fn an_acknowledgement_that_overtakes_newleaders_harms_nobody() {
+    let mut led = Led::established();
+    led.propose(1);
+    led.greets(3, 1);
+    led.promises(3, LAST, 1);
+    led.synchronize(3);
+    led.acks(3, zxid(1));
+    assert_eq!(led.closed(3), None);
+    led.acks(3, zxid(0));
+    assert!(led.said(3).contains(&LeaderPacket::UpToDate));
+}
+
+/// ZOOKEEPER-4685, on the other side: NEWLEADER's goes out first.
+#[test]
+fn newleaders_acknowledgement_goes_before_those_of_txns() {
+    let mut following = Following::promised();
+    following.hears(LeaderPacket::Diff { zxid: LAST });
+    following.hears(LeaderPacket::NewLeader { epoch: 2, config: None });
+    following.proposed(zxid(1));
+    following.learner.flushed(zxid(1), &mut following.out);
+    let acks = |output: &learner::Output| {
+        matches!(output, learner::Output::Send(LearnerPacket::Ack { .. }))
+    };
+    assert!(!following.out.iter().any(acks), "its epoch is not on disk");
+    following.stored();
+    let said: Vec<learner::Output> = following.take().into_iter().filter(acks).collect();
+    assert_eq!(said, [ack(zxid(0)), ack(zxid(1))]);
+}
+
+/// ZOOKEEPER-4394: proposals of before NEWLEADER are committed behind it.
+#[test]
+fn a_commit_behind_newleader_of_a_proposal_before_it_is_taken() {
+    let mut following = Following::promised();
+    let new = Zxid::new(1, 3);
+    following.hears(LeaderPacket::Diff { zxid: new });
+    following.proposed(new);
+    following.hears(LeaderPacket::NewLeader { epoch: 2, config: None });
+    following.learner.flushed(new, &mut following.out);
+    following.stored();
+    following.hears(LeaderPacket::Commit { zxid: new });
+    following.take();
+    following.hears(LeaderPacket::UpToDate);
+    assert!(following.take().contains(&learner::Output::Committed(new)));
+}
+
+/// ZOOKEEPER-3104: NEWLEADER comes behind everything that belongs to the snapshot.
+#[test]
+fn newleader_comes_behind_the_snapshot_and_what_was_committed_since() {
+    let mut led = Led::established();
+    led.greets(3, 1);
+    led.promises(3, Zxid::ZERO, 0);
+    led.said(3);
+    for counter in [1, 2] {
+        led.propose(counter);
+        led.leader.flushed(zxid(counter), &mut led.out);
+        led.acks(2, zxid(counter));
+    }
+    let link = LinkId(3);
+    let plan = SyncPlan { way: SyncWay::Snap, after: zxid(2) };
+    led.leader.synchronize(link, plan, &mut led.out);
+    assert!(led.out.iter().any(|output| matches!(output, Output::SendSnapshot(LinkId(3)))));
+    assert_eq!(led.said(3), [], "the driver sends SNAP with the snapshot");
+    // What is proposed and committed while the snapshot goes.
+    led.propose(3);
+    led.leader.flushed(zxid(3), &mut led.out);
+    led.acks(2, zxid(3));
+    assert_eq!(led.said(3), []);
+    // It was taken before the second txn.
+    led.leader.snapshot_sent(link, zxid(1), &mut led.out);
+    let asked = led.out.iter().any(|output| {
+        matches!(output, Output::ReadHistory { link: LinkId(3), after, upto }
+            if (*after, *upto) == (zxid(1), zxid(2)))
+    });
+    assert!(asked, "{:?}", led.out);
+    led.leader.history(link, vec![(zxid(2), txn())], &mut led.out);
+    let said = led.said(3);
+    assert!(
+        matches!(
+            &said[..],
+            [
+                LeaderPacket::Proposal { zxid: second, .. },
+                LeaderPacket::Commit { .. },
+                LeaderPacket::NewLeader { epoch: 2, .. },
+                LeaderPacket::Proposal { zxid: third, .. },
+                LeaderPacket::Commit { zxid: committed },
+            ] if (*second, *third, *committed) == (zxid(2), zxid(3), zxid(3))
+        ),
+        "{said:?}"
+    );
+}
+
+/// ZOOKEEPER-1277: the leader gives up before the counter is used up, and the next epoch begins
+/// with a counter of 1.
+#[test]
+fn a_leader_gives_up_before_its_zxids_are_used_up() {
+    let mut led = Led::established_with(u32::MAX - 3);
+    let rolls = |why: &Abdication| *why == Abdication::Rollover;
+    led.propose(u32::MAX - 2);
+    assert!(!abdicates(&led, rolls));
+    led.propose(u32::MAX - 1);
+    assert!(abdicates(&led, rolls));
+    // And who follows takes the first txn of the next epoch behind it.
+    let mut following = Following::serving();
+    following.proposed(zxid(1));
+    following.proposed(Zxid::new(3, 1));
+    let appended = following.take();
+    assert!(matches!(
+        appended[..],
+        [learner::Output::Append { .. }, learner::Output::Append { .. }]
+    ));
+}
+
+/// ZOOKEEPER-2247: heartbeats go on while the leader's log takes nothing.
+#[test]
+fn a_leader_whose_log_stalls_gives_up() {
+    let mut led = Led::established();
+    led.propose(1);
+    led.acks(2, zxid(1));
+    let later = |nanos: u64| Instant(nanos);
+    for at in [600, 1_000, 1_001] {
+        led.leader.received(later(at), LinkId(2), ping(), &mut led.out);
+        led.leader.timer(later(at), &mut led.out);
+        let stalls = abdicates(&led, |why| *why == Abdication::OwnLogStalls);
+        assert_eq!(stalls, at == 1_001, "at {at}");
+    }
+}
+
+fn ping() -> LearnerPacket {
+    LearnerPacket::Ping { zxid: LAST, touches: Vec::new() }
+}
+
+/// A learner that answers pings and takes no txn is not waited for.
+#[test]
+fn a_learner_whose_log_stalls_is_dropped() {
+    let mut led = Led::established();
+    led.propose(1);
+    led.leader.flushed(zxid(1), &mut led.out);
+    for at in [600, 1_000, 1_001] {
+        led.leader.received(Instant(at), LinkId(2), ping(), &mut led.out);
+        led.leader.timer(Instant(at), &mut led.out);
+        let dropped = led.closed(2) == Some(&CloseReason::Slow);
+        assert_eq!(dropped, at == 1_001, "at {at}");
+    }
+}
+
+/// ZOOKEEPER-2201 and its like: what waits for a learner has a bound, and nobody waits for it.
+#[test]
+fn a_learner_that_is_too_far_behind_is_dropped() {
+    let mut led = Led::established();
+    led.greets(3, 1);
+    led.promises(3, LAST, 1);
+    led.propose(1);
+    led.leader.flushed(zxid(1), &mut led.out);
+    led.acks(2, zxid(1));
+    let link = LinkId(3);
+    led.leader.synchronize(link, SyncPlan { way: SyncWay::Diff, after: LAST }, &mut led.out);
+    let big = Bytes::from(vec![0; 1 << 20]);
+    let mut counter = 1;
+    while led.closed(3).is_none() {
+        counter += 1;
+        led.leader.propose(crate::base::Instant(0), zxid(counter), &big, &mut led.out);
+        let sent = u64::from(counter) << 20;
+        assert!(sent <= limits::LEARNER_WAITING_BYTES_MAX as u64 + (4 << 20), "it has a bound");
+    }
+    assert_eq!(led.closed(3), Some(&CloseReason::Backlog));
+    assert!(led.leader.is_established());
+}
+
+/// ZOOKEEPER-1697: a long history is no silence.
+#[test]
+fn a_learner_that_takes_its_history_is_alive() {
+    let mut led = Led::established();
+    led.propose(1);
+    led.leader.flushed(zxid(1), &mut led.out);
+    led.acks(2, zxid(1));
+    led.greets(3, 1);
+    led.promises(3, LAST, 1);
+    let plan = SyncPlan { way: SyncWay::Diff, after: LAST };
+    led.leader.synchronize(LinkId(3), plan, &mut led.out);
+    for at in (500..10_000).step_by(500) {
+        led.leader.received(Instant(at), LinkId(2), ping(), &mut led.out);
+        led.leader.sent(LinkId(3), Instant(at));
+        led.leader.timer(Instant(at), &mut led.out);
+        assert_eq!(led.closed(3), None, "at {at}");
+    }
+    led.leader.received(Instant(10_600), LinkId(2), ping(), &mut led.out);
+    led.leader.timer(Instant(10_600), &mut led.out);
+    assert_eq!(led.closed(3), Some(&CloseReason::Silent));
+}
+
+/// ZOOKEEPER-1675: a leader that was replaced and does not know it answers no sync.
+#[test]
+fn a_sync_is_confirmed_by_a_quorum_that_was_asked_behind_it() {
+    let mut led = Led::established();
+    let synced = |led: &Led| led.out.iter().any(|output| matches!(output, Output::Synced(7)));
+    // A ping that is answered, and one that was asked for before the sync.
+    led.leader.timer(Instant(0) + TIMING.ping_every, &mut led.out);
+    led.hears(2, ping());
+    led.leader.timer(Instant(0) + Duration(2 * TIMING.ping_every.0), &mut led.out);
+    led.propose(1);
+    led.leader.sync(Instant(250), 7, &mut led.out);
+    led.hears(2, ping());
+    assert!(!synced(&led), "it was asked for before the sync");
+    led.hears(2, ping());
+    assert!(!synced(&led), "what was proposed before is not committed");
+    led.leader.flushed(zxid(1), &mut led.out);
+    led.acks(2, zxid(1));
+    assert!(synced(&led));
+}
+
+/// A leader may lose its followers for a moment and keep its leadership: syncs that were asked for
+/// before are confirmed by those that come back, and hold up none that is asked for later.
+#[test]
+fn a_sync_outlives_the_followers_that_were_to_confirm_it() {
+    let mut led = Led::established();
+    led.leader.sync(Instant(10), 7, &mut led.out);
+    led.leader.closed(LinkId(2));
+    let link = 3;
+    led.greets(link, 1);
+    led.promises(link, LAST, 1);
+    led.synchronize(link);
+    led.acks(link, zxid(0));
+    led.leader.sync(Instant(20), 8, &mut led.out);
+    led.leader.timer(Instant(0) + TIMING.ping_every, &mut led.out);
+    let synced = |led: &Led| -> Vec<u64> {
+        let of = |output: &Output| match output {
+            Output::Synced(number) => Some(*number),
+            _ => None,
+        };
+        led.out.iter().filter_map(of).collect()
+    };
+    assert_eq!(synced(&led), []);
+    led.hears(link, ping());
+    assert_eq!(synced(&led), [7, 8]);
+}
