@@ -41,6 +41,8 @@ pub mod docs {
     pub mod rk {}
     #[doc = include_str!("docs/rk-log.md")]
     pub mod rk_log {}
+    #[doc = include_str!("docs/rules.md")]
+    pub mod rules {}
     #[doc = include_str!("docs/sharding.md")]
     pub mod sharding {}
     #[doc = include_str!("docs/testing.md")]

@@ -11,7 +11,7 @@ pub mod session;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -31,6 +31,8 @@ pub struct Client {
     stream: TcpStream,
     next_xid: i32,
     events: VecDeque<WatchEvent>,
+    /// How long a read waits.
+    patience: Duration,
     /// What the server answered the handshake with; a timeout of 0 is a refusal.
     pub session: ConnectResponse,
 }
@@ -92,7 +94,25 @@ impl Client {
     /// # Errors
     /// The server cannot be reached or closes the connection.
     pub fn attach(server: impl ToSocketAddrs, hello: &Hello) -> io::Result<Self> {
-        let mut stream = Self::dial(server)?;
+        Self::greet(Self::dial(server)?, hello, READ_TIMEOUT)
+    }
+
+    /// The same, where connecting and each read take `patience` at most.
+    ///
+    /// # Errors
+    /// The server cannot be reached, does not answer in time or closes the connection.
+    pub fn attach_within(
+        server: SocketAddr,
+        hello: &Hello,
+        patience: Duration,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, patience)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(patience))?;
+        Self::greet(stream, hello, patience)
+    }
+
+    fn greet(mut stream: TcpStream, hello: &Hello, patience: Duration) -> io::Result<Self> {
         let request = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: hello.last_zxid_seen,
@@ -107,7 +127,7 @@ impl Client {
         stream.write_all(&buf)?;
         let frame = read_frame(&mut stream)?;
         let session = ConnectResponse::decode(&frame).map_err(io::Error::other)?;
-        Ok(Self { stream, next_xid: 1, events: VecDeque::new(), session })
+        Ok(Self { stream, next_xid: 1, events: VecDeque::new(), patience, session })
     }
 
     /// Sends a request without waiting; its xid.
@@ -183,7 +203,7 @@ impl Client {
         self.stream.set_read_timeout(Some(patience))?;
         // Only looking, so that a time limit never cuts a frame.
         let looked = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(READ_TIMEOUT))?;
+        self.stream.set_read_timeout(Some(self.patience))?;
         match looked {
             Ok(_) => {}
             Err(error) if is_timeout(&error) => return Ok(None),
