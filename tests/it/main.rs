@@ -42,6 +42,8 @@ mod rk_cuts;
 mod rk_log;
 /// rk-log on the directories of ensembles: histories that a leader replaced, and epochs.
 mod rk_log_members;
+/// Who belongs to an ensemble, asked and changed with that client.
+mod rk_members;
 /// Recipes and shell of that client, and the same transcript on Apache ZooKeeper.
 mod rk_recipes;
 /// That client on a terminal.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use ringkeeper::client::servers::Servers;
 
-use crate::commands::{acls, children, data, dump, info, multi, quota, watch};
+use crate::commands::{acls, children, data, dump, info, members, multi, quota, watch};
 use crate::recipes::{barrier, elect, lock, queue};
 use crate::time::parse_duration;
 
@@ -102,7 +102,9 @@ pub(crate) enum Command {
     /// Prints the identities of this connection
     Whoami,
     /// Prints the configuration of the ensemble
-    Config,
+    Config(members::Config),
+    /// Changes the members of the ensemble and prints its new configuration
+    Reconfig(members::Reconfig),
     /// Asks the servers a four-letter word
     Word(info::Word),
     /// Writes a subtree as JSON lines

@@ -160,6 +160,13 @@ fn refusal(code: ErrorCode, path: &str) -> String {
         ErrorCode::BAD_ARGUMENTS => format!("{path}: path or arguments are not valid"),
         ErrorCode::UNIMPLEMENTED => format!("{path}: the server does not offer this"),
         ErrorCode::QUOTA_EXCEEDED => format!("{path}: a hard quota would be exceeded"),
+        ErrorCode::RECONFIG_DISABLED => {
+            format!("{path}: the server has reconfigEnabled=false")
+        }
+        ErrorCode::RECONFIG_IN_PROGRESS => format!("{path}: another change is under way"),
+        ErrorCode::NEW_CONFIG_NO_QUORUM => {
+            format!("{path}: no quorum of the new members has joined and is up to date")
+        }
         ErrorCode::NO_WATCHER => format!("no such watch on {path}"),
         ErrorCode::NOT_READ_ONLY => format!("{path}: the server only reads now"),
         ErrorCode::THROTTLED_OP => format!("{path}: the server is overloaded, nothing was done"),

@@ -9,7 +9,8 @@ use ringkeeper::client::session::{CallError, Session, Ticket};
 use ringkeeper::client::{Reply, replies, requests};
 use ringkeeper::model::request::{PathWatch, RawAcl, WatcherSelection, WatcherType};
 use ringkeeper::model::{
-    Acl, CreateKind, CreateRequest, ErrorCode, ReadRequest, Request, Stat, WriteRequest,
+    Acl, CreateKind, CreateRequest, ErrorCode, ReadRequest, ReconfigRequest, Request, Stat,
+    WriteRequest,
 };
 use ringkeeper::wire::jute::{DecodeError, Reader};
 use ringkeeper::wire::response::MultiResult;
@@ -198,6 +199,15 @@ impl Zk {
         let acl = Some(raw(acl));
         let request = WriteRequest::SetAcl { path: self.full(path).into(), acl, version };
         self.write(path, request, Reader::stat)
+    }
+
+    /// Changes the members of the ensemble; the new configuration.
+    pub(crate) fn reconfig(
+        &self,
+        request: ReconfigRequest,
+    ) -> Result<(Option<Bytes>, Stat), Failure> {
+        let request = WriteRequest::Reconfig(request);
+        self.write("/zookeeper/config", request, replies::data_and_stat)
     }
 
     pub(crate) fn sync(&self, path: &str) -> Outcome {

@@ -1,4 +1,4 @@
-//! sync, ephemerals, whoami, config and word.
+//! sync, ephemerals, whoami and word.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -62,17 +62,6 @@ pub(crate) fn whoami(context: &mut Context) -> Outcome {
         context.out.either(&format!("{scheme}: {user}"), &value)?;
     }
     Ok(())
-}
-
-/// The data of `/zookeeper/config`.
-pub(crate) fn config(context: &mut Context) -> Outcome {
-    let (data, stat) = context.zk.absolute().get("/zookeeper/config", false)?;
-    let text = String::from_utf8_lossy(data.as_deref().unwrap_or_default()).into_owned();
-    if context.out.format.json {
-        let value = json!({ "config": text, "stat": crate::stat::json(&stat) });
-        return context.out.json(&value);
-    }
-    if text.is_empty() { Ok(()) } else { context.out.line(&text) }
 }
 
 impl Word {

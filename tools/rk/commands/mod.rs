@@ -5,6 +5,7 @@ pub(crate) mod children;
 pub(crate) mod data;
 pub(crate) mod dump;
 pub(crate) mod info;
+pub(crate) mod members;
 pub(crate) mod multi;
 pub(crate) mod quota;
 pub(crate) mod watch;
@@ -98,7 +99,8 @@ pub(crate) fn run(command: &Command, context: &mut Context) -> Outcome {
         Command::Quota(command) => command.run(context),
         Command::Multi(command) => command.run(context),
         Command::Whoami => info::whoami(context),
-        Command::Config => info::config(context),
+        Command::Config(command) => command.run(context),
+        Command::Reconfig(command) => command.run(context),
         Command::Word(command) => {
             let Context { zk, out, options, .. } = &mut *context;
             command.run(&options.servers.addresses, zk.limit, out)
