@@ -256,6 +256,11 @@ pub const RECENT_TXNS_BYTES_MAX: u64 = 32 << 20;
 /// Connections to the quorum port of a server that has no role yet.
 pub const QUORUM_WAITING_MAX: usize = 64;
 
+/// How long one waits. Followers may have counted their votes before the leader that they elected,
+/// by 200 ms if they are Apache's. One that follows a server which has lost its role, by a restart
+/// for one, is not kept from looking for another.
+pub const QUORUM_WAITING_FOR: Duration = Duration::from_millis(500);
+
 /// Bytes that such a connection may send: a greeting is far shorter.
 pub const QUORUM_WAITING_BYTES_MAX: usize = 64 << 10;
 

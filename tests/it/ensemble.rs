@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use ringkeeper::client::{Client, Hello, Reply};
 use ringkeeper::model::{ErrorCode, Request, SessionId};
@@ -441,6 +444,20 @@ fn a_session_expires_though_its_follower_hears_of_no_other() {
         (other.code(&get("/mine", false)) == ErrorCode::NO_NODE).then_some(())
     });
     assert!(owner.is_closed(), "its client is told");
+}
+
+/// A server that was elected and restarted leads no more: who comes to follow it must look again at
+/// once, not when the init limit is over.
+#[test]
+fn nobody_is_kept_waiting_at_a_server_that_does_not_lead() {
+    let mut ensemble = Ensemble::new(3);
+    ensemble.start(1, &Program::Ours, "");
+    let quorum: u16 = ensemble.lines.split(':').nth(1).expect("a port").parse().expect("a port");
+    let mut stream = within("the port", || TcpStream::connect(("127.0.0.1", quorum)).ok());
+    let since = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("it is open");
+    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
 }
 
 #[test]

@@ -195,8 +195,13 @@ impl Ensemble {
             );
             return self.end_role(cx);
         }
+        let is_deserted = matches!(&self.role, Role::Leading(leading)
+            if self.election.is_deserted(|sid| leading.leader.has_joined(sid)));
         let mut out = Vec::new();
         if let Some(leading) = self.leading() {
+            if is_deserted {
+                leading.leader.deserted(&mut out);
+            }
             leading.leader.timer(cx.clock.now, &mut out);
         }
         self.leader_outputs(cx, out);

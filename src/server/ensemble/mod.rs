@@ -348,8 +348,8 @@ impl Ensemble {
             Role::Leading(_) => self.leader_timer(cx),
             Role::Learning(_) => self.learner_timer(cx),
             Role::Settling | Role::Looking => {
-                let patience = self.timing.establish_within;
-                let late = self.waiting.iter().filter(|(_, since)| patience < now.since(**since));
+                let is_late = |since: Instant| limits::QUORUM_WAITING_FOR <= now.since(since);
+                let late = self.waiting.iter().filter(|(_, since)| is_late(**since));
                 for link in late.map(|(link, _)| *link).collect::<Vec<_>>() {
                     self.waiting.remove(&link);
                     self.peers.close(link);
@@ -363,7 +363,9 @@ impl Ensemble {
         let role = match &self.role {
             Role::Leading(leading) => Some(leading.next_timer()),
             Role::Learning(learning) => Some(learning.next_timer()),
-            Role::Settling | Role::Looking => None,
+            Role::Settling | Role::Looking => {
+                self.waiting.values().min().map(|since| *since + limits::QUORUM_WAITING_FOR)
+            }
         };
         [self.links.next_timeout(), self.election.next_timeout(), role].into_iter().flatten().min()
     }

@@ -212,6 +212,24 @@ impl Election {
         }
     }
 
+    /// Whether no quorum is left that may follow this server, since it was elected: voters look in
+    /// a later round, or have no connection to it and have not joined it.
+    pub fn is_deserted(&self, has_joined: impl Fn(ServerId) -> bool) -> bool {
+        let elected_in = self.current.round;
+        let has_gone = |sid: ServerId| {
+            self.early.get(&sid).is_some_and(|(_, notification)| elected_in < notification.round)
+        };
+        let may_follow = |sid: ServerId| {
+            let is_near = self.connected.contains(&sid) || has_joined(sid);
+            sid == self.me || (is_near && !has_gone(sid))
+        };
+        // A vote in no round is that of a reconfiguration.
+        self.state == ServerState::Leading
+            && 0 <= elected_in
+            && self.early.keys().any(|sid| has_gone(*sid))
+            && !self.configs.is_quorum(may_follow)
+    }
+
     /// A notification has arrived.
     pub fn on_notification(&mut self, now: Instant, from: ServerId, notification: &Notification) {
         let is_idle = self.state == ServerState::Looking && self.resend_at.is_none();

@@ -481,3 +481,46 @@ fn votes_of_those_who_noticed_earlier_are_kept_for_a_while() {
         assert_eq!(decided(&mut election), expected);
     }
 }
+
+/// Timing is ours: a server that was elected by those who have gone on to a later round does not
+/// wait for them.
+#[test]
+fn a_leader_knows_when_no_quorum_is_left_to_follow_it() {
+    let alone = |_: ServerId| false;
+    let elected = |connected: &[i64]| {
+        let mut election = looking(3, 7);
+        for sid in connected {
+            election.on_connected(ServerId(*sid));
+            hear(&mut election, *sid, &says(Looking, vote(3, 7), 1));
+        }
+        election.on_timeout(NOW + Duration::from_millis(500));
+        assert_eq!(decided(&mut election), Some((Leading, 3)));
+        election
+    };
+    let mut election = elected(&[1, 2]);
+    assert!(!election.is_deserted(alone));
+    // A vote of this round may be one that came late.
+    hear(&mut election, 2, &says(Looking, vote(3, 7), 1));
+    assert!(!election.is_deserted(alone));
+    hear(&mut election, 2, &says(Looking, vote(2, 7), 2));
+    assert!(!election.is_deserted(alone), "1 may follow");
+    hear(&mut election, 1, &says(Looking, vote(1, 7), 2));
+    assert!(election.is_deserted(alone));
+    assert!(election.is_deserted(|sid| sid == ServerId(1)), "whoever joined has gone as well");
+    // They follow after all.
+    hear(&mut election, 1, &says(Following, vote(3, 7), 1));
+    assert!(!election.is_deserted(alone));
+    // One has gone, the other cannot be reached, unless it has joined.
+    let mut election = elected(&[1, 2]);
+    hear(&mut election, 2, &says(Looking, vote(2, 7), 2));
+    election.on_disconnected(NOW, ServerId(1));
+    assert!(election.is_deserted(alone));
+    assert!(!election.is_deserted(|sid| sid == ServerId(1)));
+    // Who follows is not deserted, nor who was appointed.
+    let mut election = looking(3, 7);
+    election.appoint(ServerId(3), Zxid(7));
+    for sid in [1, 2] {
+        hear(&mut election, sid, &says(Looking, vote(sid, 7), 2));
+    }
+    assert!(!election.is_deserted(alone));
+}

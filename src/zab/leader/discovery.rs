@@ -111,6 +111,20 @@ impl Leader {
         }
     }
 
+    /// Those who elected this server look for another leader. One that is established hears it from
+    /// its followers.
+    pub fn deserted(&mut self, out: &mut Vec<Output>) {
+        if !self.established {
+            let missing = self.proposer.describe(&self.configs);
+            self.abdicate(Abdication::NotEstablished(missing), out);
+        }
+    }
+
+    /// Whether a server has introduced itself, and is still connected.
+    pub fn has_joined(&self, sid: ServerId) -> bool {
+        self.links.values().any(|link| link.sid == sid && !matches!(link.stage, Stage::Fresh))
+    }
+
     pub(super) fn on_ack_epoch(
         &mut self,
         id: LinkId,
