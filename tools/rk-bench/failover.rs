@@ -21,9 +21,9 @@ use ringkeeper::client::{self, Client, Hello, requests};
 use ringkeeper::model::{ErrorCode, Request};
 
 /// Nothing an ensemble does takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a lost connection, or who leads, is tried.
-const TRY_EVERY: Duration = Duration::from_millis(2);
+pub(crate) const TRY_EVERY: Duration = Duration::from_millis(2);
 /// Between the servers' being whole again and the next fault.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -50,8 +50,8 @@ pub(crate) struct Failover {
 
 /// A server that is not running.
 #[derive(Clone, Debug)]
-struct Start {
-    server: SocketAddr,
+pub(crate) struct Start {
+    pub(crate) server: SocketAddr,
     command: Vec<String>,
 }
 
@@ -67,7 +67,8 @@ enum Fault {
     Terminate,
 }
 
-fn start(text: &str) -> Result<Start, String> {
+/// A server as the command line names it.
+pub(crate) fn start(text: &str) -> Result<Start, String> {
     let (server, command) = text.split_once('=').ok_or("write ADDRESS=COMMAND")?;
     let words = shlex::split(command).filter(|words| !words.is_empty());
     let command = words.ok_or_else(|| format!("{command:?} is no command"))?;
@@ -75,13 +76,20 @@ fn start(text: &str) -> Result<Start, String> {
 }
 
 /// The servers. They end with it.
-struct Servers {
-    starts: Vec<Start>,
+pub(crate) struct Servers {
+    pub(crate) starts: Vec<Start>,
     running: Vec<Option<Child>>,
 }
 
 impl Servers {
-    fn start_missing(&mut self) -> Result<(), String> {
+    /// None of them runs.
+    pub(crate) fn new(starts: Vec<Start>) -> Self {
+        let running = starts.iter().map(|_| None).collect();
+        Self { starts, running }
+    }
+
+    /// Starts those that do not run.
+    pub(crate) fn start_missing(&mut self) -> Result<(), String> {
         for (Start { command, .. }, running) in self.starts.iter().zip(&mut self.running) {
             if running.is_none() {
                 let mut words = command.iter();
@@ -98,7 +106,8 @@ impl Servers {
         Ok(())
     }
 
-    fn signal(&self, at: usize, signal: i32) -> Result<(), String> {
+    /// Signals a server.
+    pub(crate) fn signal(&self, at: usize, signal: i32) -> Result<(), String> {
         let child = self.running.get(at).and_then(Option::as_ref).ok_or("it does not run")?;
         let pid = i32::try_from(child.id()).map_err(|error| error.to_string())?;
         // SAFETY: signals a child that has not been waited for.
@@ -109,7 +118,7 @@ impl Servers {
     }
 
     /// Waits for the end of a server.
-    fn wait(&mut self, at: usize) -> Result<(), String> {
+    pub(crate) fn wait(&mut self, at: usize) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         let Some(running) = self.running.get_mut(at) else { return Ok(()) };
         let Some(child) = running else { return Ok(()) };
@@ -124,7 +133,7 @@ impl Servers {
     }
 
     /// A server that ends by itself ends the measurement.
-    fn check(&mut self) -> Result<(), String> {
+    pub(crate) fn check(&mut self) -> Result<(), String> {
         for (start, running) in self.starts.iter().zip(&mut self.running) {
             if let Some(child) = running
                 && let Ok(Some(status)) = child.try_wait()
@@ -135,7 +144,8 @@ impl Servers {
         Ok(())
     }
 
-    fn wait_all_serve(&mut self) -> Result<(), String> {
+    /// Waits until all of them serve.
+    pub(crate) fn wait_all_serve(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         while !self.starts.iter().all(|start| mode(start.server).is_some()) {
             self.check()?;
@@ -148,7 +158,7 @@ impl Servers {
     }
 
     /// Waits until a server other than `without` leads.
-    fn wait_leader(&self, without: Option<usize>) -> Result<usize, String> {
+    pub(crate) fn wait_leader(&self, without: Option<usize>) -> Result<usize, String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             for (at, start) in self.starts.iter().enumerate() {
@@ -174,7 +184,7 @@ impl Drop for Servers {
 }
 
 /// What a server says it is, while it serves.
-fn mode(server: SocketAddr) -> Option<String> {
+pub(crate) fn mode(server: SocketAddr) -> Option<String> {
     let text = client::word(server, "srvr").ok()?;
     let mode = text.lines().find_map(|line| line.strip_prefix("Mode: "));
     mode.filter(|mode| !mode.is_empty()).map(str::to_owned)
@@ -280,8 +290,7 @@ pub(crate) fn run(failover: &Failover, json: bool) -> Result<(), String> {
     if failover.rounds == 0 || failover.sessions == 0 {
         return Err("--rounds and --sessions must not be 0".to_owned());
     }
-    let running = starts.iter().map(|_| None).collect();
-    let mut servers = Servers { starts, running };
+    let mut servers = Servers::new(starts);
     servers.start_missing()?;
     servers.wait_all_serve()?;
     let acks = Acks { count: 0, last: Instant::now(), longest: Duration::ZERO };

@@ -1,5 +1,7 @@
 //! rk-bench: a load generator for servers that speak ZooKeeper's client protocol.
 
+/// How long a follower takes to be in sync, and what the ensemble does meanwhile.
+mod catchup;
 /// What one measurement does: operation, sessions, pipelining, sizes, rate.
 mod cell;
 /// Alternating measurements of two servers, and their ratios.
@@ -113,6 +115,9 @@ enum Command {
     /// Starts an ensemble, takes its leader away again and again, and prints the longest gaps
     /// without an acknowledged write.
     Failover(failover::Failover),
+    /// Starts an ensemble, takes a follower away, and prints how long it takes to be in sync again,
+    /// or what the others do without it.
+    Catchup(catchup::Catchup),
     /// Answers every request at once and keeps nothing, to measure the generator itself.
     Null {
         /// Where to listen.
@@ -169,6 +174,7 @@ fn run(cli: &Cli) -> Result<(), String> {
             scenarios::restart(*server, *pid, start, cli.json)
         }
         Command::Failover(failover) => failover::run(failover, cli.json),
+        Command::Catchup(catchup) => catchup::run(catchup, cli.json),
         Command::Null { listen } => null::serve(*listen),
     }
 }
