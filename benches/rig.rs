@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::{Duration, Instant, WallMs};
 use ringkeeper::client::requests;
+use ringkeeper::limits;
 use ringkeeper::model::{ConnId, ExtendedTypes, Request, SessionId, ShardId, Xid, Zxid};
 use ringkeeper::server::fuzzy::Fuzzy;
 use ringkeeper::server::recent::RecentTxns;
@@ -138,7 +139,7 @@ impl Rig {
             }
             Output::Halt(halt) => panic!("{halt}"),
             Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
-            Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } => {
+            Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } | Output::Read { .. } => {
                 unreachable!("it is alone")
             }
         }
@@ -243,6 +244,7 @@ fn options() -> ServerOptions {
         snap_log_bytes: 0,
         snap_retain_count: 3,
         segment_bytes: 64 << 20,
+        inflight_bytes_max: limits::PIPELINE_INFLIGHT_BYTES_MAX,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
         ensemble: None,

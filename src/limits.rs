@@ -168,6 +168,9 @@ pub const ELECTION_DIAL_RETRY_AFTER_MAX: Duration = Duration::from_millis(1_000)
 /// of a second on any network and disk.
 pub const DIFF_BYTES_ALWAYS: u64 = 16 << 20;
 
+/// Bytes of a znode in a snapshot for a learner, besides its path and data.
+pub const SNAPSHOT_ZNODE_BYTES: u64 = 76;
+
 /// Longest text of a configuration that is read: a notification must hold it.
 pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
 
@@ -245,9 +248,12 @@ pub const STOP_WAITS_FOR_CLIENTS: Duration = Duration::from_millis(5_000);
 /// Events that wait for a program that uses our client; a slower one is told how many it missed.
 pub const CLIENT_EVENTS_MAX: usize = 1 << 16;
 
-/// Bytes of proposals and commits that wait for a learner while it gets the history. A learner that
-/// needs more comes again: it is then less far behind.
-pub const LEARNER_WAITING_BYTES_MAX: usize = 256 << 20;
+/// Bytes of proposals and commits that wait for a learner while it gets the history. Where there
+/// are more, what is committed is history, too: what is told at once stays below a millisecond.
+pub const LEARNER_NEWS_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that may wait for the socket of another server. One that takes so little comes again.
+pub const PEER_UNSENT_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of the last txns that a member of an ensemble keeps in memory for learners that lack only
 /// those: over 100,000 txns of 100-byte values.
@@ -263,6 +269,12 @@ pub const QUORUM_WAITING_FOR: Duration = Duration::from_millis(500);
 
 /// Bytes that such a connection may send: a greeting is far shorter.
 pub const QUORUM_WAITING_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the log that one turn sends to a learner, and that are read at once for it.
+pub const HISTORY_BYTES_PER_TURN: usize = 256 << 10;
+
+/// Bytes of the log that may wait for a learner's socket.
+pub const HISTORY_UNSENT_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a snapshot for a learner that one turn makes.
 pub const SNAPSHOT_SENT_BYTES_PER_TURN: usize = 256 << 10;

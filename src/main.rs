@@ -11,12 +11,13 @@ use ringkeeper::apache::Compression;
 use ringkeeper::auth::AuthConfig;
 use ringkeeper::base::Duration;
 use ringkeeper::config::{Config, Ensemble, Throttle};
+use ringkeeper::limits;
 use ringkeeper::model::ClientAddress;
 use ringkeeper::server::audit;
 use ringkeeper::server::export::Sections;
 use ringkeeper::server::{
-    ConnectionThrottleConfig, EnsembleOptions, LargeRequests, Reaping, RequestThrottle,
-    ServerOptions, SessionWeights, Slices, WordsAllowed,
+    ConnectionThrottleConfig, EnsembleOptions, HistorySlices, LargeRequests, Reaping,
+    RequestThrottle, ServerOptions, SessionWeights, Slices, WordsAllowed,
 };
 use ringkeeper::shell::{self, ExportSettings, Outcome, PeerSettings, Settings, StartError};
 use ringkeeper::trial::{self, Trial, TrialError};
@@ -335,6 +336,7 @@ fn settings(config: &Config, file: Option<&String>) -> Result<Settings, String> 
             snap_log_bytes: config.snap_size_limit_kb * 1024,
             snap_retain_count: config.snap_retain_count,
             segment_bytes: config.pre_alloc_size_kb * 1024,
+            inflight_bytes_max: limits::PIPELINE_INFLIGHT_BYTES_MAX,
             sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
             server_id: config.ensemble.as_ref().map_or(1, server_id),
             ensemble: config.ensemble.as_ref().map(|ensemble| ensemble_options(config, ensemble)),
@@ -380,6 +382,7 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
             host: config.client_port_address.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),
             port: config.client_port,
         },
+        history: HistorySlices::default(),
     }
 }
 

@@ -110,10 +110,22 @@ pub struct FileFailure {
     pub text: String,
 }
 
+/// A part of a file that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file.
+    pub file: FileName,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// How many bytes; fewer are read only at the end of the file.
+    pub len: u64,
+}
+
 /// Names operations and collects them for the driver. One per server, so that ids are unique.
 #[derive(Debug, Default)]
 pub struct FileOps {
     asked: Vec<(FileOpId, FileOp)>,
+    reads: Vec<(FileOpId, FilePart)>,
     next: u64,
 }
 
@@ -124,6 +136,19 @@ impl FileOps {
         self.next += 1;
         self.asked.push((id, op));
         id
+    }
+
+    /// Asks the driver to read, beside everything else that is under way.
+    pub fn read(&mut self, part: FilePart) -> FileOpId {
+        let id = FileOpId(self.next);
+        self.next += 1;
+        self.reads.push((id, part));
+        id
+    }
+
+    /// What was asked to be read since the last call.
+    pub fn take_reads(&mut self) -> Vec<(FileOpId, FilePart)> {
+        std::mem::take(&mut self.reads)
     }
 
     /// What was asked since the last call, in order.

@@ -10,7 +10,7 @@ pub mod str_list;
 pub mod str_set;
 pub mod time;
 
-pub use self::file_op::{FileDir, FileFailure, FileName, FileOp, FileOpId, FileOps};
+pub use self::file_op::{FileDir, FileFailure, FileName, FileOp, FileOpId, FileOps, FilePart};
 pub use self::index::Index;
 pub use self::pages::{Arena, Pages};
 pub use self::prng::Prng;

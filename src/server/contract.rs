@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::base::{Duration, FileFailure, FileOp, FileOpId, Instant, WallMs};
+use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart, Instant, WallMs};
 use crate::model::{ClientAddress, ConnId, ServerAddress, ShardId, Zxid};
 
 use super::recovery::Recovered;
@@ -232,6 +232,13 @@ pub enum Input {
         /// How.
         result: Result<(), FileFailure>,
     },
+    /// What [`Output::Read`] asked for, or why it could not be read.
+    FileRead {
+        /// Which.
+        id: FileOpId,
+        /// The bytes.
+        result: Result<Bytes, FileFailure>,
+    },
     /// What happened between the servers of the ensemble.
     Peer(PeerInput),
     /// Recovery, asked for with [`Output::Recover`], has ended well. If it is refused for another
@@ -291,6 +298,14 @@ pub enum Output {
         id: FileOpId,
         /// What to do.
         op: FileOp,
+    },
+    /// Read this part of a file, beside everything else; report `FileRead` with the same id. What
+    /// was not durable when it was asked for need not be there.
+    Read {
+        /// Its name.
+        id: FileOpId,
+        /// What to read.
+        part: FilePart,
     },
     /// Listen for clients there from now on, and no longer where it was; connections stay. A port
     /// that cannot be had is tried again.

@@ -215,6 +215,9 @@ impl Server {
                     Err(failure) => out.push(Output::Halt(Halt::LogFailed(failure))),
                 }
             }
+            Input::FileRead { id, result } => {
+                self.with_ensemble(clock, |ensemble, cx| ensemble.on_file_read(cx, id, result));
+            }
             Input::Timer => {
                 self.expire_sessions(clock);
                 if !self.is_recovering() {
@@ -656,6 +659,7 @@ impl Server {
 
     fn hand_over_ops(&mut self, out: &mut Vec<Output>) {
         out.extend(self.ops.take().into_iter().map(|(id, op)| Output::File { id, op }));
+        out.extend(self.ops.take_reads().into_iter().map(|(id, part)| Output::Read { id, part }));
     }
 }
 

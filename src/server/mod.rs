@@ -44,7 +44,7 @@ pub use contract::{
     PeerOutput, PeerPort, Published,
 };
 pub use machine::Server;
-pub use options::{EnsembleOptions, LargeRequests, Reaping, RequestThrottle};
+pub use options::{EnsembleOptions, HistorySlices, LargeRequests, Reaping, RequestThrottle};
 pub use options::{ServerOptions, Slices, WordsAllowed};
 pub use satellite::Satellite;
 pub use throttle::{ConnectionThrottleConfig, SessionWeights};

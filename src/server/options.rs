@@ -61,6 +61,9 @@ pub struct ServerOptions {
     pub snap_retain_count: usize,
     /// Size of log segments after the first two.
     pub segment_bytes: u64,
+    /// Bytes of txns that may wait to be durable here, or to be committed, before the pipeline
+    /// takes no more requests and, of a learner, nothing more of its leader's.
+    pub inflight_bytes_max: usize,
     /// Connections that do not start a session within this time are closed.
     pub sessionless_timeout: Duration,
     /// The server's id, 1 when standalone; the top byte of session ids.
@@ -107,6 +110,26 @@ pub struct EnsembleOptions {
     pub rules: ReconfigRules,
     /// Where clients connect.
     pub client: ClientAddress,
+    /// How much of the log a leader sends to a learner at once.
+    pub history: HistorySlices,
+}
+
+/// How much of the log a leader sends to a learner at once.
+#[derive(Clone, Copy, Debug)]
+pub struct HistorySlices {
+    /// Bytes that one turn sends, and that are read from the files at once.
+    pub bytes_per_turn: usize,
+    /// Bytes of proposals and commits that wait while a learner gets the history.
+    pub news_bytes_max: usize,
+}
+
+impl Default for HistorySlices {
+    fn default() -> Self {
+        Self {
+            bytes_per_turn: limits::HISTORY_BYTES_PER_TURN,
+            news_bytes_max: limits::LEARNER_NEWS_BYTES_MAX,
+        }
+    }
 }
 
 impl ServerOptions {

@@ -231,6 +231,7 @@ impl Machine for Satellite {
             | Input::Mesh(_)
             | Input::Peer(_)
             | Input::Recovered(_)
+            | Input::FileRead { .. }
             | Input::NotCut => {}
         }
     }

@@ -51,6 +51,7 @@ pub(super) fn options() -> ServerOptions {
         snap_log_bytes: 0,
         snap_retain_count: 3,
         segment_bytes: 4 << 20,
+        inflight_bytes_max: limits::PIPELINE_INFLIGHT_BYTES_MAX,
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
         ensemble: None,
@@ -138,7 +139,10 @@ impl World {
                 Output::File { id, .. } => self.files.push(id),
                 Output::Publish(_) | Output::Mesh { .. } | Output::Stopped => {}
                 Output::Halt(halt) => panic!("{halt}"),
-                Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } => {
+                Output::Peer(_)
+                | Output::Listen(_)
+                | Output::Recover { .. }
+                | Output::Read { .. } => {
                     panic!("it is alone")
                 }
             }

@@ -322,6 +322,7 @@ mod tests {
     use crate::config::ensemble;
     use crate::config::reconfig::ReconfigRules;
     use crate::model::{ClientAddress, EnsembleConfigs, LocalSessions, ServerId};
+    use crate::server::HistorySlices;
     use crate::wire::vote::ElectionAddress;
 
     #[test]
@@ -344,6 +345,7 @@ mod tests {
             local_sessions: LocalSessions::Off,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
+            history: HistorySlices::default(),
         };
         let expected = "initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
                         quorumPort=2889\npeerType=1\nmembership: \n";

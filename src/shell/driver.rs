@@ -226,6 +226,16 @@ impl Driver {
                 };
                 glommio::spawn_local(work).detach();
             }
+            Output::Read { id, part } => {
+                let driver = Rc::clone(self);
+                let files = self.files.clone().expect("only the home shard has files");
+                let work = async move {
+                    let result = files.read(part).await;
+                    driver.was_polled();
+                    driver.input(Input::FileRead { id, result });
+                };
+                glommio::spawn_local(work).detach();
+            }
             Output::Mesh { to, message, urgent } => {
                 self.fabric.post(to, Letter::Mesh(message));
                 if urgent {

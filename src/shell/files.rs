@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions as StdOpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use super::StartError;
 use super::config_files;
 use super::lock::{self, Paths};
 use super::recover::{self, RecoverOptions};
-use crate::base::{FileFailure, FileName, FileOp};
+use crate::base::{FileFailure, FileName, FileOp, FilePart};
 use crate::model::Zxid;
 use crate::server::recovery::Recovered;
 
@@ -86,6 +87,16 @@ impl Files {
                 glommio::executor().spawn_blocking(work).await
             }
         }
+    }
+
+    /// Reads a part of a file, on another thread.
+    pub(super) async fn read(&self, part: FilePart) -> Result<Bytes, FileFailure> {
+        let path = self.paths.of(part.file.dir).join(&part.file.name);
+        let work = move || {
+            let bytes = read_part(&path, part.offset, part.len);
+            bytes.map_err(|error| failure("reading", &path, &error))
+        };
+        glommio::executor().spawn_blocking(work).await
     }
 
     async fn write_durably(
@@ -201,6 +212,18 @@ fn zero_directly(path: &Path, offset: u64, len: u64) -> io::Result<()> {
     let mut options = StdOpenOptions::new();
     let file = options.write(true).custom_flags(libc::O_DIRECT).open(path)?;
     file.write_all_at(&zeros, offset)
+}
+
+/// Fewer bytes only at the end of the file. What is read is checked by whoever reads: direct writes
+/// may go past what the kernel has cached, and nothing is read ahead that may still be written.
+fn read_part(path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
+    let file = File::open(path)?;
+    // SAFETY: the descriptor is open; the call only changes what is read ahead.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    let there = file.metadata()?.len().saturating_sub(offset);
+    let mut bytes = vec![0; usize::try_from(len.min(there)).expect("addresses are 64 bits")];
+    file.read_exact_at(&mut bytes, offset)?;
+    Ok(Bytes::from(bytes))
 }
 
 fn open_to_write(path: &Path) -> io::Result<File> {

@@ -133,8 +133,9 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         let builder = executor(usize::from(satellite.id().0));
         serve_satellite(builder, satellite, clock, Arc::clone(&fabric))?;
     }
-    // A recovery in the server's course must not take the core of the shard that answers pings.
-    let beside = PoolPlacement::Unbound(1);
+    // A recovery in the server's course must not take the core of the shard that answers pings, and
+    // what is read for a learner must not wait for the flush of a snapshot.
+    let beside = PoolPlacement::Unbound(2);
     let home = executor(0).blocking_thread_pool_placement(beside).make().map_err(cannot_start)?;
     if let Some(user) = &settings.server.audit_user {
         audit::server_start(user, true);

@@ -2,7 +2,7 @@
 //! other (`conn`).
 //!
 //! Each dial has a thread of its own: looking up a name may take longer than the dial may, and the
-//! executor's one blocking thread has files to see to.
+//! executor's blocking threads have files to see to.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -77,6 +77,8 @@ pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
         snap_log_bytes: 0,
         snap_retain_count: 3,
         segment_bytes: 4 << 20,
+        // Sometimes so few that learners stop reading now and then.
+        inflight_bytes_max: if prng.one_in(3) { 1 + below(prng, 4_000) } else { 64 << 20 },
         sessionless_timeout: Duration::from_millis(10_000),
         server_id: 1,
         ensemble: None,

@@ -44,6 +44,9 @@ pub enum Plant {
     LossForgotten,
     /// A log that is to be cut is kept whole.
     CutIgnored,
+    /// A leader's memory of its log begins later than it says: what it reads from its files for a
+    /// learner ends before.
+    HistoryGap,
     /// Bytes between servers are lost, and those behind them arrive.
     PeerBytesLost,
     /// Bytes between servers arrive twice.
@@ -70,7 +73,7 @@ impl Plant {
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 14] = [
+    pub const OF_ENSEMBLES: [Self; 15] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -83,6 +86,7 @@ impl Plant {
         Self::EpochsForgotten,
         Self::CutIgnored,
         Self::LossForgotten,
+        Self::HistoryGap,
         Self::PeerBytesLost,
         Self::PeerBytesTwice,
     ];

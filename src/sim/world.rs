@@ -503,7 +503,10 @@ impl World {
                 }
                 Output::Publish(published) => self.shards.publish(published),
                 Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Stopped => {}
-                Output::Peer(_) | Output::Listen(_) | Output::Recover { .. } => {
+                Output::Peer(_)
+                | Output::Listen(_)
+                | Output::Recover { .. }
+                | Output::Read { .. } => {
                     return Err(Failure::new(format!(
                         "a server that is alone asks for {output:?}"
                     )));

@@ -31,6 +31,8 @@ pub struct SegmentInfo {
     pub last: Zxid,
     /// Length of the file.
     pub bytes: u64,
+    /// Bytes of its records; as much as the file could hold if recovery did not read it.
+    pub record_bytes: u64,
 }
 
 /// What a batch must follow on from.
@@ -319,6 +321,8 @@ fn get_position(fields: &mut &[u8]) -> Position {
 
 /// Type, zxid and txn length in front of a record's txn.
 pub(crate) const RECORD_HEAD_BYTES: usize = 16;
+/// The same, and what stands behind the txn.
+pub(crate) const RECORD_FRAME_BYTES: usize = RECORD_HEAD_BYTES + 4;
 /// The first bytes of every segment.
 pub const SEGMENT_MAGIC: [u8; 8] = *b"RKTXNLOG";
 const BATCH_MAGIC: [u8; 4] = *b"RKb1";

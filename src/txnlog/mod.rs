@@ -1,8 +1,8 @@
 //! Layer 1: the transaction log's format: bytes in, records out; no file handles.
 //!
 //! [`writer`] turns txns into batches and asks for their writes, [`recovery`] finds the end of a
-//! log and cuts what was never flushed, [`scan`] and [`read`] look and never write. None of them
-//! knows what a txn means. It lives on shard 0.
+//! log and cuts what was never flushed, [`scan`] and [`read`] look and never write, [`LogCursor`]
+//! reads behind the writer. None of them knows what a txn means. It lives on shard 0.
 //!
 //! Invariants:
 //! 1. flushed <= submitted <= accepted, and only a completed durable write moves flushed.
@@ -11,6 +11,7 @@
 //! 4. The end of the log is proved: a break before a position known as flushed is a refusal.
 #![doc = include_str!("../docs/txnlog.md")]
 
+mod cursor;
 mod format;
 mod prepare;
 pub mod read;
@@ -20,6 +21,7 @@ pub mod scan;
 mod verdict;
 pub mod writer;
 
+pub use self::cursor::{LogCursor, LogUnread};
 pub(crate) use self::format::batch_records;
 pub use self::format::{
     BATCH_HEADER_BYTES, BatchHeader, HeaderError, Link, Position, SEGMENT_MAGIC, SegmentHeader,
@@ -29,5 +31,7 @@ pub use self::recovery::{Answer, LogRecovery, Step};
 pub use self::verdict::{LogDamage, LogEnd, RecoveryRow};
 pub use self::writer::{LogConfig, LogProgress, LogWriter};
 
+#[cfg(test)]
+mod cursor_tests;
 #[cfg(test)]
 mod tests;

@@ -104,6 +104,8 @@ struct Head {
     header: SegmentHeader,
     /// The first batch's header, if it is undamaged and of this incarnation.
     first: Option<BatchHeader>,
+    /// Bytes of the records that were read; `None` before any was.
+    record_bytes: Option<u64>,
 }
 
 impl LogRecovery {
@@ -236,7 +238,7 @@ impl LogRecovery {
         }
         let first = bytes.get(BLOCK_BYTES..).and_then(|rest| BatchHeader::decode(rest).ok());
         let first = first.filter(|batch| batch.nonce == header.nonce);
-        self.heads.push(Head { header, first });
+        self.heads.push(Head { header, first, record_bytes: None });
         if self.heads.len() < files.len() { self.read_head(files) } else { self.begin() }
     }
 
@@ -246,7 +248,7 @@ impl LogRecovery {
         let floor = self.after.min(self.keep.unwrap_or(self.after));
         let holds = |head: &Head| head.first.is_some_and(|first| first.previous_zxid <= floor);
         let start = self.heads.iter().rposition(holds).unwrap_or(0);
-        let Head { header, first } = &self.heads[start];
+        let Head { header, first, .. } = &self.heads[start];
         if let Some(first) = first {
             self.link = first.own_link();
             self.end = first.flushed_to;
@@ -352,7 +354,9 @@ impl LogRecovery {
         self.link = header.next_link();
         self.last_used = Some(index);
         self.last_is_empty = header.record_count == 0;
-        let segment = self.heads[index].header.sequence;
+        let head = &mut self.heads[index];
+        *head.record_bytes.get_or_insert(0) += u64::from(header.body_bytes);
+        let segment = head.header.sequence;
         self.end = Position { segment, offset: offset + header.padded_bytes() };
     }
 
@@ -426,6 +430,7 @@ impl LogRecovery {
             let header = &mut self.heads[cut.index].header;
             let rewritten = rewrite(cut, header, nonce);
             (header.nonce, header.bytes) = (nonce, rewritten.end.offset);
+            self.heads[cut.index].record_bytes = None;
             (self.end, self.link) = (rewritten.end, rewritten.link);
             ops.extend(rewritten.ops);
         }
@@ -477,9 +482,10 @@ impl LogRecovery {
     fn segment_info(&self, index: usize, used: usize) -> SegmentInfo {
         let next_first = self.heads[index + 1..used].iter().find_map(|head| head.first);
         let last = next_first.map_or(self.zxid, |first| first.previous_zxid);
-        let Head { header, first } = &self.heads[index];
+        let Head { header, first, record_bytes } = &self.heads[index];
         let first = first.map_or(last.next(), |first| first.first_zxid);
-        SegmentInfo { sequence: header.sequence, first, last, bytes: header.bytes }
+        let (sequence, bytes) = (header.sequence, header.bytes);
+        SegmentInfo { sequence, first, last, bytes, record_bytes: record_bytes.unwrap_or(bytes) }
     }
 
     fn next_op(&mut self, mut ops: VecDeque<FileOp>, end: LogEnd) -> Step {

@@ -13,8 +13,8 @@ use crate::model::Zxid;
 
 /// Files as they are on the device; operations run in the order asked.
 #[derive(Clone, Default)]
-struct Disk {
-    files: BTreeMap<String, Vec<u8>>,
+pub(super) struct Disk {
+    pub(super) files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Disk {
@@ -44,7 +44,7 @@ impl Disk {
         file[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn segment(&mut self, sequence: u64) -> &mut Vec<u8> {
+    pub(super) fn segment(&mut self, sequence: u64) -> &mut Vec<u8> {
         self.files.get_mut(&segment_name(sequence)).unwrap()
     }
 }
@@ -92,16 +92,16 @@ fn row(disk: &mut Disk, after: i64) -> RecoveryRow {
 }
 
 /// A writer over the disk.
-struct Log {
-    writer: LogWriter,
-    ops: FileOps,
-    disk: Disk,
+pub(super) struct Log {
+    pub(super) writer: LogWriter,
+    pub(super) ops: FileOps,
+    pub(super) disk: Disk,
 }
 
 const CONFIG: LogConfig = LogConfig { segment_bytes_default: 4 << 20 };
 
 impl Log {
-    fn open(mut disk: Disk, after: i64, seed: u64) -> Self {
+    pub(super) fn open(mut disk: Disk, after: i64, seed: u64) -> Self {
         let (end, _) = recover(&mut disk, after).unwrap();
         let mut log =
             Self { writer: LogWriter::new(CONFIG, end, seed), ops: FileOps::default(), disk };
@@ -110,7 +110,7 @@ impl Log {
         log
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             let asked = self.ops.take();
             if asked.is_empty() {
@@ -124,12 +124,12 @@ impl Log {
         }
     }
 
-    fn append(&mut self, zxid: i64, len: usize) {
+    pub(super) fn append(&mut self, zxid: i64, len: usize) {
         self.writer.append(Zxid(zxid), |buf| buf.extend_from_slice(&txn(zxid, len)));
     }
 
     /// One batch per zxid, each flushed.
-    fn write(&mut self, zxids: std::ops::RangeInclusive<i64>, len: usize) {
+    pub(super) fn write(&mut self, zxids: std::ops::RangeInclusive<i64>, len: usize) {
         for zxid in zxids {
             self.append(zxid, len);
             self.writer.submit(&mut self.ops);
@@ -139,7 +139,7 @@ impl Log {
     }
 }
 
-fn txn(zxid: i64, len: usize) -> Vec<u8> {
+pub(super) fn txn(zxid: i64, len: usize) -> Vec<u8> {
     (0..len).map(|index| (zxid as usize * 31 + index) as u8).collect()
 }
 
@@ -164,7 +164,7 @@ fn small_log(count: i64, blocks: usize) -> Disk {
 }
 
 /// A log over three segments: records 1..=8, of which 1..=3, 4..=6, 7..=8.
-fn three_segments() -> Disk {
+pub(super) fn three_segments() -> Disk {
     let mut disk = Disk::default();
     for zxids in [1..=3, 4..=6, 7..=8] {
         let mut log = Log::open(disk, 0, 7 + *zxids.start() as u64);

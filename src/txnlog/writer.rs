@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::cursor::LogCursor;
 use super::format::{
     BATCH_HEADER_BYTES, BatchHeader, Position, SEGMENT_HEADER_BYTES, SegmentInfo, padded,
     put_record, segment_name,
@@ -66,6 +67,8 @@ pub struct LogWriter {
     /// Oldest first; the last ones are `current` and perhaps `next`.
     segments: VecDeque<SegmentInfo>,
     remove_upto: Zxid,
+    /// Somebody reads this segment, and will read those behind it.
+    read_from: Option<u64>,
     removal: Option<Removal>,
 
     /// Nothing new is asked: another history is about to take this one's place.
@@ -135,6 +138,7 @@ impl LogWriter {
             made_count: 0,
             segments: end.segments.into(),
             remove_upto: Zxid(i64::MIN),
+            read_from: None,
             removal: None,
             is_frozen: false,
             failure: None,
@@ -352,6 +356,39 @@ impl LogWriter {
         }
     }
 
+    /// The log is durable up to here.
+    #[must_use]
+    pub const fn flushed_to(&self) -> Position {
+        self.flushed_to
+    }
+
+    /// A cursor for the records behind `after`, and bytes of the records from its first segment on:
+    /// an upper bound. It begins with the oldest segment where the log does not reach as far;
+    /// `None` if nothing is durable in any.
+    #[must_use]
+    pub fn cursor(&self, after: Zxid) -> Option<(LogCursor, u64)> {
+        let going = usize::from(matches!(self.removal, Some(Removal::File(_))));
+        let durable = |info: &&SegmentInfo| info.sequence <= self.flushed_to.segment;
+        let mut record_bytes = 0;
+        let mut sequence = None;
+        for info in self.segments.iter().skip(going).filter(durable).rev() {
+            record_bytes += info.record_bytes;
+            sequence = Some(info.sequence);
+            if info.first <= after {
+                break;
+            }
+        }
+        Some((LogCursor::new(sequence?, after), record_bytes))
+    }
+
+    /// The segments from this one on are not removed until another one, or none, is named here.
+    pub fn read_from(&mut self, segment: Option<u64>, ops: &mut FileOps) {
+        self.read_from = segment;
+        if self.removal.is_none() {
+            self.remove_oldest(ops);
+        }
+    }
+
     /// Opens the next segment if the current one has no room for `need` bytes.
     fn make_room(&mut self, need: u64, ops: &mut FileOps) -> bool {
         if self.current.is_some_and(|segment| segment.has_room(need)) {
@@ -419,7 +456,9 @@ impl LogWriter {
         self.next_number += 1;
         self.submitted = last;
         self.in_flight = Some(InFlight { id, end, last, attests: record_count == 0, body });
-        self.info_mut(end.segment).last = last;
+        let info = self.info_mut(end.segment);
+        info.last = last;
+        info.record_bytes += body_bytes as u64;
     }
 
     fn on_batch_done(&mut self, id: FileOpId, result: &Result<(), FileFailure>) -> bool {
@@ -470,7 +509,8 @@ impl LogWriter {
         let first = self.submitted.next();
         // A segment without a batch that recovery listed is replaced by the rename.
         self.segments.retain(|info| info.sequence < sequence);
-        self.segments.push_back(SegmentInfo { sequence, first, last: self.submitted, bytes });
+        let last = self.submitted;
+        self.segments.push_back(SegmentInfo { sequence, first, last, bytes, record_bytes: 0 });
         self.made_count += 1;
         self.next_sequence = sequence + 1;
         if self.current.is_none() {
@@ -507,7 +547,9 @@ impl LogWriter {
             return;
         }
         let Some(oldest) = self.segments.front() else { return };
-        if oldest.last <= self.remove_upto && oldest.sequence < self.flushed_to.segment {
+        let is_read = self.read_from.is_some_and(|segment| segment <= oldest.sequence);
+        if oldest.last <= self.remove_upto && oldest.sequence < self.flushed_to.segment && !is_read
+        {
             let file = FileName::log(segment_name(oldest.sequence));
             self.removal = Some(Removal::File(ops.ask(FileOp::Remove { file })));
         }

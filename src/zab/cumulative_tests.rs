@@ -36,6 +36,7 @@ fn told_commits(is_ringkeeper: bool) -> Vec<Zxid> {
         timing: TIMING,
         epochs: Epochs::default(),
         last_zxid: Zxid::ZERO,
+        news_bytes_max: usize::MAX,
     };
     let link = LinkId(2);
     let mut told = Vec::new();

@@ -9,6 +9,7 @@ use super::paxos::Epochs;
 use super::synchronization::{SyncPlan, SyncWay};
 use crate::base::{Duration, Instant};
 use crate::config;
+use crate::limits;
 use crate::model::{EnsembleConfigs, ServerId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerInfo, LearnerPacket, PROTOCOL_VERSION};
 
@@ -49,6 +50,7 @@ impl Led {
             timing: TIMING,
             epochs: BEFORE,
             last_zxid: LAST,
+            news_bytes_max: limits::LEARNER_NEWS_BYTES_MAX,
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, NOW, &mut out);

@@ -55,6 +55,7 @@ impl Led {
             timing: TIMING,
             epochs: Epochs::default(),
             last_zxid: Zxid::ZERO,
+            news_bytes_max: usize::MAX,
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, NOW, &mut out);

@@ -331,6 +331,7 @@ impl World {
             timing: self.timing,
             epochs: self.nodes[at].epochs,
             last_zxid: last(&self.nodes[at].log),
+            news_bytes_max: if self.prng.one_in(2) { 200 } else { usize::MAX },
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, self.now, &mut out);

@@ -31,6 +31,7 @@ fn a_leader_that_was_stalled_goes_on_hearing_its_learners() {
             timing: Timing { establish_within: Duration(10 * PATIENCE.0), ..TIMING },
             epochs: Epochs::default(),
             last_zxid: Zxid::ZERO,
+            news_bytes_max: usize::MAX,
         };
         let mut out = Vec::new();
         let mut leader = Leader::new(start, Instant(0), &mut out);

@@ -17,7 +17,8 @@
 //!
 //! The zxid is looked up in the history, never compared with its bounds (ZOOKEEPER-1154,
 //! ZOOKEEPER-2846), and the log that answers is without gaps (ZOOKEEPER-2418). A DIFF that costs
-//! more than the tree is not sent.
+//! more than the tree is not sent: both cost what their bytes do, and the files of a log may reach
+//! back further than is worth it.
 //!
 //! The stream is then: the opening packet; each committed txn as PROPOSAL and COMMIT; NEWLEADER;
 //! what is not committed as PROPOSAL alone; live traffic; UPTODATE. Proposals behind NEWLEADER,

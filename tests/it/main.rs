@@ -4,6 +4,8 @@
 mod apache;
 /// The audit log's lines, beside Apache ZooKeeper's.
 mod audit;
+/// A follower far behind gets what it lacks from the files of its leader's log.
+mod catchup;
 /// A blocking client over the library's codec, for the tests below.
 mod client;
 /// Real Python, C and Java clients see on this server what Apache ZooKeeper shows them.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::history::Histories;
 use super::reconfig::Leaving;
 use super::{Context, Effect, Ensemble, Role};
 use crate::base::Instant;
@@ -16,7 +17,6 @@ use crate::server::stream::{Notice, Origin};
 use crate::wire::opcode;
 use crate::wire::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Touch};
 use crate::zab::leader::{Leader, LinkId, Output, Start};
-use crate::zab::synchronization::SyncPlan;
 
 /// The role of a leader.
 #[derive(Debug)]
@@ -26,12 +26,17 @@ pub(super) struct Leading {
     established: Option<u32>,
     /// The whole history is applied, and requests are prepared.
     leads: bool,
-    /// What learners asked before that, or while the end of a session is prepared, in order.
+    /// What learners asked before that, while the end of a session is prepared, or while as much is
+    /// in flight as may be; in order. Their clients have bounds of their own.
     waiting: VecDeque<(LinkId, Asked)>,
+    /// Some of it waits for nothing but its turn.
+    can_hear: bool,
     syncs: BTreeMap<u64, Sync>,
     next_sync: u64,
     /// Snapshots on their way to learners.
     snapshots: BTreeMap<LinkId, SnapshotSender>,
+    /// Parts of the log on their way to learners.
+    pub(super) histories: Histories,
     /// Learners whose snapshot begins with the next whole txn.
     wanting: Vec<LinkId>,
     /// Syncs of this server's clients that may be answered once this is applied.
@@ -86,6 +91,7 @@ impl Ensemble {
             timing: self.timing,
             epochs: self.stored_epochs(),
             last_zxid: cx.pipeline.last_logged(),
+            news_bytes_max: self.options.history.news_bytes_max,
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, cx.clock.now, &mut out);
@@ -94,9 +100,11 @@ impl Ensemble {
             established: None,
             leads: false,
             waiting: VecDeque::new(),
+            can_hear: false,
             syncs: BTreeMap::new(),
             next_sync: 0,
             snapshots: BTreeMap::new(),
+            histories: Histories::default(),
             wanting: Vec::new(),
             synced: VecDeque::new(),
             sizes: ProposalSizes::default(),
@@ -137,6 +145,7 @@ impl Ensemble {
     fn forget_learner(&mut self, cx: &mut Context<'_>, gone: LinkId) {
         cx.pipeline.link_gone(gone);
         self.end_snapshots(cx, Some(gone));
+        self.forget_history(gone);
         if let Some(leading) = self.leading() {
             leading.waiting.retain(|(link, _)| *link != gone);
         }
@@ -238,6 +247,7 @@ impl Ensemble {
         self.hear_waiting(cx);
         self.answer_syncs(cx);
         self.send_snapshots(cx);
+        self.send_histories(cx);
         if self.stopping && cx.pipeline.is_drained() {
             tracing::info!("the lead is given up for a planned stop");
             return self.end_role(cx);
@@ -377,17 +387,19 @@ impl Ensemble {
     fn hear_waiting(&mut self, cx: &mut Context<'_>) {
         for _ in 0..limits::REQUESTS_PER_TURN {
             let Some(leading) = self.leading().filter(|it| it.leads) else { return };
-            if cx.pipeline.is_preparing() {
+            leading.can_hear = false;
+            if cx.pipeline.is_full() {
                 return;
             }
             let Some((link, asked)) = leading.waiting.pop_front() else { return };
+            leading.can_hear = !leading.waiting.is_empty();
             self.asked(cx, link, asked);
         }
     }
 
     /// Whether something waits for nothing but its turn.
     pub(super) fn has_waiting(&self) -> bool {
-        matches!(&self.role, Role::Leading(leading) if leading.leads && !leading.waiting.is_empty())
+        matches!(&self.role, Role::Leading(leading) if leading.can_hear)
     }
 
     fn answer_syncs(&mut self, cx: &Context<'_>) {
@@ -402,7 +414,7 @@ impl Ensemble {
     }
 
     /// Does what the leader wants, in order, and what follows from that.
-    fn leader_outputs(&mut self, cx: &mut Context<'_>, outputs: Vec<Output>) {
+    pub(super) fn leader_outputs(&mut self, cx: &mut Context<'_>, outputs: Vec<Output>) {
         let mut outputs = VecDeque::from(outputs);
         while let Some(output) = outputs.pop_front() {
             if let Some(leading) = self.leading().filter(|leading| leading.holds) {
@@ -443,23 +455,9 @@ impl Ensemble {
                 }
             }
             Output::Choose { link, last, upto } => {
-                let history = cx.pipeline.recent().committed(upto);
-                let plan = SyncPlan::choose(&history, last, cx.pipeline.tree().data_bytes());
-                tracing::info!(link = link.0, %last, %upto, way = ?plan.way, "a learner is \
-                    synchronized");
-                if let Some(leading) = self.leading() {
-                    leading.leader.synchronize(link, plan, more);
-                }
+                self.choose_way(cx, link, last, upto, more);
             }
-            Output::ReadHistory { link, after, upto } => {
-                let txns = cx.pipeline.recent().between(after, upto);
-                let txns = txns.map(|txns| txns.cloned().collect::<Vec<_>>());
-                match (txns, self.leading()) {
-                    (Some(txns), Some(leading)) => leading.leader.history(link, txns, more),
-                    // It grew out of what is kept: the learner comes again.
-                    _ => self.drop_learner(cx, link),
-                }
-            }
+            Output::ReadHistory { link, after, upto } => self.begin_history(link, after, upto),
             Output::SendSnapshot(link) => {
                 if let Some(leading) = self.leading() {
                     leading.wanting.push(link);
@@ -498,7 +496,7 @@ impl Ensemble {
         }
     }
 
-    fn drop_learner(&mut self, cx: &mut Context<'_>, link: LinkId) {
+    pub(super) fn drop_learner(&mut self, cx: &mut Context<'_>, link: LinkId) {
         self.learner_closed(cx, PeerLink(link.0));
         self.peers.close(PeerLink(link.0));
     }
@@ -509,9 +507,7 @@ impl Ensemble {
         match asked {
             // Its client hears of the end of the connection, and asks the next leader.
             _ if is_stopping => {}
-            asked
-                if !leading.leads || cx.pipeline.is_preparing() || !leading.waiting.is_empty() =>
-            {
+            asked if !leading.leads || cx.pipeline.is_full() || !leading.waiting.is_empty() => {
                 leading.waiting.push_back((link, asked));
             }
             asked => self.asked(cx, link, asked),

@@ -37,6 +37,8 @@ pub(super) struct Learning {
     leaving: Option<Leaving>,
     /// Syncs that the leader has answered, by what must be applied before the client hears of it.
     synced: VecDeque<Zxid>,
+    /// The own disk does not keep up, and nothing is read of the leader: what was durable last.
+    paused: Option<Zxid>,
 }
 
 #[derive(Debug)]
@@ -101,6 +103,7 @@ impl Ensemble {
             has_config: false,
             leaving: None,
             synced: VecDeque::new(),
+            paused: None,
         }));
         self.dial_leader();
     }
@@ -226,6 +229,9 @@ impl Ensemble {
             if self.recovering.is_some() {
                 return;
             }
+            if cx.pipeline.log_lags() {
+                return self.pause_leader(cx, link);
+            }
             let packet = match self.peers.next_packet(link) {
                 Ok(Some(packet)) => LeaderPacket::decode(&packet),
                 Ok(None) => return,
@@ -251,9 +257,41 @@ impl Ensemble {
         }
     }
 
+    /// Reads nothing more of the leader until the own log has caught up.
+    fn pause_leader(&mut self, cx: &Context<'_>, link: PeerLink) {
+        self.peers.set_reading(link, false);
+        let flushed = cx.pipeline.flushed();
+        if let Some(learning) = self.learning() {
+            learning.paused.get_or_insert(flushed);
+        }
+    }
+
+    /// Reads of the leader again once the own log has caught up. Until then each flush counts as a
+    /// sign of life: the leader's are among what is not read.
+    fn resume_leader(&mut self, cx: &mut Context<'_>) {
+        let (now, flushed) = (cx.clock.now, cx.pipeline.flushed());
+        let Some(Learning { stage: Stage::Connected { link, learner }, paused, .. }) =
+            self.learning()
+        else {
+            return;
+        };
+        let Some(before) = paused else { return };
+        if *before < flushed {
+            *before = flushed;
+            learner.progressed(now);
+        }
+        if cx.pipeline.log_has_caught_up() {
+            let link = *link;
+            *paused = None;
+            self.peers.set_reading(link, true);
+            self.read_leader(cx);
+        }
+    }
+
     /// Tells the learner what is durable, and the leader what clients want.
     pub(super) fn learner_goes_on(&mut self, cx: &mut Context<'_>) {
         self.release_learner(cx);
+        self.resume_leader(cx);
         let flushed = cx.pipeline.flushed();
         let is_recovering = self.recovering.is_some();
         let mut out = Vec::new();

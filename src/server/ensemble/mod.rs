@@ -9,6 +9,7 @@
 //! only when all of the log and the epochs record are on disk, so that what a vote says is true.
 
 mod config_files;
+mod history;
 mod leading;
 mod learning;
 mod peers;
@@ -393,7 +394,7 @@ impl Ensemble {
 
     /// Whether work was left over for the next turn.
     pub(crate) fn wants_turn(&self) -> bool {
-        self.has_snapshot_to_send() || self.has_waiting()
+        self.has_snapshot_to_send() || self.has_history_to_send() || self.has_waiting()
     }
 
     /// Nothing new may be asked of the disk: a second recovery is about to read it.
@@ -504,6 +505,7 @@ impl Ensemble {
         };
         self.designated = leaving.and_then(|Leaving { after, leader }| Some((leader?, after)));
         self.end_snapshots(cx, None);
+        cx.pipeline.read_log_from(None, cx.ops);
         for link in self.peers.quorum_links() {
             self.peers.close(link);
         }

@@ -122,7 +122,7 @@ impl Peers {
     pub(super) fn packet(&mut self, link: PeerLink, encode: impl FnOnce(&mut BytesMut)) -> bool {
         let Some(conn) = self.conns.get_mut(&link) else { return true };
         encode(&mut conn.packets);
-        conn.packets.len() + conn.unsent_bytes <= limits::LEARNER_WAITING_BYTES_MAX
+        conn.packets.len() + conn.unsent_bytes <= limits::PEER_UNSENT_BYTES_MAX
     }
 
     /// Hands bytes over at once.

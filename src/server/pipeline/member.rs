@@ -23,6 +23,7 @@ use crate::server::recent::RecentTxns;
 use crate::server::snap_send::SnapshotSender;
 use crate::server::stream::{Address, Attach, Notice, Origin, Submit};
 use crate::tree::{Overlay, Tree};
+use crate::txnlog::{LogCursor, Position};
 use crate::wire::jute::DecodeError;
 use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
 use crate::wire::{self, opcode};
@@ -201,6 +202,16 @@ impl Pipeline {
         self.log.is_idle()
     }
 
+    /// Whether so much waits for the own disk that a learner is to read nothing more of its leader.
+    pub(crate) fn log_lags(&self) -> bool {
+        self.options.inflight_bytes_max <= self.log.unflushed_bytes()
+    }
+
+    /// Whether it may go on reading.
+    pub(crate) fn log_has_caught_up(&self) -> bool {
+        self.log.unflushed_bytes() <= self.options.inflight_bytes_max / 2
+    }
+
     /// No file operation is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.log.is_quiet() && self.snapshotter.is_quiet()
@@ -210,6 +221,21 @@ impl Pipeline {
     /// heard of, so that no attachment may have the number of an old one.
     pub(crate) fn hand_over_to(self, next: &mut Self) {
         next.sessions.go_on_from(&self.sessions);
+    }
+
+    /// The log is durable up to this place.
+    pub(crate) const fn log_end(&self) -> Position {
+        self.log.flushed_to()
+    }
+
+    /// As [`LogWriter::cursor`](crate::txnlog::LogWriter::cursor).
+    pub(crate) fn log_cursor(&self, after: Zxid) -> Option<(LogCursor, u64)> {
+        self.log.cursor(after)
+    }
+
+    /// Segments from this one on are read: they are not purged.
+    pub(crate) fn read_log_from(&mut self, segment: Option<u64>, ops: &mut FileOps) {
+        self.log.read_from(segment, ops);
     }
 
     /// The last txns of the log.

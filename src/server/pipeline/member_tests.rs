@@ -10,8 +10,8 @@ use crate::config::reconfig::ReconfigRules;
 use crate::model::{
     ClientAddress, ConnId, CreateKind, CreateRequest, EnsembleConfig, EnsembleConfigs, ServerId,
 };
-use crate::server::EnsembleOptions;
 use crate::server::tests::{nothing_on_disk, options};
+use crate::server::{EnsembleOptions, HistorySlices};
 use crate::wire::opcode;
 use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
 use crate::wire::vote::ElectionAddress;
@@ -45,6 +45,7 @@ fn member_with(local_sessions: LocalSessions) -> Pipeline {
         local_sessions,
         rules: ReconfigRules { standalone_enabled: true, multi_address: false },
         client: ClientAddress { host: "here".to_owned(), port: 3 },
+        history: HistorySlices::default(),
     };
     let options = ServerOptions { ensemble: Some(ensemble), ..options() };
     let mut recovered = nothing_on_disk();

@@ -275,10 +275,12 @@ impl Pipeline {
         self.snapshotter.last_bytes()
     }
 
-    /// Whether writes must wait outside. Heartbeats and reads go on.
+    /// Whether writes must wait outside. Heartbeats and reads go on. In an ensemble others may
+    /// commit what the own log does not take, so that both have a bound.
     pub(crate) fn is_full(&self) -> bool {
-        self.in_flight_bytes >= limits::PIPELINE_INFLIGHT_BYTES_MAX
+        self.in_flight_bytes >= self.options.inflight_bytes_max
             || self.in_flight.len() >= limits::PIPELINE_INFLIGHT_TXNS_MAX
+            || self.options.inflight_bytes_max <= self.log.unflushed_bytes()
             || self.is_preparing()
             || self.waits_for_room()
     }

@@ -49,6 +49,8 @@ pub enum Fault {
     FullDisk,
     /// A durable write or a flush fails, and what it should have written is lost.
     FailedFlush,
+    /// A part of a leader's log cannot be read when a learner needs it.
+    UnreadLog,
     /// A log cannot be cut as a leader wants it; of one server at a time, and the others are a
     /// quorum.
     NotCut,
@@ -66,7 +68,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them; first those that begin at any time, then those that need an occasion.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Kill,
         Self::PowerCut,
         Self::Blackout,
@@ -85,6 +87,7 @@ impl Fault {
         Self::FullDisk,
         Self::Stranger,
         Self::FailedFlush,
+        Self::UnreadLog,
         Self::NotCut,
         Self::BitRot,
         Self::LostDisk,
@@ -167,6 +170,7 @@ impl World {
             Fault::Stranger => self.stranger(one)?,
             // Made elsewhere.
             Fault::FailedFlush
+            | Fault::UnreadLog
             | Fault::NotCut
             | Fault::BitRot
             | Fault::LostDisk

@@ -28,7 +28,7 @@ use super::history::History;
 use super::plant::Plant;
 use super::shards::Shards;
 use super::world::Failure;
-use crate::base::{Duration, FileOp, FileOpId, Instant, Prng, WallMs};
+use crate::base::{Duration, FileOp, FileOpId, FilePart, Instant, Prng, WallMs};
 use crate::model::{
     ConnId, EnsembleConfig, LearnerType, LocalSessions, Member as ConfigMember, ServerAddress,
     ServerId, ShardId, Zxid,
@@ -90,6 +90,10 @@ pub struct EnsembleReport {
     pub snapshots: u64,
     /// Times that a server began to lead.
     pub leaders: u64,
+    /// Parts of logs that were read for learners.
+    pub log_reads: u64,
+    /// Times that a learner stopped reading what its leader sent.
+    pub pauses: u64,
     /// Local sessions that became global.
     pub upgrades: u64,
 }
@@ -105,6 +109,8 @@ impl EnsembleReport {
         self.truncations += other.truncations;
         self.snapshots += other.snapshots;
         self.leaders += other.leaders;
+        self.log_reads += other.log_reads;
+        self.pauses += other.pauses;
         self.upgrades += other.upgrades;
     }
 }
@@ -134,6 +140,7 @@ enum Event {
     ServerClosed(ConnId),
     Sent(usize, ConnId, usize),
     FileDone(usize, FileOpId),
+    FileRead(usize, FileOpId, FilePart),
     Recovered(usize, Option<Zxid>),
     /// A message to the home shard.
     Mesh(usize, Mesh),
@@ -273,7 +280,10 @@ impl World {
             streams: BTreeMap::new(),
             members: members.collect(),
             config: config(voters, observers),
-            recent_bytes_max: if prng.one_in(3) { 20_000 } else { 1 << 30 },
+            recent_bytes_max: match prng.one_in(3) || with.plant == Plant::HistoryGap {
+                true => 20_000,
+                false => 1 << 30,
+            },
             is_careful: prng.one_in(2),
             local_sessions: match has_local_sessions {
                 true => LocalSessions::Upgradable,
@@ -377,6 +387,7 @@ impl World {
                 self.conn_input(member, conn, Input::Sent { conn, bytes })
             }
             Event::FileDone(member, id) => self.file_done(member, id),
+            Event::FileRead(member, id, part) => self.file_read(member, id, &part),
             Event::Recovered(member, keep_until) => self.recover_again(member, keep_until),
             Event::Mesh(member, mesh) => self.step(member, Input::Mesh(mesh)),
             Event::ShardTurn(member, shard) => self.shard_turn(member, shard),

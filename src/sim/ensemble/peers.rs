@@ -35,9 +35,9 @@ impl World {
                 self.close(end);
                 self.after_micros(300, Some(at), Event::Closed(end));
             }
-            PeerOutput::PauseReading { .. }
-            | PeerOutput::ResumeReading { .. }
-            | PeerOutput::Listen { .. } => {}
+            // What is on its way arrives all the same.
+            PeerOutput::PauseReading { .. } => self.report.pauses += 1,
+            PeerOutput::ResumeReading { .. } | PeerOutput::Listen { .. } => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! The servers of an ensemble: their starts and ends, their turns, what they ask for.
 
+use bytes::Bytes;
+
 use super::super::client::Client;
 use super::super::disk::Crash;
 use super::super::history;
@@ -8,14 +10,16 @@ use super::super::shards::Shards;
 use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
 use super::{ELECTION_PORT, Event, HEARTBEAT, World};
-use crate::base::{Duration, FileFailure, FileOp, FileOpId};
+use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart};
 use crate::config::reconfig::ReconfigRules;
 use crate::model::{ClientAddress, ConnId, EnsembleConfigs, ExtendedTypes, ShardId, Zxid};
 use crate::server::epochs::Epochs;
+use crate::server::recent::RecentTxns;
 use crate::server::recovery::{Recovered, Recovery, Refusal};
-use crate::server::{EnsembleOptions, Input, Machine, Output, Published, Server};
+use crate::server::{EnsembleOptions, HistorySlices, Input, Machine, Output, Published, Server};
 use crate::tree::TreeOptions;
 use crate::wire::vote::ElectionAddress;
+use crate::zab::synchronization::History;
 
 impl World {
     pub(super) fn start(&mut self, at: usize) -> Result<(), Failure> {
@@ -32,6 +36,7 @@ impl World {
             Plant::EpochsForgotten => recovered.epochs = Epochs::default(),
             Plant::LossForgotten => recovered.lost = None,
             Plant::SessionForgotten => drop(recovered.sessions.pop()),
+            Plant::HistoryGap => self.lose_recent(&mut recovered),
             _ => {}
         }
         let clock = self.clock(at);
@@ -56,6 +61,7 @@ impl World {
             local_sessions: self.local_sessions,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
+            history: self.history_slices(),
         });
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let satellites = u16::try_from(self.prng.below(SATELLITES_MAX)).unwrap_or_default();
@@ -144,6 +150,9 @@ impl World {
                 Output::Halt(halt) => {
                     return Err(Failure::new(format!("server {at} halts: {halt}")));
                 }
+                Output::Read { id, part } => {
+                    self.after_micros(1_000, Some(at), Event::FileRead(at, id, part));
+                }
                 Output::Mesh { to: ShardId(0), message, .. } => {
                     let micros = Duration::from_micros(1 + self.prng.below(300));
                     let soon = self.now + micros;
@@ -218,6 +227,51 @@ impl World {
             return Ok(());
         }
         self.step(at, Input::FileDone { id, result })
+    }
+
+    /// Something was read of a leader's log, for a learner.
+    pub(super) fn file_read(
+        &mut self,
+        at: usize,
+        id: FileOpId,
+        part: &FilePart,
+    ) -> Result<(), Failure> {
+        self.report.log_reads += 1;
+        let result = match self.prng.one_in(100) && self.inject(Fault::UnreadLog) {
+            true if self.prng.one_in(2) => {
+                Err(FileFailure { no_space: false, text: "simulated".to_owned() })
+            }
+            // As if the file were gone, or not what it was.
+            true => Ok(Bytes::new()),
+            false => Ok(self.member(at).disk.read(&part.file, part.offset, part.len)),
+        };
+        self.step(at, Input::FileRead { id, result })
+    }
+
+    /// How much of the log a leader sends at once: often so little that a learner's history takes
+    /// many turns and more is committed meanwhile.
+    fn history_slices(&mut self) -> HistorySlices {
+        match self.prng.one_in(3) {
+            true => HistorySlices::default(),
+            false => HistorySlices {
+                bytes_per_turn: 1 << self.prng.below(16),
+                news_bytes_max: 1 << self.prng.below(16),
+            },
+        }
+    }
+
+    /// The planted bug of a memory that says that it reaches further back than it does: what comes
+    /// from the files ends too early.
+    fn lose_recent(&self, recovered: &mut Recovered) {
+        let last = recovered.last_zxid;
+        let start = recovered.recent.committed(last).start();
+        let mut recent = RecentTxns::new(start, self.recent_bytes_max);
+        let count = recovered.recent.between(start, last).map_or(0, Iterator::count);
+        let txns = recovered.recent.between(start, last).into_iter().flatten();
+        for (zxid, txn) in txns.skip(count.div_ceil(2)) {
+            recent.push_copy(*zxid, txn);
+        }
+        recovered.recent = recent;
     }
 
     pub(super) fn crash(&mut self, at: usize, crash: Crash) {

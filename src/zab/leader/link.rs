@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 
 use super::broadcast::Proposal;
 use crate::base::{Duration, Instant};
-use crate::limits;
 use crate::model::{ServerId, Zxid};
 
 /// A connection that a learner made to this leader. Never reused.
@@ -75,18 +74,23 @@ pub(super) enum Stage {
 pub(super) struct Waiting {
     pub(super) news: VecDeque<News>,
     bytes: usize,
+    /// There was more than is kept: what was committed meanwhile is history, too.
+    pub(super) is_history: bool,
 }
 
 impl Waiting {
-    pub(super) fn push(&mut self, news: News) {
+    /// Keeps it, unless there are more than `bytes_max` of them.
+    pub(super) fn push(&mut self, news: News, bytes_max: usize) {
+        if self.is_history {
+            return;
+        }
         let (News::Proposal(proposal) | News::Commit(proposal) | News::Activate(proposal, _)) =
             &news;
         self.bytes += size_of::<News>() + proposal.txn.len();
         self.news.push_back(news);
-    }
-
-    pub(super) const fn is_overfull(&self) -> bool {
-        limits::LEARNER_WAITING_BYTES_MAX < self.bytes
+        if bytes_max < self.bytes {
+            *self = Self { is_history: true, ..Self::default() };
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Start {
     pub epochs: Epochs,
     /// The last zxid of its log. All of its log is durable: a server does not campaign with less.
     pub last_zxid: Zxid,
+    /// Bytes of proposals and commits that wait for a learner while it gets the history.
+    pub news_bytes_max: usize,
 }
 
 /// The machine. See the module's documentation.
@@ -69,6 +71,7 @@ pub struct Leader {
     proposer: Proposer,
     /// The last zxid of the log when it was elected: the history that establishes it.
     own_last: Zxid,
+    news_bytes_max: usize,
     broadcast: Broadcast,
     established: bool,
     links: BTreeMap<LinkId, Link>,
@@ -93,7 +96,8 @@ struct PendingSync {
 impl Leader {
     /// Begins to lead.
     pub fn new(start: Start, now: Instant, out: &mut Vec<Output>) -> Self {
-        let Start { me, configs, adopts_configs, timing, epochs, last_zxid } = start;
+        let Start { me, configs, adopts_configs, timing, epochs, last_zxid, news_bytes_max } =
+            start;
         let own = HistoryEnd { current_epoch: epochs.current, last_zxid };
         let mut leader = Self {
             me,
@@ -103,6 +107,7 @@ impl Leader {
             acceptor: Acceptor::new(epochs),
             proposer: Proposer::new(me, own, epochs.accepted),
             own_last: last_zxid,
+            news_bytes_max,
             broadcast: Broadcast::new(last_zxid),
             established: false,
             links: BTreeMap::new(),
@@ -286,12 +291,7 @@ impl Leader {
             return;
         }
         let upto = self.broadcast.committed();
-        let observes = link.kind == LearnerKind::Observer;
-        let mut waiting = Waiting::default();
-        for proposal in self.broadcast.outstanding().filter(|_| !observes) {
-            waiting.push(News::Proposal(proposal.clone()));
-        }
-        link.stage = Stage::Synchronizing { upto, waiting };
+        link.stage = Stage::Synchronizing { upto, waiting: outstanding(link, &self.broadcast) };
         match plan.way {
             SyncWay::Diff | SyncWay::Trunc => {
                 out.push(Output::Send(id, plan.opening(upto)));
@@ -303,19 +303,19 @@ impl Leader {
 
     /// Part of the history that was asked for.
     pub fn history(&mut self, id: LinkId, txns: Vec<(Zxid, Bytes)>, out: &mut Vec<Output>) {
-        let Some(Stage::Synchronizing { upto, .. }) = self.links.get(&id).map(|link| &link.stage)
-        else {
-            return;
-        };
-        let upto = *upto;
-        let mut complete = false;
+        let Some(link) = self.links.get(&id) else { return };
+        let Stage::Synchronizing { upto, .. } = link.stage else { return };
+        let Some((last, _)) = txns.last() else { return };
+        let last = *last;
         for (zxid, txn) in txns {
             out.push(Output::Send(id, LeaderPacket::Proposal { zxid, txn }));
-            out.push(Output::Send(id, LeaderPacket::Commit { zxid }));
-            complete = zxid == upto;
+            // One COMMIT stands for many.
+            if zxid == last || !link.is_ringkeeper {
+                out.push(Output::Send(id, LeaderPacket::Commit { zxid }));
+            }
         }
-        if complete {
-            self.tell_new_leader(id, out);
+        if last == upto {
+            self.ask_history(id, upto, out);
         }
     }
 
@@ -382,12 +382,15 @@ impl Leader {
     }
 
     fn ask_history(&mut self, id: LinkId, after: Zxid, out: &mut Vec<Output>) {
-        let Some(Stage::Synchronizing { upto, .. }) = self.links.get(&id).map(|link| &link.stage)
-        else {
-            return;
-        };
-        if after < *upto {
-            out.push(Output::ReadHistory { link: id, after, upto: *upto });
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Stage::Synchronizing { upto, waiting } = &link.stage else { return };
+        let mut upto = after.max(*upto);
+        if after == upto && waiting.is_history {
+            upto = upto.max(self.broadcast.committed());
+            link.stage = Stage::Synchronizing { upto, waiting: outstanding(link, &self.broadcast) };
+        }
+        if after < upto {
+            out.push(Output::ReadHistory { link: id, after, upto });
         } else {
             self.tell_new_leader(id, out);
         }
@@ -472,7 +475,6 @@ impl Leader {
 
     /// Tells every learner that hears live news, and keeps it for those that get the history.
     fn spread(&mut self, news: &News, out: &mut Vec<Output>) {
-        let mut overfull = Vec::new();
         for (id, link) in &mut self.links {
             if link.is_live() {
                 if !(link.hears_last_commit() && matches!(news, News::Commit(_))) {
@@ -481,14 +483,8 @@ impl Leader {
             } else if let Stage::Synchronizing { waiting, .. } = &mut link.stage
                 && (link.kind == LearnerKind::Follower || !matches!(news, News::Proposal(_)))
             {
-                waiting.push(news.clone());
-                if waiting.is_overfull() {
-                    overfull.push(*id);
-                }
+                waiting.push(news.clone(), self.news_bytes_max);
             }
-        }
-        for id in overfull {
-            self.drop_link(id, CloseReason::Backlog, out);
         }
     }
 
@@ -576,6 +572,17 @@ impl Leader {
             out.push(Output::Abdicate(why));
         }
     }
+}
+
+/// What was proposed and is not committed: it follows the history, if it concerns the learner.
+fn outstanding(link: &Link, broadcast: &Broadcast) -> Waiting {
+    let mut waiting = Waiting::default();
+    if link.kind == LearnerKind::Follower {
+        for proposal in broadcast.outstanding() {
+            waiting.push(News::Proposal(proposal.clone()), usize::MAX);
+        }
+    }
+    waiting
 }
 
 /// The last counter that is proposed: the one behind it is never used (ZOOKEEPER-1277).

@@ -95,9 +95,6 @@ pub enum CloseReason {
     /// It does not keep up with the proposals.
     #[error("it does not acknowledge what it is sent")]
     Slow,
-    /// More waits for it than is kept.
-    #[error("it is too far behind to be kept waiting")]
-    Backlog,
     /// The same server has a newer connection.
     #[error("the server has a newer connection")]
     Replaced,
