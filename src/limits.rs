@@ -107,6 +107,10 @@ pub const STALL_NOTICED_AFTER: Duration = Duration::from_millis(150);
 /// its shard is asked when it really was last heard of.
 pub const TOUCH_EVERY: Duration = Duration::from_millis(100);
 
+/// A member with `readonlymode.enabled` looks for a leader for so long, and for a tick, before it
+/// serves reads.
+pub const READ_ONLY_GRACE_MIN: Duration = Duration::from_millis(2_000);
+
 /// Global sessions whose end a leader remembers, if there are local ones: more than a learner that
 /// is still connected can be behind with. Half a megabyte.
 pub const ENDED_SESSIONS_MAX: usize = 10_000;

@@ -377,6 +377,7 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
         adopts_configs: config.reconfig_enabled,
         trusts_empty: ensemble.trusts_empty,
         local_sessions: ensemble.local_sessions,
+        read_only: config.read_only_mode_enabled,
         rules: ensemble.rules,
         client: ClientAddress {
             host: config.client_port_address.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),

@@ -48,6 +48,8 @@ pub struct Hello {
     pub last_zxid_seen: Zxid,
     /// Session timeout, ms; the server may change it.
     pub timeout_ms: i32,
+    /// A server without a quorum will do.
+    pub read_only: bool,
 }
 
 impl Default for Hello {
@@ -57,6 +59,7 @@ impl Default for Hello {
             password: [0; 16],
             last_zxid_seen: Zxid::ZERO,
             timeout_ms: 10_000,
+            read_only: false,
         }
     }
 }
@@ -119,7 +122,7 @@ impl Client {
             timeout_ms: hello.timeout_ms,
             session: hello.session,
             password: Some(Bytes::copy_from_slice(&hello.password)),
-            read_only: false,
+            read_only: hello.read_only,
             has_read_only: true,
         };
         let mut buf = BytesMut::new();

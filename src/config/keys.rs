@@ -128,11 +128,7 @@ pub static KEYS: &[Key] = &[
     used(&["enforce.auth.schemes"]),
     used(&["ensembleAuthName"]),
     used(&["reconfigEnabled"]),
-    Key {
-        names: &["readonlymode.enabled"],
-        alone: Status::Used,
-        in_ensemble: Status::NotBuilt { feature: "the read-only server", switches_on: is_true },
-    },
+    used(&["readonlymode.enabled"]),
     used(&["fsync.warningthresholdms"]),
     used(&["clientTcpKeepAlive"]),
     used(&["nio.sessionlessCnxnTimeout"]),

@@ -101,7 +101,6 @@ fn what_a_member_must_not_start_with_is_named() {
         ("observerMasterPort=2191", 8, "observerMasterPort", "not built"),
         ("oraclePath=/o", 8, "oraclePath", "not built"),
         ("db.autocreate=no", 8, "db.autocreate", "true or false"),
-        ("readonlymode.enabled=true", 8, "readonlymode.enabled", "not built"),
         ("quorum.auth.enableSasl=true", 8, "quorum.auth.enableSasl", "SASL"),
         ("quorum.auth.serverRequireSasl=true", 8, "quorum.auth.serverRequireSasl", "SASL"),
         ("localSessionsEnabled=yes", 8, "localSessionsEnabled", "true or false"),

@@ -350,7 +350,7 @@ impl Server {
             Ask::Sync(session, origin) => match self.pipeline.duty() {
                 Duty::Following => self.pipeline.forward_sync(session, origin),
                 Duty::Leading => self.with_ensemble(clock, |it, cx| it.sync(cx, origin)),
-                Duty::Alone | Duty::Idle => {}
+                Duty::Alone | Duty::Idle | Duty::ReadOnly => {}
             },
             Ask::Touch(session) => self.pipeline.touch(session, clock.now),
             Ask::Detach(session, generation, heard) => {
@@ -552,12 +552,22 @@ impl Server {
 
     /// Another server decides when sessions expire.
     pub(super) fn is_learner(&self) -> bool {
-        self.pipeline.duty() == Duty::Following
+        matches!(self.pipeline.duty(), Duty::Following | Duty::ReadOnly)
+    }
+
+    /// There is no quorum, and clients may only read.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.pipeline.duty() == Duty::ReadOnly
     }
 
     /// New sessions are local.
     pub(super) fn has_local_sessions(&self) -> bool {
-        self.options.local_sessions() != LocalSessions::Off
+        self.is_read_only() || self.options.local_sessions() != LocalSessions::Off
+    }
+
+    /// When clients were let in the last time.
+    pub(super) fn serving_since(&self) -> Instant {
+        self.ensemble.as_ref().map_or(self.started, |ensemble| ensemble.serving_since())
     }
 
     /// What words tell of a member that serves clients.
@@ -583,9 +593,9 @@ impl Server {
         self.with_ensemble(clock, |ensemble, cx| ensemble.go_on(cx));
         while let Some(effect) = self.ensemble.as_mut().and_then(|it| it.next_effect()) {
             match effect {
-                Effect::Serve => {
-                    self.shard.resume();
-                    self.tell_all(|| ToShard::Resume);
+                Effect::Serve(service) => {
+                    self.shard.resume(service);
+                    self.tell_all(|| ToShard::Resume(service));
                 }
                 Effect::Suspend => {
                     self.shard.suspend();

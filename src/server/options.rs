@@ -106,6 +106,8 @@ pub struct EnsembleOptions {
     pub trusts_empty: bool,
     /// Whether new sessions are local.
     pub local_sessions: LocalSessions,
+    /// `readonlymode.enabled`: without a quorum, clients who want no more may read.
+    pub read_only: bool,
     /// What a new configuration may be.
     pub rules: ReconfigRules,
     /// Where clients connect.

@@ -128,7 +128,7 @@ impl Satellite {
                 ToShard::ResetConnStats => self.shard.reset_conn_stats(),
                 ToShard::StopAccepting => self.shard.stop_accepting(),
                 ToShard::Suspend => self.shard.suspend(),
-                ToShard::Resume => self.shard.resume(),
+                ToShard::Resume(service) => self.shard.resume(service),
                 ToShard::Replace(tree) => {
                     self.replica = *tree;
                     self.shard.tree_replaced();

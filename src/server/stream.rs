@@ -79,10 +79,22 @@ pub(crate) enum ToShard {
     CloseAll,
     /// There is no leader: close the connections of sessions, answer words only.
     Suspend,
-    /// There is one: take clients.
-    Resume,
+    /// Take clients.
+    Resume(Service),
     /// This tree takes the replica's place. Comes while suspended.
     Replace(Box<Tree>),
+}
+
+/// What clients are served with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Words only.
+    #[default]
+    Nothing,
+    /// Reads, for clients who have said that they want no more: there is no quorum.
+    ReadOnly,
+    /// Everything.
+    Full,
 }
 
 /// A connection, and the shard that owns it.

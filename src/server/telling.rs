@@ -150,7 +150,7 @@ impl Telling {
     fn stat(&mut self, server: &Server, lines_max: usize, text: &mut String) -> bool {
         if matches!(self.at, At::Start) {
             self.at = At::Lines;
-            text.push_str(&words::stat_head());
+            text.push_str(&words::stat_head(server));
         }
         for _ in 0..lines_max {
             let Some((stats, _)) = self.next_conn() else {

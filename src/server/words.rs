@@ -29,8 +29,9 @@ const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requ
 pub(super) fn short(server: &Server, word: Word, counts: &Counts, clock: Clock) -> String {
     match word {
         Word::Ruok => "imok".to_owned(),
+        Word::Isro if server.is_read_only() => "ro".to_owned(),
         Word::Isro => "rw".to_owned(),
-        Word::Srvr => version() + &stat_tail(server, counts),
+        Word::Srvr => version(server) + &stat_tail(server, counts),
         Word::Mntr => mntr(server, counts, clock.now),
         Word::Conf => conf(server),
         Word::Crst => "Connection stats reset.\n".to_owned(),
@@ -58,13 +59,17 @@ pub(super) fn without_leader(server: &Server, word: Word) -> String {
     }
 }
 
-fn version() -> String {
-    format!("Zookeeper version: {VERSION}\n")
+fn version(server: &Server) -> String {
+    let read_only = match server.is_read_only() {
+        true => "READ-ONLY mode; serving only read-only clients\n",
+        false => "",
+    };
+    format!("Zookeeper version: {VERSION}\n{read_only}")
 }
 
 /// What `stat` prints before its clients.
-pub(super) fn stat_head() -> String {
-    version() + "Clients:\n"
+pub(super) fn stat_head(server: &Server) -> String {
+    version(server) + "Clients:\n"
 }
 
 /// What `stat` and `srvr` print at the end.
@@ -99,7 +104,6 @@ fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
     if let Some(report) = &ensemble {
         mntr_of_member(&mut text, report, now);
     }
-    let since = ensemble.map_or(server.started, |report| report.since);
     let (latency, tree) = (&counts.latency, server.tree());
     line(&mut text, format_args!("zk_avg_latency\t{}", decimal(latency.mean_ms())));
     for (key, value) in [
@@ -115,7 +119,7 @@ fn mntr(server: &Server, counts: &Counts, now: Instant) -> String {
         ("approximate_data_size", tree.data_bytes()),
         ("open_file_descriptor_count", server.open_files.0),
         ("max_file_descriptor_count", server.open_files.1),
-        ("uptime", now.since(since).as_millis()),
+        ("uptime", now.since(server.serving_since()).as_millis()),
         ("global_sessions", server.sessions().count(SessionKind::Global) as u64),
         ("local_sessions", server.sessions().count(SessionKind::Local) as u64),
         ("fsync_threshold_exceed_count", server.pipeline.slow_flush_count()),
@@ -208,11 +212,16 @@ fn conf(server: &Server) -> String {
         text.replace(line, &line.replace('0', &bytes.to_string()))
     });
     let ensemble = server.options.ensemble.as_ref().zip(server.config());
-    text + &ensemble.map(|(it, config)| conf_of_ensemble(it, config)).unwrap_or_default()
+    let Some((ensemble, config)) = ensemble else { return text };
+    let text = text + &conf_of_member(ensemble, config);
+    match server.is_read_only() {
+        true => text,
+        false => text + "membership: \n" + &config::ensemble::text(config),
+    }
 }
 
-/// What a member of an ensemble has in addition, without a newline at its end.
-fn conf_of_ensemble(ensemble: &EnsembleOptions, config: &EnsembleConfig) -> String {
+/// What a member of an ensemble has in addition.
+fn conf_of_member(ensemble: &EnsembleOptions, config: &EnsembleConfig) -> String {
     let own = config.members.get(&ensemble.me);
     let ports = |port: fn(&ServerAddress) -> u16| {
         let addresses = own.map(|own| own.addresses.as_slice()).unwrap_or_default();
@@ -225,8 +234,7 @@ fn conf_of_ensemble(ensemble: &EnsembleOptions, config: &EnsembleConfig) -> Stri
     line(&mut text, format_args!("electionPort={}", ports(|address| address.election_port)));
     line(&mut text, format_args!("quorumPort={}", ports(|address| address.quorum_port)));
     line(&mut text, format_args!("peerType={}", u8::from(!config.is_voter(ensemble.me))));
-    line(&mut text, format_args!("membership: "));
-    text + &config::ensemble::text(config)
+    text
 }
 
 /// Digests of the tree at every 128th zxid.
@@ -317,7 +325,7 @@ fn put(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, EnsembleOptions, Instant, conf_of_ensemble, date, decimal};
+    use super::{Clock, EnsembleOptions, Instant, conf_of_member, date, decimal};
     use crate::base::{Duration, WallMs};
     use crate::config::ensemble;
     use crate::config::reconfig::ReconfigRules;
@@ -343,13 +351,14 @@ mod tests {
             adopts_configs: false,
             trusts_empty: true,
             local_sessions: LocalSessions::Off,
+            read_only: false,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
             history: HistorySlices::default(),
         };
         let expected = "initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
-                        quorumPort=2889\npeerType=1\nmembership: \n";
-        assert_eq!(conf_of_ensemble(&options, &config), format!("{expected}{members}"));
+                        quorumPort=2889\npeerType=1\n";
+        assert_eq!(conf_of_member(&options, &config), expected);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Client {
     /// Its connection, while it has one.
     pub(super) conn: Option<ConnId>,
     attached: bool,
+    /// Its server has no quorum, and may show what is cut off later.
+    is_read_only: bool,
     session: SessionId,
     password: Bytes,
     /// The session timeout that it asks for, ms.
@@ -78,6 +80,7 @@ impl Client {
             number,
             conn: None,
             attached: false,
+            is_read_only: false,
             session: SessionId(0),
             password: Bytes::from_static(&[0; 16]),
             timeout_ms: TIMEOUT_MS,
@@ -109,6 +112,12 @@ impl Client {
 
     /// Begins a connection: the handshake's bytes.
     pub(super) fn connect(&mut self, conn: ConnId) -> Bytes {
+        self.connect_for(conn, false)
+    }
+
+    /// The same; if it `reads`, a server without a quorum will do.
+    pub(super) fn connect_for(&mut self, conn: ConnId, reads: bool) -> Bytes {
+        self.is_read_only = false;
         self.conn = Some(conn);
         self.attached = false;
         self.deframer = Deframer::new(1 << 20);
@@ -118,7 +127,7 @@ impl Client {
             timeout_ms: self.timeout_ms,
             session: self.session,
             password: Some(self.password.clone()),
-            read_only: false,
+            read_only: reads,
             has_read_only: true,
         };
         let mut buf = BytesMut::new();
@@ -233,12 +242,15 @@ impl Client {
             let Some(conn) = self.conn else { return Ok(()) };
             if !self.attached {
                 self.attach(&frame)?;
-                history.conns.entry(conn).or_default().session = self.session;
+                let log = history.conns.entry(conn).or_default();
+                (log.session, log.is_read_only) = (self.session, self.is_read_only);
                 continue;
             }
             let mut body = Reader::new(&frame);
             let header = decode_reply_header(&mut body).map_err(Failure::because)?;
-            history.saw(header.zxid);
+            if !self.is_read_only {
+                history.saw(header.zxid);
+            }
             let at = history.step();
             let log = history.conns.entry(conn).or_default();
             if header.xid == Xid::NOTIFICATION {
@@ -266,6 +278,7 @@ impl Client {
             return Ok(());
         }
         self.attached = true;
+        self.is_read_only = response.read_only;
         self.session = response.session;
         self.password = Bytes::copy_from_slice(&response.password);
         Ok(())
@@ -285,7 +298,7 @@ impl Client {
             return Err(Failure::new(format!("zxid went back from {} to {zxid}", self.last_zxid)));
         }
         // A ping reads nothing, and is answered while a shard applies a part of a txn.
-        if zxid < seen && asked != Asked::Ping {
+        if zxid < seen && asked != Asked::Ping && !self.is_read_only {
             return Err(Failure::new(format!(
                 "{asked:?} shows {zxid}, but {seen} was seen by some client before it was sent"
             )));

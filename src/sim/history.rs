@@ -33,6 +33,8 @@ pub(super) struct History {
 #[derive(Debug, Default)]
 pub(super) struct ConnHistory {
     pub(super) session: SessionId,
+    /// Its server had no quorum.
+    pub(super) is_read_only: bool,
     /// Requests in the order in which they were sent.
     pub(super) exchanges: Vec<Exchange>,
     /// What came back, in order.

@@ -38,13 +38,15 @@ pub(super) fn check(history: &History, tree: &Tree) -> Result<(), Failure> {
     }
 }
 
+type Reads<'a> = BTreeMap<Zxid, Vec<(SessionId, &'a Exchange, &'a Answer)>>;
+
 struct Replay<'a> {
     history: &'a History,
     model: Model,
     /// Requests by session and xid.
     asked: BTreeMap<(SessionId, Xid), &'a Exchange>,
     /// Answered requests that are no writes, by the zxid they show.
-    reads: BTreeMap<Zxid, Vec<(SessionId, &'a Exchange, &'a Answer)>>,
+    reads: Reads<'a>,
     /// What each txn changed.
     changes: BTreeMap<Zxid, Vec<Change>>,
     live: BTreeSet<SessionId>,
@@ -65,8 +67,12 @@ impl<'a> Replay<'a> {
             Request::Write(_) => true,
             _ => false,
         };
-        let mut reads: BTreeMap<Zxid, Vec<_>> = BTreeMap::new();
+        let mut reads = Reads::new();
         for (id, conn) in &history.conns {
+            if conn.is_read_only {
+                without_quorum(conn, history, &mut reads).map_err(|text| at_conn(*id, &text))?;
+                continue;
+            }
             for exchange in &conn.exchanges {
                 asked.insert((conn.session, exchange.xid), exchange);
                 let Some(answer) = &exchange.answer else { continue };
@@ -303,6 +309,31 @@ fn owns_ephemeral(body: &TxnBody) -> bool {
         TxnBody::Multi(bodies) => bodies.iter().any(owns_ephemeral),
         _ => false,
     }
+}
+
+/// What a server without a quorum has answered: no write was done, and reads are judged if what
+/// they show was not cut off later.
+fn without_quorum<'a>(
+    conn: &'a ConnHistory,
+    history: &History,
+    reads: &mut Reads<'a>,
+) -> Result<(), String> {
+    for exchange in &conn.exchanges {
+        let Some(answer) = &exchange.answer else { continue };
+        let is_refused = match &exchange.request {
+            Request::Write(WriteRequest::CloseSession) => false,
+            Request::Write(_) | Request::Sync { .. } => true,
+            _ => false,
+        };
+        if is_refused && answer.code != ErrorCode::NOT_READ_ONLY {
+            let request = &exchange.request;
+            return Err(format!("{request:?} was answered {:?} without a quorum", answer.code));
+        }
+        if !is_refused && (answer.zxid == Zxid::ZERO || history.txns.contains_key(&answer.zxid)) {
+            reads.entry(answer.zxid).or_default().push((conn.session, exchange, answer));
+        }
+    }
+    Ok(())
 }
 
 /// Growth that is refused while the disk is full is no txn.

@@ -52,6 +52,16 @@ opcodes! {
     CLOSE_SESSION = -11, "CLOS";
 }
 
+/// Whether a server without a quorum refuses requests of this opcode unread.
+#[must_use]
+pub const fn needs_quorum(opcode: i32) -> bool {
+    match opcode {
+        CLOSE_SESSION => false,
+        CHECK | DELETE_CONTAINER | SYNC => true,
+        other => is_write(other),
+    }
+}
+
 /// Whether a request of this opcode becomes a txn.
 #[must_use]
 pub const fn is_write(opcode: i32) -> bool {

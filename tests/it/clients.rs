@@ -18,7 +18,7 @@ const SCRIPT_SECONDS_MAX: u64 = 300;
 /// What a client prints to have its server killed and started again.
 const RESTART: &str = "RESTART";
 
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let own = deps().map(|deps| deps.join("venv/bin/python")).filter(|path| path.exists());
     let found = own.unwrap_or_else(|| PathBuf::from("python3"));
     runs(Command::new(&found).args(["-c", "import kazoo"])).then_some(found)

@@ -52,9 +52,14 @@ impl Ensemble {
 
     /// All of them, running the server of this package.
     pub(crate) fn ours(count: i64, extra: &str) -> Self {
+        Self::all(count, &Program::Ours, extra)
+    }
+
+    /// All of them, running one program.
+    pub(crate) fn all(count: i64, program: &Program, extra: &str) -> Self {
         let mut ensemble = Self::new(count);
         for sid in 1..=count {
-            ensemble.start(sid, &Program::Ours, extra);
+            ensemble.start(sid, program, extra);
         }
         ensemble
     }

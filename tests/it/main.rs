@@ -34,6 +34,8 @@ mod peer;
 mod process;
 /// Requests and replies byte by byte on a real server.
 mod protocol;
+/// What servers without a quorum still serve.
+mod read_only;
 /// Members come, go and change: of ours, and together with Apache ZooKeeper's servers.
 mod reconfig;
 /// The client for people and scripts: commands, recipes, shell.

@@ -13,6 +13,7 @@ mod history;
 mod leading;
 mod learning;
 mod peers;
+mod read_only;
 mod reconfig;
 mod report;
 mod stall;
@@ -33,7 +34,7 @@ use super::options::EnsembleOptions;
 use super::pipeline::Pipeline;
 use super::recovery::Refusal;
 use super::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceiver};
-use super::stream::Notice;
+use super::stream::{Notice, Service};
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::model::{
@@ -74,7 +75,10 @@ pub(crate) struct Ensemble {
     lost: Option<Refusal>,
     /// Connections to the quorum port that wait for this server to lead, with when they came.
     waiting: BTreeMap<PeerLink, Instant>,
-    serving: bool,
+    service: Service,
+    /// Since when a leader is looked for, and clients are not served meanwhile although they may
+    /// be.
+    grace_since: Option<Instant>,
     /// When clients were let in the last time.
     serving_since: Instant,
     /// Values of a leader's snapshot that are longer are taken for damage.
@@ -108,7 +112,7 @@ struct Recovering {
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Take clients.
-    Serve,
+    Serve(Service),
     /// Let clients go.
     Suspend,
     /// Give the other shards new replicas: the tree was not exact so far.
@@ -164,7 +168,8 @@ impl Ensemble {
             wants_snapshot: lost.is_some(),
             lost,
             waiting: BTreeMap::new(),
-            serving: false,
+            service: Service::Nothing,
+            grace_since: None,
             serving_since: Instant::default(),
             record_bytes_max,
             stopping: false,
@@ -178,7 +183,8 @@ impl Ensemble {
     /// What `srvr` calls the mode; `None` while clients are not served.
     pub(crate) fn mode(&self) -> Option<&'static str> {
         match &self.role {
-            _ if !self.serving => None,
+            _ if self.service == Service::Nothing => None,
+            _ if self.service == Service::ReadOnly => Some("read-only"),
             Role::Leading(_) => Some("leader"),
             Role::Learning(_) if self.is_observer() => Some("observer"),
             Role::Learning(_) => Some("follower"),
@@ -355,6 +361,7 @@ impl Ensemble {
                     self.waiting.remove(&link);
                     self.peers.close(link);
                 }
+                self.serve_reads(cx);
             }
         }
     }
@@ -368,7 +375,10 @@ impl Ensemble {
                 self.waiting.values().min().map(|since| *since + limits::QUORUM_WAITING_FOR)
             }
         };
-        [self.links.next_timeout(), self.election.next_timeout(), role].into_iter().flatten().min()
+        [self.links.next_timeout(), self.election.next_timeout(), role, self.reads_from()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Carries on what the last input and the pipeline have made possible; after each input and at
@@ -422,6 +432,7 @@ impl Ensemble {
             return;
         }
         self.role = Role::Looking;
+        self.grace_since = Some(cx.clock.now);
         if let Some((leader, zxid)) = self.designated.take() {
             tracing::info!(%leader, "the reconfiguration says who leads");
             return self.election.appoint(leader, zxid);
@@ -489,6 +500,7 @@ impl Ensemble {
     fn begin(&mut self, cx: &mut Context<'_>, decision: Decision) {
         let Decision { state, vote, round } = decision;
         tracing::info!(leader = %vote.leader, round, "elected");
+        self.end_reads(cx);
         match state {
             ServerState::Leading => self.lead(cx),
             // A vote in no round is that of a reconfiguration.
@@ -521,9 +533,7 @@ impl Ensemble {
         self.role = Role::Settling;
         self.election.rest();
         cx.pipeline.idle(cx.clock.now);
-        if std::mem::take(&mut self.serving) {
-            self.effects.push_back(Effect::Suspend);
-        }
+        self.suspend();
     }
 
     /// The log goes on, unless there is nothing that could.
@@ -535,12 +545,18 @@ impl Ensemble {
 
     /// Clients are served from here on.
     fn serve(&mut self, now: Instant, was_fuzzy: bool) {
-        self.serving = true;
+        self.service = Service::Full;
         self.serving_since = now;
         if was_fuzzy {
             self.effects.push_back(Effect::Replace);
         }
-        self.effects.push_back(Effect::Serve);
+        self.effects.push_back(Effect::Serve(Service::Full));
+    }
+
+    fn suspend(&mut self) {
+        if std::mem::take(&mut self.service) != Service::Nothing {
+            self.effects.push_back(Effect::Suspend);
+        }
     }
 
     /// Asks for the epochs record to be written.

@@ -41,10 +41,11 @@ pub(crate) struct LeaderReport {
 }
 
 impl Ensemble {
-    /// `None` while clients are not served.
+    /// `None` while there is no quorum.
     pub(crate) fn report(&self) -> Option<EnsembleReport> {
         let mut report = EnsembleReport {
             peer_state: match self.mode()? {
+                "read-only" => return None,
                 "leader" => "leading - broadcast",
                 "observer" => "observing - broadcast",
                 _ => "following - broadcast",

@@ -119,11 +119,16 @@ impl Pipeline {
         Some(timeout_ms)
     }
 
+    /// Whether a session began at this server.
+    pub(super) fn is_own(&self, session: SessionId) -> bool {
+        let [server, ..] = session.0.to_be_bytes();
+        server == self.options.server_id
+    }
+
     /// A learner asks for a session that is unknown here: whether it can be one of its own.
     pub(super) fn may_be_local_elsewhere(&self, session: SessionId) -> bool {
-        let [server, ..] = session.0.to_be_bytes();
         self.makes_local_sessions()
-            && server != self.options.server_id
+            && !self.is_own(session)
             && !self.sessions.is_closing(session)
             && !self.ended.known.contains(&session)
     }

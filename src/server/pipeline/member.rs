@@ -40,6 +40,8 @@ pub(crate) enum Duty {
     Following,
     /// It has no leader, and no clients.
     Idle,
+    /// It has no leader, and clients who only read.
+    ReadOnly,
 }
 
 impl Duty {
@@ -268,6 +270,11 @@ impl Pipeline {
         self.duty = Duty::Following;
     }
 
+    /// There is no leader; clients may read what there is.
+    pub(crate) fn serve_reads(&mut self) {
+        self.duty = Duty::ReadOnly;
+    }
+
     /// Everything up to `zxid` is committed. It must be in the log.
     pub(crate) fn commit_to(&mut self, zxid: Zxid) {
         self.member.committed = self.member.committed.max(zxid.min(self.last_logged()));
@@ -423,8 +430,8 @@ impl Pipeline {
         }
     }
 
-    /// Whether this leader answers for a live session that is in a txn, or about to be.
-    fn is_global(&self, session: SessionId) -> bool {
+    /// Whether a session is live and in a txn, or about to be.
+    pub(super) fn is_global(&self, session: SessionId) -> bool {
         let is_known = self.sessions.is_live(session) && !self.sessions.is_local(session);
         is_known || self.member.opening.contains(&session)
     }

@@ -43,6 +43,7 @@ fn member_with(local_sessions: LocalSessions) -> Pipeline {
         adopts_configs: false,
         trusts_empty: true,
         local_sessions,
+        read_only: false,
         rules: ReconfigRules { standalone_enabled: true, multi_address: false },
         client: ClientAddress { host: "here".to_owned(), port: 3 },
         history: HistorySlices::default(),
@@ -55,11 +56,12 @@ fn member_with(local_sessions: LocalSessions) -> Pipeline {
 
 #[test]
 fn only_a_leader_ends_sessions() {
-    for duty in [Duty::Idle, Duty::Following, Duty::Leading] {
+    for duty in [Duty::Idle, Duty::ReadOnly, Duty::Following, Duty::Leading] {
         let mut pipeline = member();
         match duty {
             Duty::Leading => pipeline.lead(1, clock(0).now),
             Duty::Following => pipeline.follow(),
+            Duty::ReadOnly => pipeline.serve_reads(),
             Duty::Idle | Duty::Alone => {}
         }
         // A shard's late answer to a question of an earlier leadership.
@@ -265,4 +267,28 @@ fn a_leader_hears_of_other_servers_local_sessions_but_they_own_nothing_there() {
     assert!(!pipeline.revalidate(LINK, ours, clock(0).now).0, "it does not move");
     pipeline.ended.note(theirs);
     assert!(!pipeline.may_be_local_elsewhere(theirs), "it was global and has ended");
+}
+
+#[test]
+fn without_a_quorum_only_sessions_of_that_time_are_known() {
+    let mut pipeline = member();
+    pipeline.serve_reads();
+    let renew = |pipeline: &mut Pipeline, session| {
+        let password = wire::connect::session_password(session);
+        let password = Some(bytes::Bytes::copy_from_slice(&password));
+        let mut out = Vec::new();
+        let attach = Attach { to: HERE, session, password, timeout_ms: 4_000 };
+        pipeline.attach(clock(0), &attach, &mut out);
+        out.pop().map(|(_, notice)| notice)
+    };
+    let (reader, _) = arrive(&mut pipeline);
+    assert!(matches!(renew(&mut pipeline, reader), Some(Notice::Attached { .. })));
+    for elsewhere in [SESSION, SessionId(0x0300_0000_0000_0009)] {
+        let told = renew(&mut pipeline, elsewhere);
+        assert!(matches!(told, Some(Notice::Drop { .. })), "it may live on: {told:?}");
+    }
+    let ended = SessionId(0x0100_0000_0000_0009);
+    assert!(matches!(renew(&mut pipeline, ended), Some(Notice::Refused { .. })));
+    pipeline.idle(clock(1_000).now);
+    assert!(!pipeline.sessions().is_live(reader) && pipeline.sessions().is_live(SESSION));
 }

@@ -237,7 +237,7 @@ impl Pipeline {
         match self.duty {
             Duty::Alone | Duty::Leading => self.outstanding() == 0,
             Duty::Following => self.log.is_idle() && self.member.awaits_nothing(),
-            Duty::Idle => self.log.is_idle(),
+            Duty::Idle | Duty::ReadOnly => self.log.is_idle(),
         }
     }
 
@@ -312,7 +312,8 @@ impl Pipeline {
         attach: &Attach,
         out: &mut Vec<(ShardId, Notice)>,
     ) {
-        let is_new_local = attach.session.0 == 0 && self.makes_local_sessions();
+        let is_new_local =
+            attach.session.0 == 0 && (self.makes_local_sessions() || self.duty == Duty::ReadOnly);
         let handshake = match attach.session {
             _ if is_new_local => Handshake::NewLocal,
             SessionId(0) => Handshake::New,
@@ -329,6 +330,14 @@ impl Pipeline {
                 out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
                 return;
             }
+            // It may live on where there is a quorum.
+            Duty::ReadOnly
+                if self.is_global(attach.session)
+                    || (attach.session.0 != 0 && !self.is_own(attach.session)) =>
+            {
+                out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
+                return;
+            }
             _ if is_new_local => {
                 let notice = self.open_local(attach.to, timeout_ms, clock.now);
                 out.push((attach.to.shard, notice));
@@ -337,7 +346,7 @@ impl Pipeline {
             Duty::Following if !self.sessions.is_local(attach.session) => {
                 return self.attach_as_learner(clock.now, attach, timeout_ms, out);
             }
-            Duty::Alone | Duty::Leading | Duty::Following => {}
+            Duty::Alone | Duty::Leading | Duty::Following | Duty::ReadOnly => {}
         }
         if attach.session.0 == 0 {
             let session = self.sessions.next_id();
@@ -374,7 +383,7 @@ impl Pipeline {
         match self.duty {
             Duty::Alone | Duty::Leading => {}
             Duty::Following => return self.forward(submit),
-            Duty::Idle => return None,
+            Duty::Idle | Duty::ReadOnly => return None,
         }
         let Submit { origin, session, identities, request, .. } = submit;
         let may_own = self.claim_ephemerals(clock, session, &request);

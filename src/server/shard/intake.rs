@@ -17,7 +17,7 @@ use super::{Shard, Surroundings, mark_dirty};
 use crate::base::{Duration, Instant, Str};
 use crate::limits;
 use crate::server::options::{LargeRequests, RequestThrottle};
-use crate::server::stream::{Address, Ask, Attach, Origin, Submit};
+use crate::server::stream::{Address, Ask, Attach, Origin, Service, Submit};
 
 impl Shard {
     /// Takes in as many complete frames as the limits allow.
@@ -186,7 +186,12 @@ impl Shard {
                 return;
             }
         };
-        if !self.serving {
+        let is_served = match self.service {
+            Service::Nothing => false,
+            Service::ReadOnly => hello.read_only,
+            Service::Full => true,
+        };
+        if !is_served {
             tracing::debug!(%peer, "closed: this server has no leader");
             conn.begin_close();
             return;
@@ -253,6 +258,9 @@ impl Shard {
                 tracing::warn!(peer = %conn.stats.peer, "closed: the client has none of the \
                     identities that are demanded (enforce.auth.schemes)");
                 Work::Answer(Answer::refusal(ErrorCode::SESSION_CLOSED_REQUIRE_SASL_AUTH))
+            }
+            _ if self.service == Service::ReadOnly && opcode::needs_quorum(opcode) => {
+                Work::Answer(Answer::error(ErrorCode::NOT_READ_ONLY))
             }
             Ok(Request::Write(write)) if around.low_on_disk && grows(&write, around.view) => {
                 Work::Answer(Answer::error(ErrorCode::SYSTEM_ERROR))

@@ -38,7 +38,7 @@ use super::contract::{Clock, Output};
 use super::credit::{Budget, Credit};
 use super::options::{LargeRequests, RequestThrottle, ServerOptions, Slices, WordsAllowed};
 use super::stats::Latency;
-use super::stream::{Ask, Notice, Origin};
+use super::stream::{Ask, Notice, Origin, Service};
 
 pub(crate) use conn::ConnStats;
 use conn::{Answer, Conn, Phase, Work, WriteKind};
@@ -88,8 +88,8 @@ pub(crate) struct Shard {
     /// Connections without a session, by deadline.
     sessionless: VecDeque<(Instant, ConnId)>,
     accepting: bool,
-    /// Clients are served. A member of an ensemble without a leader answers words only.
-    serving: bool,
+    /// A member of an ensemble without a leader answers words only, or reads as well.
+    service: Service,
     latency: Latency,
     received: u64,
     sent: u64,
@@ -166,7 +166,7 @@ impl Shard {
             again: false,
             sessionless: VecDeque::new(),
             accepting: true,
-            serving: !options.is_member(),
+            service: if options.is_member() { Service::Nothing } else { Service::Full },
             latency: Latency::default(),
             received: 0,
             sent: 0,
@@ -235,7 +235,7 @@ impl Shard {
                     timeout_ms,
                     session,
                     password,
-                    read_only: false,
+                    read_only: self.service == Service::ReadOnly,
                     has_read_only,
                 };
                 response.encode(conn.out.tail());
@@ -248,7 +248,9 @@ impl Shard {
             Notice::Refused { conn: id } => {
                 let Some(conn) = self.conns.get_mut(&id) else { return };
                 let Phase::Attaching { has_read_only } = conn.phase else { return };
-                ConnectResponse::refused(has_read_only).encode(conn.out.tail());
+                let read_only = self.service == Service::ReadOnly;
+                let refused = ConnectResponse::refused(has_read_only);
+                ConnectResponse { read_only, ..refused }.encode(conn.out.tail());
                 self.close(id);
             }
             Notice::Drop { conn } => self.close(conn),
@@ -413,7 +415,7 @@ impl Shard {
 
     /// There is no leader: sessions' connections are closed and no session is begun.
     pub(crate) fn suspend(&mut self) {
-        self.serving = false;
+        self.service = Service::Nothing;
         let has_session =
             |conn: &Conn| matches!(conn.phase, Phase::Attaching { .. } | Phase::Live { .. });
         let ids = self.conns.iter().filter(|(_, conn)| has_session(conn)).map(|(id, _)| *id);
@@ -422,9 +424,9 @@ impl Shard {
         }
     }
 
-    /// There is a leader: sessions may begin and go on.
-    pub(crate) fn resume(&mut self) {
-        self.serving = true;
+    /// Sessions may begin and go on.
+    pub(crate) fn resume(&mut self, service: Service) {
+        self.service = service;
     }
 
     /// A write of an attachment is answered in its turn with no zxid of its own.

@@ -46,8 +46,9 @@ const HEARTBEAT: Duration = Duration::from_millis(5);
 const DRIFT_PPM_MAX: u64 = 50_000;
 const WALL_ERROR_MS_MAX: u64 = 3_600_000;
 const QUORUM_PORT: u16 = 1;
-/// Makes a seed's number into another one that decides about local sessions.
+/// Make a seed's number into others, which decide about local sessions and reads without a quorum.
 const LOCAL_SESSIONS: u64 = 0x6c6f_6361_6c00;
+const READ_ONLY: u64 = 0x7265_6164_0000;
 const ELECTION_PORT: u16 = 2;
 
 /// What a seed is run with.
@@ -96,6 +97,8 @@ pub struct EnsembleReport {
     pub pauses: u64,
     /// Local sessions that became global.
     pub upgrades: u64,
+    /// Requests answered by servers without a quorum.
+    pub read_only: u64,
 }
 
 impl EnsembleReport {
@@ -112,6 +115,7 @@ impl EnsembleReport {
         self.log_reads += other.log_reads;
         self.pauses += other.pauses;
         self.upgrades += other.upgrades;
+        self.read_only += other.read_only;
     }
 }
 
@@ -235,6 +239,8 @@ struct World {
     /// An empty database is a lost one (`db.autocreate=false`).
     is_careful: bool,
     local_sessions: LocalSessions,
+    /// Servers without a quorum serve reads, and some clients want no more.
+    reads_without_quorum: bool,
     network: Network,
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, (usize, usize)>,
@@ -268,6 +274,7 @@ impl World {
         };
         // Drawn apart, so that the seeds without them stay what they were.
         let has_local_sessions = Prng::new(seed ^ LOCAL_SESSIONS).one_in(4);
+        let reads_without_quorum = with.requests.is_none() && Prng::new(seed ^ READ_ONLY).one_in(4);
         let count = i64::try_from(voters + observers).unwrap_or_default();
         let members = (1..=count).map(|sid| Member::new(ServerId(sid), disk()));
         let mut world = Self {
@@ -293,6 +300,7 @@ impl World {
             clients: (0..CLIENTS).map(Client::new).collect(),
             conns: BTreeMap::new(),
             next_conn: 1,
+            reads_without_quorum,
             history: History::default(),
             committed: BTreeSet::new(),
             healed: false,

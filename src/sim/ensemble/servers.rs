@@ -59,6 +59,7 @@ impl World {
             adopts_configs: false,
             trusts_empty: !self.is_careful,
             local_sessions: self.local_sessions,
+            read_only: self.reads_without_quorum,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
             history: self.history_slices(),

@@ -22,7 +22,7 @@ impl World {
         let serves = |member: &Member| {
             let Some(server) = &member.server else { return false };
             let tree = server.tree();
-            server.mode().is_some()
+            server.mode().is_some_and(|mode| mode != "read-only")
                 && member.log.last().is_none_or(|last| *last == tree.last_zxid())
                 && member.shards.have_followed(tree)
         };
@@ -94,6 +94,9 @@ impl World {
             let created = |txn: &&Txn| matches!(txn.body, TxnBody::CreateSession { .. });
             self.report.upgrades = self.history.txns.values().filter(created).count() as u64;
         }
+        let reading = self.history.conns.values().filter(|conn| conn.is_read_only);
+        let answers = reading.flat_map(|conn| &conn.exchanges).filter(|it| it.answer.is_some());
+        self.report.read_only = answers.count() as u64;
         self.report.answered = self.clients.iter().map(|client| client.answered).sum();
         Ok(self.report)
     }
