@@ -184,7 +184,8 @@ pub(super) fn send(driver: &Rc<Driver>, end: End, conn: &Rc<Conn>, mut bytes: By
     if conn.gone.get() {
         return;
     }
-    if conn.backlog.borrow().is_empty() {
+    // The writing task may be in the middle of bytes that it has taken out of the backlog.
+    if !conn.has_writer.get() && conn.backlog.borrow().is_empty() {
         let taken = send_now(conn.fd, &bytes);
         if taken != 0 {
             bytes.advance(taken);
