@@ -58,10 +58,11 @@ fn a_commit_behind_newleader_of_a_proposal_before_it_is_taken() {
     following.hears(LeaderPacket::NewLeader { epoch: 2, config: None });
     following.learner.flushed(new, &mut following.out);
     following.stored();
-    following.hears(LeaderPacket::Commit { zxid: new });
-    following.take();
+    assert!(following.take().contains(&ack(new)), "it is not committed yet, and counts");
     following.hears(LeaderPacket::UpToDate);
-    assert!(following.take().contains(&learner::Output::Committed(new)));
+    assert!(following.take().contains(&learner::Output::Committed(LAST)), "and not the new one");
+    following.hears(LeaderPacket::Commit { zxid: new });
+    assert_eq!(following.take(), [learner::Output::Committed(new)]);
 }
 
 /// ZOOKEEPER-3104: NEWLEADER comes behind everything that belongs to the snapshot.
@@ -230,10 +231,15 @@ fn a_sync_is_confirmed_by_a_quorum_that_was_asked_behind_it() {
     led.leader.timer(Instant(0) + TIMING.ping_every, &mut led.out);
     led.hears(2, ping());
     led.leader.timer(Instant(0) + Duration(2 * TIMING.ping_every.0), &mut led.out);
-    led.propose(1);
     led.leader.sync(Instant(250), 7, &mut led.out);
+    assert!(!synced(&led), "nobody has confirmed it");
     led.hears(2, ping());
     assert!(!synced(&led), "it was asked for before the sync");
+    led.hears(2, ping());
+    assert!(synced(&led));
+    led.out.clear();
+    led.propose(1);
+    led.leader.sync(Instant(260), 7, &mut led.out);
     led.hears(2, ping());
     assert!(!synced(&led), "what was proposed before is not committed");
     led.leader.flushed(zxid(1), &mut led.out);

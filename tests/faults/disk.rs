@@ -30,17 +30,16 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// A new disk, empty and mounted at `HOME/disk`.
+    /// A new disk, empty and mounted at `HOME/disk`; the drive's platter is a new file.
     ///
     /// # Errors
     /// The machine does not let us, or lacks a program.
-    pub(crate) fn new(home: &Path) -> io::Result<Self> {
-        let platter = home.join("platter");
-        File::create(&platter)?.set_len(DISK_BYTES)?;
+    pub(crate) fn new(home: &Path, platter: &Path) -> io::Result<Self> {
+        File::create(platter)?.set_len(DISK_BYTES)?;
         let text = platter.display().to_string();
         let options = "lazy_itable_init=0,lazy_journal_init=0";
         run("mkfs.ext4", &["-q", "-F", "-b", "4096", "-m", "0", "-E", options, &text])?;
-        let drive = Drive::new(&platter, home.join("drive"))?;
+        let drive = Drive::new(platter, home.join("drive"))?;
         let mount = home.join("disk");
         fs::create_dir_all(&mount)?;
         let mut disk = Self { drive, device: None, mount };

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::clients::within;
 use crate::disk::Disk;
-use crate::net::{Net, address, at, enter};
+use crate::net::{Net, address, at, enter, run};
 
 pub(crate) const CLIENT_PORT: u16 = 2181;
 pub(crate) const QUORUM_PORT: u16 = 2888;
 pub(crate) const ELECTION_PORT: u16 = 3888;
 
+/// Where the drives have what they have flushed.
+const PLATTERS: &str = "platters";
 /// A server that is told to stop has ended within this, also where it sees nobody.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a server may take for a word.
@@ -38,6 +40,10 @@ impl Servers {
     /// The machine does not let us, or lacks a program.
     pub(crate) fn new(home: &Path, count: i64) -> io::Result<Self> {
         let net = Net::new(count)?;
+        // In memory: other work on the machine's disk must not delay flushes.
+        let platters = home.join(PLATTERS);
+        fs::create_dir_all(&platters)?;
+        run("mount", &["-t", "tmpfs", "none", &platters.display().to_string()])?;
         let (disks, children, paused) = Default::default();
         let mut servers = Self { home: home.to_owned(), net, disks, children, paused };
         let lines: String = (1..=count)
@@ -49,7 +55,7 @@ impl Servers {
         for sid in 1..=count {
             let own = servers.own(sid);
             fs::create_dir_all(&own)?;
-            let disk = Disk::new(&own)?;
+            let disk = Disk::new(&own, &platters.join(sid.to_string()))?;
             let data = disk.mount.join("data");
             fs::create_dir_all(&data)?;
             let mut myid = File::create(data.join("myid"))?;
@@ -207,6 +213,7 @@ impl Drop for Servers {
         for sid in self.sids() {
             self.kill(sid);
         }
+        let _gone = run("umount", &["-l", &self.home.join(PLATTERS).display().to_string()]);
     }
 }
 

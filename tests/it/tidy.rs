@@ -173,6 +173,32 @@ fn every_file_is_reachable() {
     }
 }
 
+/// Names in backquotes that have an underscore are tests, or files of tests.
+#[test]
+fn the_tests_that_rules_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut names, mut code) = (Vec::new(), String::new());
+    for folder in ["src", "tests"] {
+        for path in sources(&root.join(folder)) {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            code += &fs::read_to_string(&path).expect("sources are UTF-8");
+        }
+    }
+    let rules = fs::read_to_string(root.join("src/docs/rules.md")).expect("it is there");
+    let named: Vec<&str> = rules
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|text| text.rsplit("::").next())
+        .filter(|name| name.contains('_') && !name.contains(['/', ' ']))
+        .collect();
+    assert!(50 < named.len(), "rules name their tests: {named:?}");
+    let exists =
+        |name: &str| names.iter().any(|file| file == name) || code.contains(&format!("fn {name}("));
+    let missing: Vec<&&str> = named.iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "src/docs/rules.md names what does not exist: {missing:?}");
+}
+
 #[test]
 fn the_tidy_test_notices() {
     let count = |module, text: &str| complaints(module, text, false).len();
