@@ -177,12 +177,12 @@ fn round(
     let ended = Instant::now();
     let answers = probes.end()?;
     let within = |from: Instant, to: Instant| {
-        let mut histogram = Histogram::new(3).map_err(|error| error.to_string())?;
+        let mut histogram = Histogram::<u64>::new(3).map_err(|error| error.to_string())?;
         for (at, latency) in &answers {
             // A write that began before and ended after counts as well.
             if from <= *at && at.checked_sub(*latency).is_none_or(|sent| sent <= to) {
                 let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-                histogram.saturating_record(nanos.max(1));
+                histogram.record(nanos.max(1)).map_err(|error| error.to_string())?;
             }
         }
         Ok::<_, String>(histogram)
