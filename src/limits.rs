@@ -109,7 +109,7 @@ pub const TOUCH_EVERY: Duration = Duration::from_millis(100);
 
 /// A member with `readonlymode.enabled` looks for a leader for so long, and for a tick, before it
 /// serves reads.
-pub const READ_ONLY_GRACE_MIN: Duration = Duration::from_millis(2_000);
+pub const READ_ONLY_AFTER_MIN: Duration = Duration::from_millis(2_000);
 
 /// Global sessions whose end a leader remembers, if there are local ones: more than a learner that
 /// is still connected can be behind with. Half a megabyte.

@@ -377,7 +377,10 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
         adopts_configs: config.reconfig_enabled,
         trusts_empty: ensemble.trusts_empty,
         local_sessions: ensemble.local_sessions,
-        read_only: config.read_only_mode_enabled,
+        read_only_after: config.read_only_mode_enabled.then(|| {
+            let tick = Duration::from_millis(u64::from(config.tick_time_ms));
+            tick.max(limits::READ_ONLY_AFTER_MIN)
+        }),
         rules: ensemble.rules,
         client: ClientAddress {
             host: config.client_port_address.clone().unwrap_or_else(|| "0.0.0.0".to_owned()),

@@ -106,8 +106,9 @@ pub struct EnsembleOptions {
     pub trusts_empty: bool,
     /// Whether new sessions are local.
     pub local_sessions: LocalSessions,
-    /// `readonlymode.enabled`: without a quorum, clients who want no more may read.
-    pub read_only: bool,
+    /// `readonlymode.enabled`: when no leader was found for so long, clients who want no more may
+    /// read; `None`: they may not.
+    pub read_only_after: Option<Duration>,
     /// What a new configuration may be.
     pub rules: ReconfigRules,
     /// Where clients connect.

@@ -351,7 +351,7 @@ mod tests {
             adopts_configs: false,
             trusts_empty: true,
             local_sessions: LocalSessions::Off,
-            read_only: false,
+            read_only_after: None,
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
             history: HistorySlices::default(),

@@ -3,8 +3,7 @@
 //! which may be old, and which the next leader may cut off at its end.
 
 use super::{Context, Effect, Ensemble, Role};
-use crate::base::{Duration, Instant};
-use crate::limits;
+use crate::base::Instant;
 use crate::server::stream::Service;
 
 impl Ensemble {
@@ -16,10 +15,10 @@ impl Ensemble {
     /// When reads are served unless a leader is found before.
     pub(super) fn reads_from(&self) -> Option<Instant> {
         // Nothing is told of a history that is lost.
-        let may = self.options.read_only && self.lost.is_none() && !self.stopping;
+        let may = self.lost.is_none() && !self.stopping;
         let is_looking = matches!(self.role, Role::Looking) && self.service == Service::Nothing;
-        let grace = Duration(limits::READ_ONLY_GRACE_MIN.0.max(self.options.tick.0));
-        self.grace_since.filter(|_| may && is_looking).map(|since| since + grace)
+        let since = self.grace_since.filter(|_| may && is_looking)?;
+        Some(since + self.options.read_only_after?)
     }
 
     pub(super) fn serve_reads(&mut self, cx: &mut Context<'_>) {

@@ -43,7 +43,7 @@ fn member_with(local_sessions: LocalSessions) -> Pipeline {
         adopts_configs: false,
         trusts_empty: true,
         local_sessions,
-        read_only: false,
+        read_only_after: None,
         rules: ReconfigRules { standalone_enabled: true, multi_address: false },
         client: ClientAddress { host: "here".to_owned(), port: 3 },
         history: HistorySlices::default(),

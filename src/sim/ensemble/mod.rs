@@ -45,6 +45,8 @@ const HEARTBEAT: Duration = Duration::from_millis(5);
 /// A clock is wrong by this at most: parts of a million, and milliseconds of the wall clock.
 const DRIFT_PPM_MAX: u64 = 50_000;
 const WALL_ERROR_MS_MAX: u64 = 3_600_000;
+/// When a server without a leader serves reads: sooner than most partitions end.
+const READS_AFTER: Duration = Duration::from_millis(100);
 const QUORUM_PORT: u16 = 1;
 /// Make a seed's number into others, which decide about local sessions and reads without a quorum.
 const LOCAL_SESSIONS: u64 = 0x6c6f_6361_6c00;

@@ -9,7 +9,7 @@ use super::super::plant::Plant;
 use super::super::shards::Shards;
 use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
-use super::{ELECTION_PORT, Event, HEARTBEAT, World};
+use super::{ELECTION_PORT, Event, HEARTBEAT, READS_AFTER, World};
 use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart};
 use crate::config::reconfig::ReconfigRules;
 use crate::model::{ClientAddress, ConnId, EnsembleConfigs, ExtendedTypes, ShardId, Zxid};
@@ -59,7 +59,7 @@ impl World {
             adopts_configs: false,
             trusts_empty: !self.is_careful,
             local_sessions: self.local_sessions,
-            read_only: self.reads_without_quorum,
+            read_only_after: self.reads_without_quorum.then_some(READS_AFTER),
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
             history: self.history_slices(),
