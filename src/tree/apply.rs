@@ -119,7 +119,7 @@ impl Tree {
     /// Applies a txn. Never fails: what cannot be done is an outcome.
     pub fn apply(&mut self, header: &TxnHeader, body: &TxnBody) -> Applied {
         self.clear_after_listings();
-        let mut steps = Vec::new();
+        let mut steps = Vec::with_capacity(1);
         let outcome = match body {
             TxnBody::Multi(bodies) => self.apply_multi(header, bodies, &mut steps),
             single => self.apply_one(header, single, &mut steps),

@@ -9,7 +9,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use super::store::{NONE, SlotId, Tree, ZnodeRef};
+use super::store::{NONE, SlotId, Tree};
+use super::znode::ZnodeRef;
 
 /// Remains that one txn clears away, at most.
 const CLEARED_PER_TXN: usize = 64;

@@ -15,12 +15,14 @@ mod apply;
 mod cut;
 mod listing;
 mod overlay;
+mod owners;
 mod quota;
 mod replay;
 mod restore;
 mod rules;
 mod store;
 mod value;
+mod znode;
 
 #[cfg(test)]
 mod tests;
@@ -31,5 +33,6 @@ pub use listing::Listing;
 pub use overlay::{Overlay, PendingZnode, Savepoint};
 pub use quota::{Excess, Quota, Track};
 pub use restore::RestoreError;
-pub use store::{Tree, TreeOptions, ZnodeRef};
+pub use store::{Tree, TreeOptions};
 pub use value::{Shared, Value, digest as znode_digest};
+pub use znode::ZnodeRef;

@@ -2,20 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use ecow::EcoString;
-
 use foldhash::quality::FixedState;
 
 use super::cut::Cuts;
 use super::listing::Listings;
 use super::restore::LastRestored;
 use super::value::{self, Common, Place, Shared, Value};
+use super::znode::ZnodeRef;
 use crate::base::{Index, Pages, Str, StrSet};
 use crate::model::{
-    Acl, EphemeralOwner, ExtendedTypes, Perms, SessionId, Stat, StatPersisted, Zxid, path,
+    Acl, EphemeralOwner, ExtendedTypes, Perms, SessionId, StatPersisted, Zxid, path,
 };
 
 /// Settings that change what the tree stores or shows.
@@ -34,13 +33,13 @@ pub struct Tree {
     slots: Pages<Slot>,
     free: Pages<SlotId>,
     pub(super) index: Index,
-    ephemerals: BTreeMap<SessionId, StrSet>,
+    pub(super) ephemerals: BTreeMap<SessionId, StrSet>,
     /// What values of short data with the same ACL share.
     acls: BTreeMap<Arc<[Acl]>, Shared<Common>>,
     /// Roots of the subtrees that have a quota.
     pub(super) quotas: BTreeSet<Str>,
     /// Containers and TTL znodes.
-    reapable: BTreeSet<Str>,
+    pub(super) reapable: BTreeSet<Str>,
     pub(super) cuts: Cuts,
     pub(super) listings: Listings,
     pub(super) last_restored: LastRestored,
@@ -49,7 +48,7 @@ pub struct Tree {
     pub(super) is_whole: bool,
     digest: u64,
     znode_count: usize,
-    ephemerals_count: usize,
+    pub(super) ephemerals_count: usize,
     data_bytes: u64,
 }
 
@@ -79,14 +78,6 @@ struct Slot {
 }
 
 const _: () = assert!(size_of::<Slot>() == 48);
-
-/// A znode as readers see it.
-#[derive(Clone, Copy, Debug)]
-pub struct ZnodeRef<'a> {
-    tree: &'a Tree,
-    pub(super) id: SlotId,
-    value: &'a Value,
-}
 
 impl Tree {
     /// A tree with the built-in znodes (`client-protocol.md` 5.11).
@@ -157,11 +148,6 @@ impl Tree {
         self.znode(self.find(path)?)
     }
 
-    /// The znode of a slot.
-    pub(super) fn znode(&self, id: SlotId) -> Option<ZnodeRef<'_>> {
-        Some(ZnodeRef { tree: self, id, value: self.slot(id).value.as_ref()? })
-    }
-
     /// Zxid of the last applied txn.
     #[must_use]
     pub const fn last_zxid(&self) -> Zxid {
@@ -202,86 +188,6 @@ impl Tree {
     /// them.
     pub fn acls(&self) -> impl Iterator<Item = &Arc<[Acl]>> {
         self.acls.keys()
-    }
-
-    /// Paths of a session's ephemerals, sorted.
-    pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = &Str> {
-        self.ephemerals.get(&session).into_iter().flat_map(StrSet::iter)
-    }
-
-    /// The same as they are now, to be read in slices.
-    #[must_use]
-    pub fn ephemerals_now(&self, session: SessionId) -> StrSet {
-        self.ephemerals.get(&session).cloned().unwrap_or_default()
-    }
-
-    /// The first of a session's ephemerals behind a path.
-    #[must_use]
-    pub fn next_ephemeral(&self, session: SessionId, behind: &str) -> Option<&Str> {
-        self.ephemerals.get(&session)?.next_behind(behind)
-    }
-
-    /// Number of a session's ephemerals.
-    #[must_use]
-    pub fn ephemerals_count_of(&self, session: SessionId) -> usize {
-        self.ephemerals.get(&session).map_or(0, StrSet::len)
-    }
-
-    /// Sessions that own ephemerals, sorted.
-    pub fn ephemeral_sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.ephemerals.keys().copied()
-    }
-
-    /// Number of sessions that own ephemerals.
-    #[must_use]
-    pub fn ephemeral_session_count(&self) -> usize {
-        self.ephemerals.len()
-    }
-
-    /// The next session that owns ephemerals, behind another one or the first.
-    #[must_use]
-    pub fn ephemeral_session_behind(&self, session: Option<SessionId>) -> Option<SessionId> {
-        let from = session.map_or(Bound::Unbounded, Bound::Excluded);
-        self.ephemerals.range((from, Bound::Unbounded)).next().map(|(next, _)| *next)
-    }
-
-    /// Containers and TTL znodes that nobody needs any longer (`client-protocol.md` 5.9), among the
-    /// next `looked_max` of them behind a path; the path up to which they were looked at, if there
-    /// may be more. `never_used_ms` is how long a container may wait for its first child; 0 is for
-    /// ever.
-    #[must_use]
-    pub fn overdue_behind(
-        &self,
-        behind: &str,
-        looked_max: usize,
-        wall_ms: i64,
-        never_used_ms: i64,
-    ) -> (Vec<Str>, Option<Str>) {
-        let (mut found, mut looked, mut last) = (Vec::new(), 0, None);
-        let rest = self.reapable.range::<str, _>((Bound::Excluded(behind), Bound::Unbounded));
-        for path in rest.take(looked_max) {
-            looked += 1;
-            last = Some(path);
-            if self.is_overdue(path, wall_ms, never_used_ms) {
-                found.push(path.clone());
-            }
-        }
-        (found, last.filter(|_| looked == looked_max).cloned())
-    }
-
-    fn is_overdue(&self, path: &str, wall_ms: i64, never_used_ms: i64) -> bool {
-        self.get(path).is_some_and(|znode| {
-            let stat = znode.persisted();
-            let age_ms = wall_ms.saturating_sub(stat.mtime);
-            znode.child_count() == 0
-                && match self.owner(&stat) {
-                    EphemeralOwner::Container => {
-                        0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
-                    }
-                    EphemeralOwner::Ttl(ttl_ms) => ttl_ms < age_ms,
-                    _ => false,
-                }
-        })
     }
 
     /// Number of descendants of `path`, itself not counted.
@@ -559,24 +465,6 @@ impl Tree {
         self.slot_mut(id).value = Some(value);
     }
 
-    fn forget_owner(&mut self, path: &str, stat: &StatPersisted) {
-        let EphemeralOwner::Session(session) = self.owner(stat) else {
-            self.reapable.remove(path);
-            return;
-        };
-        self.ephemerals_count -= 1;
-        if let Some(paths) = self.ephemerals.get_mut(&session) {
-            paths.remove(path);
-            if paths.is_empty() {
-                self.ephemerals.remove(&session);
-            }
-        }
-    }
-
-    const fn owner(&self, stat: &StatPersisted) -> EphemeralOwner {
-        EphemeralOwner::of(stat.ephemeral_owner, self.options.extended_types)
-    }
-
     fn digest_of(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
         if self.options.digests { value::digest(path, data, stat) } else { 0 }
     }
@@ -595,62 +483,6 @@ impl Tree {
         if is_last {
             self.acls.remove(&common.acl);
         }
-    }
-}
-
-impl<'a> ZnodeRef<'a> {
-    /// The stat as clients see it.
-    #[must_use]
-    pub fn stat(&self) -> Stat {
-        let length = i32::try_from(self.value.data_len()).unwrap_or(i32::MAX);
-        let children = i32::try_from(self.child_count()).unwrap_or(i32::MAX);
-        self.value.stat().visible(length, children, self.tree.options.extended_types)
-    }
-
-    /// The stat as stored.
-    #[must_use]
-    pub fn persisted(&self) -> StatPersisted {
-        self.value.stat()
-    }
-
-    /// The shared value.
-    #[must_use]
-    pub const fn value(&self) -> &'a Value {
-        self.value
-    }
-
-    /// The data; `None` is null.
-    #[must_use]
-    pub fn data(&self) -> Option<&'a [u8]> {
-        self.value.data()
-    }
-
-    /// The ACL.
-    #[must_use]
-    pub fn acl(&self) -> &'a [Acl] {
-        self.value.acl()
-    }
-
-    /// Number of children.
-    #[must_use]
-    pub fn child_count(&self) -> usize {
-        self.tree.child_count(self.id) as usize
-    }
-
-    /// Names of the children, the youngest first.
-    pub fn children(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let tree = self.tree;
-        let mut at = tree.slot(self.id).first_child;
-        std::iter::from_fn(move || {
-            if at == NONE {
-                return None;
-            }
-            let slot = tree.slot(at);
-            at = slot.next;
-            Some(slot)
-        })
-        .filter(|slot| slot.value.is_some())
-        .map(|slot| &*slot.name)
     }
 }
 
