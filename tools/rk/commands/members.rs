@@ -31,7 +31,8 @@ pub(crate) struct Config {
 #[derive(Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true))]
 pub(crate) struct Reconfig {
-    /// Servers that come or get other lines: server.N=HOST:PORT:PORT[:ROLE];[HOST:]PORT,...
+    /// Servers that come or get other lines: server.N=HOST:PORT:PORT:ROLE;HOST:PORT,... where
+    /// :ROLE and the second HOST: may be left out
     #[arg(long, value_name = "LINES", group = "change")]
     add: Option<String>,
     /// Servers that go: N,...
