@@ -1,7 +1,7 @@
 //! What has harmed ensembles elsewhere, one test for each: who says what in which order, who is
 //! given up, and when.
 
-use super::leader::{Abdication, CloseReason, LinkId, Output};
+use super::leader::{Abdication, CloseReason, LAST_COUNTER, LinkId, Output};
 use super::leader_tests::{LAST, Led, TIMING, txn, zxid};
 use super::learner;
 use super::learner_tests::{Following, ack};
@@ -115,12 +115,15 @@ fn newleader_comes_behind_the_snapshot_and_what_was_committed_since() {
 /// with a counter of 1.
 #[test]
 fn a_leader_gives_up_before_its_zxids_are_used_up() {
-    let mut led = Led::established_with(u32::MAX - 3);
+    let mut led = Led::established_with(LAST_COUNTER - 2);
     let rolls = |why: &Abdication| *why == Abdication::Rollover;
-    led.propose(u32::MAX - 2);
+    led.propose(LAST_COUNTER - 1);
     assert!(!abdicates(&led, rolls));
-    led.propose(u32::MAX - 1);
+    led.propose(LAST_COUNTER);
     assert!(abdicates(&led, rolls));
+    // What was prepared in the same turn.
+    led.propose(LAST_COUNTER + 1);
+    led.propose(LAST_COUNTER + 2);
     // And who follows takes the first txn of the next epoch behind it.
     let mut following = Following::serving();
     following.proposed(zxid(1));

@@ -585,8 +585,10 @@ fn outstanding(link: &Link, broadcast: &Broadcast) -> Waiting {
     waiting
 }
 
-/// The last counter that is proposed: the one behind it is never used (ZOOKEEPER-1277).
-const LAST_COUNTER: u32 = u32::MAX - 1;
+/// With this counter a leader gives up, before they are used up (ZOOKEEPER-1277). Behind it there
+/// are enough for all that may have been prepared in the same turn.
+pub(crate) const LAST_COUNTER: u32 =
+    u32::MAX - 2 * crate::limits::PIPELINE_INFLIGHT_TXNS_MAX as u32;
 
 /// Tells a live learner what concerns it.
 fn tell(id: LinkId, link: &Link, news: &News, out: &mut Vec<Output>) {
