@@ -38,6 +38,8 @@ pub(super) fn zxid(counter: u32) -> Zxid {
 pub(super) struct Led {
     pub(super) leader: Leader,
     pub(super) out: Vec<Output>,
+    /// Whether learners say that they are Ringkeepers.
+    pub(super) of_ringkeepers: bool,
 }
 
 impl Led {
@@ -54,25 +56,29 @@ impl Led {
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, NOW, &mut out);
-        Self { leader, out }
+        Self { leader, out, of_ringkeepers: false }
     }
 
     /// Established by server 2.
     pub(super) fn established() -> Self {
-        Self::established_with(0)
+        Self::new().establish()
     }
 
-    /// The same, behind so many proposals of its epoch.
+    pub(super) fn establish(mut self) -> Self {
+        self.greets(2, 1);
+        self.stored();
+        self.promises(2, LAST, 1);
+        self.stored();
+        self.synchronize(2);
+        self.acks(2, zxid(0));
+        assert!(self.leader.is_established());
+        self.out.clear();
+        self
+    }
+
+    /// Established, behind so many proposals of its epoch.
     pub(super) fn established_with(proposed: u32) -> Self {
-        let mut led = Self::new();
-        led.greets(2, 1);
-        led.stored();
-        led.promises(2, LAST, 1);
-        led.stored();
-        led.synchronize(2);
-        led.acks(2, zxid(0));
-        assert!(led.leader.is_established());
-        led.out.clear();
+        let mut led = Self::established();
         if proposed != 0 {
             led.leader.skip_to(zxid(proposed));
         }
@@ -89,7 +95,7 @@ impl Led {
             sid: ServerId(sid),
             protocol_version: PROTOCOL_VERSION,
             config_version: Some(0),
-            is_ringkeeper: false,
+            is_ringkeeper: self.of_ringkeepers,
         });
         let packet = match sid {
             9 => LearnerPacket::ObserverInfo { accepted_epoch, info },

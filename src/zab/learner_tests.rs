@@ -32,8 +32,13 @@ impl Following {
 
     /// It has promised epoch 2 and nothing else.
     pub(super) fn promised() -> Self {
+        Self::promised_to(false)
+    }
+
+    /// The same to a leader that says that it is a Ringkeeper, or does not.
+    fn promised_to(is_ringkeeper: bool) -> Self {
         let mut following = Self::new();
-        following.hears(LeaderPacket::leader_info(2, false));
+        following.hears(LeaderPacket::leader_info(2, is_ringkeeper));
         following.stored();
         following.out.clear();
         following
@@ -41,7 +46,12 @@ impl Following {
 
     /// It has the leader's history and serves.
     pub(super) fn serving() -> Self {
-        let mut following = Self::promised();
+        Self::serving_under(false)
+    }
+
+    /// The same under a leader that says that it is a Ringkeeper, or does not.
+    pub(super) fn serving_under(is_ringkeeper: bool) -> Self {
+        let mut following = Self::promised_to(is_ringkeeper);
         following.hears(LeaderPacket::Diff { zxid: LAST });
         following.hears(LeaderPacket::NewLeader { epoch: 2, config: None });
         following.stored();
