@@ -54,6 +54,18 @@ pub(crate) fn jars_of(name: &str) -> Option<PathBuf> {
     (jars.is_dir() && runs(Command::new("java").arg("-version"))).then_some(jars)
 }
 
+/// Fails with the lines in which a transcript differs from that of Apache's server.
+pub(crate) fn assert_same(who: &str, said: &[String], apache: &[String]) {
+    let differing: String = said
+        .iter()
+        .zip(apache)
+        .filter(|(said, apache)| said != apache)
+        .map(|(said, apache)| format!("{who}: {said}\nApache: {apache}\n"))
+        .collect();
+    assert!(differing.is_empty(), "\n{differing}");
+    assert_eq!(said.len(), apache.len(), "{who}: lines\n{}", said.join("\n"));
+}
+
 /// Says what is missing; a failure where nothing may be.
 pub(crate) fn skip(test: &str, why: &str) {
     assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::apache::{Apache, deps, jars, runs, skip};
+use super::apache::{Apache, assert_same, deps, jars, runs, skip};
 use super::peer::{self, Server};
 
 /// No script runs longer.
@@ -95,15 +95,8 @@ fn compare(test: &str, settings: &str, lines_min: usize, client: impl Fn() -> Co
         return skip(test, "no java or no Apache ZooKeeper to compare with");
     };
     for (shards, ours) in ours {
-        let differing: Vec<String> = ours
-            .lines()
-            .zip(theirs.lines())
-            .filter(|(ours, theirs)| ours != theirs)
-            .map(|(ours, theirs)| format!("ours   {ours}\nApache {theirs}"))
-            .collect();
-        let differing = differing.join("\n");
-        assert!(differing.is_empty(), "{test}, {shards} shards:\n{differing}");
-        assert_eq!(ours.lines().count(), theirs.lines().count(), "{test}: lines\n{ours}");
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        assert_same(&format!("{test}, {shards} shards"), &lines(&ours), &lines(&theirs));
     }
 }
 

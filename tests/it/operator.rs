@@ -221,14 +221,7 @@ fn words_of_an_ensemble_are_apaches() {
     let Some(theirs) = theirs else {
         return apache::skip(test, "no java or no Apache ZooKeeper to compare with");
     };
-    let differing: Vec<String> = ours
-        .iter()
-        .zip(&theirs)
-        .filter(|(ours, theirs)| ours != theirs)
-        .map(|(ours, theirs)| format!("ours   {ours}\nApache {theirs}\n"))
-        .collect();
-    assert!(differing.is_empty(), "{}", differing.join("\n"));
-    assert_eq!(ours.len(), theirs.len());
+    apache::assert_same("ours", &ours, &theirs);
 }
 
 #[test]
