@@ -169,7 +169,7 @@ pub(super) fn run_blocking(paths: &Paths, op: &FileOp) -> Result<(), FileFailure
             let path = path(file);
             let written = open_to_write(&path).and_then(|file| {
                 file.write_all_at(bytes, *offset)?;
-                if *durable { file.sync_data() } else { Ok(()) }
+                if *durable { file.sync_data() } else { write_out(&file, *offset, bytes.len()) }
             });
             on("writing", &path, written)
         }
@@ -201,6 +201,24 @@ pub(super) fn run_blocking(paths: &Paths, op: &FileOp) -> Result<(), FileFailure
             let path = paths.of(*dir);
             on("flushing", path, File::open(path).and_then(|dir| dir.sync_all()))
         }
+    }
+}
+
+/// Has what was written go to the drive now, and waits for it: a snapshot that waits in the page
+/// cache for its flush is written all at once then, in the way of the log. Promises nothing; where
+/// the kernel cannot do it, the flush does.
+fn write_out(file: &File, offset: u64, len: usize) -> io::Result<()> {
+    let signed = |number: u64| libc::off64_t::try_from(number).map_err(io::Error::other);
+    let flags = libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let (offset, len) = (signed(offset)?, signed(len as u64)?);
+    // SAFETY: the descriptor is open; no memory is passed.
+    if unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, flags) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EINVAL | libc::EPERM) => Ok(()),
+        _ => Err(error),
     }
 }
 
