@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::content::Content;
 use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
 use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
@@ -36,16 +37,21 @@ pub(super) struct Disk {
 
 #[derive(Clone, Debug, Default)]
 struct Inode {
-    cached: Vec<u8>,
-    flushed: Vec<u8>,
+    cached: Content,
+    flushed: Content,
     /// Ranges written since the last flush.
     dirty: Vec<(usize, usize)>,
 }
 
 impl Inode {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        put(&mut self.cached, offset, bytes);
+        self.cached.write(offset, bytes);
         self.dirty.push((offset, bytes.len()));
+    }
+
+    fn write_zeros(&mut self, offset: usize, len: usize) {
+        self.cached.write_zeros(offset, len);
+        self.dirty.push((offset, len));
     }
 
     fn flush(&mut self) {
@@ -60,22 +66,12 @@ impl Inode {
             for start in (offset..offset + len).step_by(SECTOR_BYTES) {
                 let end = (offset + len).min(start + SECTOR_BYTES);
                 if all == 0 || (all == 1 && prng.one_in(2)) {
-                    let sector = self.cached.get(start..end).unwrap_or_default().to_vec();
-                    put(&mut self.flushed, start, &sector);
+                    let sector = self.cached.read(start, end - start);
+                    self.flushed.write(start, &sector);
                 }
             }
         }
         self.cached = self.flushed.clone();
-    }
-}
-
-fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    if let Some(place) = content.get_mut(offset..end) {
-        place.copy_from_slice(bytes);
     }
 }
 
@@ -98,11 +94,9 @@ impl Disk {
     /// The bytes of a part of a file, fewer at its end.
     pub(super) fn read(&self, file: &FileName, offset: u64, len: u64) -> Bytes {
         let inode = self.live.get(file).and_then(|inode| self.inodes.get(*inode));
-        let content = inode.map(|inode| inode.cached.as_slice()).unwrap_or_default();
-        let start = content.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let end = content.len().min(start.saturating_add(len));
-        Bytes::copy_from_slice(content.get(start..end).unwrap_or_default())
+        inode.map(|inode| Bytes::from(inode.cached.read(offset, len))).unwrap_or_default()
     }
 
     /// Drives recovery to its end, as the shell does; what it notes goes into `notes`.
@@ -141,7 +135,7 @@ impl Disk {
                 if *durable && !skips_flushes {
                     let before = std::mem::take(&mut inode.dirty);
                     let offset = usize::try_from(*offset).unwrap_or_default();
-                    put(&mut inode.flushed, offset, bytes);
+                    inode.flushed.write(offset, bytes);
                     inode.dirty = before
                         .into_iter()
                         .filter(|range| *range != (offset, bytes.len()))
@@ -149,9 +143,9 @@ impl Disk {
                 }
             }
             FileOp::Zero { file, offset, len } => {
-                let zeros = vec![0; usize::try_from(*len).unwrap_or_default()];
                 let offset = usize::try_from(*offset).unwrap_or_default();
-                self.inode(file)?.write(offset, &zeros);
+                let len = usize::try_from(*len).unwrap_or_default();
+                self.inode(file)?.write_zeros(offset, len);
             }
             FileOp::Flush { file } => self.inode(file)?.flush(),
             FileOp::Rename { from, to } => {
@@ -192,12 +186,10 @@ impl Disk {
         let nth = usize::try_from(prng.below(files.len() as u64)).unwrap_or_default();
         let Some(file) = files.get(nth) else { return false };
         let Ok(inode) = self.inode(file) else { return false };
-        let written = inode.cached.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+        let written = inode.cached.last_written().unwrap_or_default();
         let at = usize::try_from(prng.below(written as u64 / 2)).unwrap_or_default();
         for content in [&mut inode.cached, &mut inode.flushed] {
-            if let Some(byte) = content.get_mut(at) {
-                *byte ^= 0x40;
-            }
+            content.flip(at, 0x40);
         }
         true
     }
@@ -276,7 +268,7 @@ impl Disk {
         let at = usize::try_from(at).unwrap_or(usize::MAX);
         if let Ok(inode) = self.inode(file) {
             for content in [&mut inode.cached, &mut inode.flushed] {
-                content.get_mut(at..).unwrap_or_default().fill(0);
+                content.write_zeros(at, content.len().saturating_sub(at));
             }
         }
     }

@@ -26,6 +26,7 @@
 
 mod boot;
 mod client;
+mod content;
 mod disk;
 pub mod ensemble;
 mod history;

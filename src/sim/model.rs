@@ -46,8 +46,9 @@ pub(super) enum Outcome {
 /// A change, in the order in which watches hear of it.
 pub(super) type Change = (EventType, String);
 
-/// The state that a failed multi goes back to: znodes as they were before, newest first.
-type Undo = Vec<(String, Option<Znode>)>;
+/// The state that a failed multi goes back to: znodes as they were before, newest last. `None`
+/// outside of multis.
+type Undo = Option<Vec<(String, Option<Znode>)>>;
 
 type Judged = Result<Outcome, ErrorCode>;
 
@@ -66,9 +67,9 @@ impl Model {
         write: &WriteRequest,
         changes: &mut Vec<Change>,
     ) -> Judged {
-        let mut undo = Undo::new();
         match write {
             WriteRequest::Multi(writes) => {
+                let mut undo = Some(Vec::new());
                 let before = changes.len();
                 let mut outcomes = Vec::new();
                 for (at, write) in writes.iter().enumerate() {
@@ -76,7 +77,7 @@ impl Model {
                         Ok(outcome) => outcomes.push(outcome),
                         Err(code) => {
                             changes.truncate(before);
-                            self.go_back(undo);
+                            self.go_back(undo.unwrap_or_default());
                             return Ok(Outcome::MultiFailed(failed(writes.len(), at, code)));
                         }
                     }
@@ -87,14 +88,14 @@ impl Model {
                 self.close(header, changes);
                 Ok(Outcome::Done)
             }
-            single => self.single(header, single, changes, &mut undo),
+            single => self.single(header, single, changes, &mut None),
         }
     }
 
     /// The end of the header's session.
     pub(super) fn close(&mut self, header: &TxnHeader, changes: &mut Vec<Change>) {
         for path in self.ephemerals_of(header.session) {
-            self.remove(header, &path, changes, &mut Undo::new());
+            self.remove(header, &path, changes, &mut None);
         }
     }
 
@@ -125,7 +126,9 @@ impl Model {
             WriteRequest::SetData { path, data, version } => {
                 let znode = self.znodes.get_mut(path.as_str()).ok_or(ErrorCode::NO_NODE)?;
                 matches(*version, znode.stat.version)?;
-                undo.push((path.to_string(), Some(znode.clone())));
+                if let Some(undo) = undo {
+                    undo.push((path.to_string(), Some(znode.clone())));
+                }
                 znode.data.clone_from(data);
                 znode.stat.version += 1;
                 znode.stat.mzxid = header.zxid;
@@ -162,7 +165,10 @@ impl Model {
         if parent.stat.ephemeral_owner != 0 {
             return Err(ErrorCode::NO_CHILDREN_FOR_EPHEMERALS);
         }
-        undo.push((parent_path.clone(), Some(parent.clone())));
+        if let Some(undo) = undo {
+            undo.push((parent_path.clone(), Some(parent.clone())));
+            undo.push((path.clone(), None));
+        }
         parent.children.insert(name);
         parent.creations += 1;
         parent.stat.pzxid = header.zxid;
@@ -178,7 +184,6 @@ impl Model {
         };
         let znode = Znode { data: create.data.clone(), stat, ..Znode::default() };
         let visible = znode.visible();
-        undo.push((path.clone(), None));
         self.znodes.insert(path.clone(), znode);
         changes.push((EventType::NodeCreated, path.clone()));
         changes.push((EventType::NodeChildrenChanged, parent_path));
@@ -196,10 +201,12 @@ impl Model {
         undo: &mut Undo,
     ) {
         let Some(znode) = self.znodes.remove(path) else { return };
-        undo.push((path.to_owned(), Some(znode)));
         let parent_path = parent(path).to_owned();
         if let Some(parent) = self.znodes.get_mut(&parent_path) {
-            undo.push((parent_path.clone(), Some(parent.clone())));
+            if let Some(undo) = undo {
+                undo.push((path.to_owned(), Some(znode)));
+                undo.push((parent_path.clone(), Some(parent.clone())));
+            }
             parent.children.remove(path.rsplit('/').next().unwrap_or_default());
             parent.stat.pzxid = header.zxid;
         }
@@ -207,7 +214,7 @@ impl Model {
         changes.push((EventType::NodeChildrenChanged, parent_path));
     }
 
-    fn go_back(&mut self, undo: Undo) {
+    fn go_back(&mut self, undo: Vec<(String, Option<Znode>)>) {
         for (path, before) in undo.into_iter().rev() {
             match before {
                 Some(znode) => self.znodes.insert(path, znode),

@@ -16,6 +16,9 @@ use ringkeeper::base::Duration;
 use ringkeeper::sim::ensemble::{self, EnsembleReport, EnsembleRun, Fault};
 use ringkeeper::sim::{self, Plant, Report};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs simulation seeds of one server, or of ensembles.
 #[derive(Parser)]
 struct Arguments {
