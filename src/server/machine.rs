@@ -254,14 +254,16 @@ impl Server {
     fn commit(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let mut deletions_left = self.options.slices.deletions;
         for _ in 0..self.options.slices.commits {
-            if self.shard.is_telling() {
+            if self.shard.holds_tree() {
                 break;
             }
             let Some(origin) = self.pipeline.next_commit() else { break };
             let around = surroundings(&self.pipeline, self.published, clock);
             let origin = origin.map(|origin| (origin, origin.address.shard));
-            if let Some((origin, HOME)) = origin.filter(|_| !self.pipeline.is_applying()) {
-                self.shard.before_delta(origin, around);
+            if let Some((origin, HOME)) = origin.filter(|_| !self.pipeline.is_applying())
+                && !self.shard.before_delta(origin, around)
+            {
+                break;
             }
             let commit = match self.pipeline.apply_next(clock.now, &mut deletions_left) {
                 Ok(commit) => commit,
@@ -687,6 +689,7 @@ impl Machine for Server {
     }
 
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        self.shard.begin_turn();
         if self.pipeline.next_commit().is_some() {
             self.commit(clock, out);
         }

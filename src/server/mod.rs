@@ -22,6 +22,8 @@ pub mod recent;
 pub mod recovery;
 mod satellite;
 mod shard;
+#[cfg(test)]
+mod slices_tests;
 pub mod snap_receive;
 pub mod snap_send;
 mod snapshotter;

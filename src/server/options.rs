@@ -160,7 +160,7 @@ pub struct Slices {
     pub requests_per_conn: usize,
     /// Requests that are executed.
     pub requests: usize,
-    /// Steps of long answers that are made; what has more is a long answer.
+    /// Steps of long answers that are made, multiReads included; what has more is a long answer.
     pub long_steps: usize,
     /// Connections or watches that a four-letter word is told of, or lines of its text.
     pub words: usize,

@@ -99,14 +99,18 @@ impl Satellite {
 
     fn follow_some(&mut self, clock: Clock) {
         let (mut deletions_left, mut commits_left) = (self.slices.deletions, self.slices.commits);
-        if self.shard.is_telling() || !self.go_on_applying(clock, &mut deletions_left) {
+        if self.shard.holds_tree() || !self.go_on_applying(clock, &mut deletions_left) {
             return;
         }
-        while self.is_behind() && !self.shard.is_telling() && commits_left != 0 {
+        while self.is_behind() && !self.shard.holds_tree() && commits_left != 0 {
             commits_left -= 1;
             let Some(item) = self.stream.pop_front() else { return };
             match item {
                 ToShard::Delta(delta, bytes) => {
+                    if !self.may_follow(&delta, clock) {
+                        self.stream.push_front(ToShard::Delta(delta, bytes));
+                        return;
+                    }
                     self.follow(delta, bytes, clock);
                     if !self.go_on_applying(clock, &mut deletions_left) {
                         return;
@@ -141,11 +145,14 @@ impl Satellite {
         }
     }
 
-    fn follow(&mut self, delta: Arc<Delta>, bytes: usize, clock: Clock) {
+    /// Runs the reads in front of a txn; whether it may be applied now.
+    fn may_follow(&mut self, delta: &Delta, clock: Clock) -> bool {
         let around = surroundings(&self.replica, self.published, clock);
-        if let Some(origin) = delta.origin.filter(|origin| origin.address.shard == self.id) {
-            self.shard.before_delta(origin, around);
-        }
+        let origin = delta.origin.filter(|origin| origin.address.shard == self.id);
+        origin.is_none_or(|origin| self.shard.before_delta(origin, around))
+    }
+
+    fn follow(&mut self, delta: Arc<Delta>, bytes: usize, clock: Clock) {
         if let TxnBody::CloseSession { paths } = &delta.body {
             let closing = Closing::new(&delta.header, paths.as_ref());
             self.applying = Some((delta, bytes, closing));
@@ -237,6 +244,7 @@ impl Machine for Satellite {
     }
 
     fn turn_end(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        self.shard.begin_turn();
         if self.is_behind() {
             self.catch_up(clock);
         }

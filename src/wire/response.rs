@@ -27,25 +27,37 @@ pub fn reply(
     finish_frame(buf, frame);
 }
 
-/// Begins a successful reply whose body starts with a vector of strings, in an empty buffer. The
-/// strings are appended in pieces.
-pub fn open_strings(buf: &mut BytesMut, xid: Xid, zxid: Zxid) {
+/// Begins a successful reply in an empty buffer; its body is appended in pieces.
+pub fn open(buf: &mut BytesMut, xid: Xid, zxid: Zxid) {
     buf.put_i32(0);
     buf.put_i32(xid.0);
     buf.put_i64(zxid.0);
     buf.put_i32(ErrorCode::OK.0);
+}
+
+/// Ends what [`open`] began in `first`, once it is known how many bytes all pieces have together.
+/// False if no frame is as long.
+pub fn close(first: &mut BytesMut, bytes: usize) -> bool {
+    let length = bytes.checked_sub(4).and_then(|bytes| i32::try_from(bytes).ok());
+    length.is_some_and(|length| put_at(first, 0, length))
+}
+
+/// Begins a successful reply whose body starts with a vector of strings, in an empty buffer. The
+/// strings are appended in pieces.
+pub fn open_strings(buf: &mut BytesMut, xid: Xid, zxid: Zxid) {
+    open(buf, xid, zxid);
     buf.put_i32(0);
 }
 
-/// Ends what [`open_strings`] began in `first`, once it is known how many strings there are and how
-/// many bytes all pieces have together. False if no frame is as long.
-pub fn close_strings(first: &mut BytesMut, bytes: usize, count: usize) -> bool {
-    let length = bytes.checked_sub(4).and_then(|bytes| i32::try_from(bytes).ok());
-    let (Some(length), Ok(count)) = (length, i32::try_from(count)) else { return false };
-    for (at, number) in [(0, length), (20, count)] {
-        let Some(room) = first.get_mut(at..at + 4) else { return false };
-        room.copy_from_slice(&number.to_be_bytes());
-    }
+/// Says in what [`open_strings`] began how many strings there are; [`close`] is yet to come. False
+/// if there are more than a vector can have.
+pub fn count_strings(first: &mut BytesMut, count: usize) -> bool {
+    i32::try_from(count).is_ok_and(|count| put_at(first, 20, count))
+}
+
+fn put_at(buf: &mut BytesMut, at: usize, number: i32) -> bool {
+    let Some(room) = buf.get_mut(at..at + 4) else { return false };
+    room.copy_from_slice(&number.to_be_bytes());
     true
 }
 
@@ -208,10 +220,10 @@ pub fn multi_read_data(buf: &mut BytesMut, data: Option<&[u8]>, stat: &Stat) {
     data_and_stat(buf, data, stat);
 }
 
-/// One getChildren of a multiRead.
-pub fn multi_read_children<'a>(buf: &mut BytesMut, names: impl Iterator<Item = &'a str>) {
+/// One getChildren of a multiRead; so many names follow.
+pub fn multi_read_children(buf: &mut BytesMut, names: usize) {
     multi_header(buf, opcode::GET_CHILDREN, ErrorCode::OK);
-    strings(buf, names);
+    put_len(buf, names);
 }
 
 fn multi_header(buf: &mut BytesMut, number: i32, code: ErrorCode) {

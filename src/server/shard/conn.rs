@@ -297,6 +297,20 @@ impl Conn {
         self.queue.front().is_some_and(|head| head.opcode == opcode::PING)
     }
 
+    /// Whether a multiRead stands there: it shows one state of the tree.
+    pub(super) fn is_at_multi_read(&self) -> bool {
+        let is_one = |work: &Work| matches!(work, Work::Read(ReadRequest::MultiRead(_), _));
+        self.queue.front().is_some_and(|head| is_one(&head.work))
+    }
+
+    /// What stands there costs as much as so many requests.
+    pub(super) fn head_cost(&self) -> usize {
+        match self.queue.front().map(|head| &head.work) {
+            Some(Work::Read(ReadRequest::MultiRead(items), _)) => items.len().max(1),
+            _ => 1,
+        }
+    }
+
     /// Whether requests are not executed for the moment: a long answer is being made, or too much
     /// waits for the socket.
     pub(super) fn must_wait(&self) -> bool {

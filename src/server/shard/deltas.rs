@@ -30,9 +30,10 @@ pub(super) struct Telling {
 
 impl Shard {
     /// Must be called before the txn is applied: runs the reads that its session sent before it.
-    pub(crate) fn before_delta(&mut self, origin: Origin, around: Surroundings<'_>) {
+    /// Whether it may be applied now; if not, call this again in the next turn.
+    pub(crate) fn before_delta(&mut self, origin: Origin, around: Surroundings<'_>) -> bool {
         let id = origin.address.conn;
-        let Some(mut conn) = self.conns.remove(&id) else { return };
+        let Some(mut conn) = self.conns.remove(&id) else { return true };
         // A committed write of the session proves what the syncs before it wait for.
         for pending in &mut conn.queue {
             match &mut pending.work {
@@ -43,10 +44,16 @@ impl Shard {
         }
         self.run_all(id, &mut conn, around);
         self.conns.insert(id, conn);
+        self.pinning.is_none()
     }
 
-    /// Whether the tree must stay as it is: not all who watch have heard of the last txn's events.
-    pub(crate) fn is_telling(&self) -> bool {
+    /// Whether the tree must stay as it is: not all who watch have heard of the last txn's events,
+    /// or a multiRead has not read everything.
+    pub(crate) fn holds_tree(&self) -> bool {
+        self.is_telling() || self.pinning.is_some()
+    }
+
+    pub(super) fn is_telling(&self) -> bool {
         !self.telling.is_empty()
     }
 
@@ -76,6 +83,7 @@ impl Shard {
     /// answers that were being made of the old one end with their connections.
     pub(crate) fn tree_replaced(&mut self) {
         self.midway = None;
+        self.pinning = None;
         self.told_left = usize::MAX;
         self.tell_some();
         for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.out.is_holding()) {

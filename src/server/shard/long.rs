@@ -6,18 +6,25 @@
 //! it ([`super::outbox`]). Watches are set one after the other, each against the tree of its own
 //! slice: what changes before is told at once, what changes after fires, and both reach the client
 //! before it can read what has changed.
+//!
+//! A multiRead shows one state of the tree: until it has read everything, no txn is applied here.
 
 use bytes::{Bytes, BytesMut};
 
+use crate::auth::{self, AuthConfig, Identities};
 use crate::base::{Str, StrList, str_set};
-use crate::model::request::SetWatches;
-use crate::model::{ConnId, ErrorCode, EventType, SessionId, Stat, WatchEvent, Xid, Zxid};
+use crate::model::request::{MultiReadKind, SetWatches};
+use crate::model::{ConnId, ErrorCode, EventType, Perms, SessionId, Stat, WatchEvent, Xid, Zxid};
 use crate::tree::{Listing, Tree, ZnodeRef};
 use crate::watch::{WatchKind, WatchTable};
 use crate::wire::response;
 
 /// Setting a watch again looks a path up twice: it costs about as much as so many names of a list.
 const WATCH_STEPS: usize = 8;
+
+/// The same of one op of a multiRead, and how many bytes of data cost as much as one step.
+const READ_STEPS: usize = 4;
+const STEP_BYTES: usize = 512;
 
 /// Bytes of one piece of a long answer.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -31,6 +38,8 @@ pub(super) enum LongRead {
     Ephemerals(Ephemerals),
     /// setWatches and setWatches2.
     Rewatch(Rewatch),
+    /// multiRead, carried on by [`MultiRead::go_on`].
+    Multi(MultiRead),
 }
 
 impl LongRead {
@@ -49,52 +58,165 @@ impl LongRead {
                 rewatch.go_on(view, watches, conn, (steps_max / WATCH_STEPS).max(1));
                 rewatch.is_done().then(|| vec![rewatch.answer()])
             }
+            Self::Multi(read) => read.is_done().then(|| read.answer()),
         }
     }
 }
 
-/// A reply that begins with a list of strings, made in pieces.
+/// A reply that is made in pieces.
 #[derive(Debug)]
-struct Strings {
+struct Pieces {
     xid: Xid,
     zxid: Zxid,
-    chunks: Vec<BytesMut>,
+    full: Vec<BytesMut>,
+    /// Where the next bytes are appended.
     open: BytesMut,
-    count: usize,
 }
 
-impl Strings {
-    fn begin(xid: Xid, zxid: Zxid) -> Self {
-        let mut open = BytesMut::with_capacity(CHUNK_BYTES);
-        response::open_strings(&mut open, xid, zxid);
-        Self { xid, zxid, chunks: Vec::new(), open, count: 0 }
+impl Pieces {
+    const fn new(xid: Xid, zxid: Zxid, first: BytesMut) -> Self {
+        Self { xid, zxid, full: Vec::new(), open: first }
     }
 
-    fn push(&mut self, string: &str) {
-        response::path(&mut self.open, string);
-        self.count += 1;
+    /// Something was appended.
+    fn cut(&mut self) {
         if CHUNK_BYTES <= self.open.len() {
             let next = BytesMut::with_capacity(CHUNK_BYTES);
-            self.chunks.push(std::mem::replace(&mut self.open, next));
+            self.full.push(std::mem::replace(&mut self.open, next));
         }
     }
 
-    fn answer(&mut self, stat: Option<&Stat>) -> Vec<Bytes> {
-        if let Some(stat) = stat {
-            response::stat(&mut self.open, stat);
-        }
-        let mut chunks = std::mem::take(&mut self.chunks);
-        chunks.push(std::mem::take(&mut self.open));
-        let bytes: usize = chunks.iter().map(BytesMut::len).sum();
-        let count = self.count;
-        let closed =
-            chunks.first_mut().is_some_and(|first| response::close_strings(first, bytes, count));
+    /// The whole reply. `finish` does what is left to do in the first piece, if that can be done.
+    fn answer(&mut self, finish: impl FnOnce(&mut BytesMut) -> bool) -> Vec<Bytes> {
+        let mut pieces = std::mem::take(&mut self.full);
+        pieces.push(std::mem::take(&mut self.open));
+        let bytes: usize = pieces.iter().map(BytesMut::len).sum();
+        let first = pieces.first_mut();
+        let closed = first.is_some_and(|first| finish(first) && response::close(first, bytes));
         if !closed {
             let mut refusal = BytesMut::new();
             response::reply(&mut refusal, self.xid, self.zxid, ErrorCode::SYSTEM_ERROR, |_| {});
             return vec![refusal.freeze()];
         }
-        chunks.into_iter().map(BytesMut::freeze).collect()
+        pieces.into_iter().map(BytesMut::freeze).collect()
+    }
+}
+
+/// A reply that begins with a list of strings.
+#[derive(Debug)]
+struct Strings {
+    pieces: Pieces,
+    count: usize,
+}
+
+impl Strings {
+    fn begin(xid: Xid, zxid: Zxid) -> Self {
+        let mut first = BytesMut::with_capacity(CHUNK_BYTES);
+        response::open_strings(&mut first, xid, zxid);
+        Self { pieces: Pieces::new(xid, zxid, first), count: 0 }
+    }
+
+    fn push(&mut self, string: &str) {
+        response::path(&mut self.pieces.open, string);
+        self.count += 1;
+        self.pieces.cut();
+    }
+
+    fn answer(&mut self, stat: Option<&Stat>) -> Vec<Bytes> {
+        if let Some(stat) = stat {
+            response::stat(&mut self.pieces.open, stat);
+        }
+        let count = self.count;
+        self.pieces.answer(|first| response::count_strings(first, count))
+    }
+}
+
+/// Several reads of one state of the tree: as long as it is not done, the tree must stay as it is.
+#[derive(Debug)]
+pub(super) struct MultiRead {
+    left: std::vec::IntoIter<(MultiReadKind, Str)>,
+    identities: Identities,
+    /// Of the last op: names that are left.
+    listing: Option<Listing>,
+    pieces: Pieces,
+    done: bool,
+}
+
+impl MultiRead {
+    pub(super) fn begin(
+        items: Vec<(MultiReadKind, Str)>,
+        identities: Identities,
+        xid: Xid,
+        zxid: Zxid,
+    ) -> Self {
+        let mut first = BytesMut::new();
+        response::open(&mut first, xid, zxid);
+        let pieces = Pieces::new(xid, zxid, first);
+        Self { left: items.into_iter(), identities, listing: None, pieces, done: false }
+    }
+
+    /// Does at most about so many steps; whether it is done.
+    pub(super) fn go_on(&mut self, view: &Tree, config: &AuthConfig, steps_max: usize) -> bool {
+        let mut steps = 0;
+        loop {
+            if let Some(listing) = &mut self.listing {
+                let before = listing.left();
+                let names_max = u32::try_from(steps_max.saturating_sub(steps)).unwrap_or(u32::MAX);
+                let pieces = &mut self.pieces;
+                view.list_some(listing, names_max.max(1), &mut |name| {
+                    response::path(&mut pieces.open, name);
+                    pieces.cut();
+                });
+                steps += (before - listing.left()) as usize;
+                if listing.left() != 0 {
+                    return false;
+                }
+                self.listing = None;
+            }
+            if self.left.as_slice().is_empty() && !self.done {
+                response::multi_end(&mut self.pieces.open);
+                self.done = true;
+            }
+            if self.done || steps_max <= steps {
+                return self.done;
+            }
+            steps +=
+                self.left.next().map_or(0, |(kind, path)| self.read(view, config, kind, &path));
+        }
+    }
+
+    /// Begins one op; how many steps that was.
+    fn read(&mut self, view: &Tree, config: &AuthConfig, kind: MultiReadKind, path: &str) -> usize {
+        let buf = &mut self.pieces.open;
+        let may_read = |znode: &ZnodeRef<'_>| {
+            auth::allowed(config, znode.acl(), Perms::READ, &self.identities)
+        };
+        let mut steps = READ_STEPS;
+        match (view.get(path), kind) {
+            (None, _) => response::multi_error(buf, ErrorCode::NO_NODE),
+            (Some(znode), _) if !may_read(&znode) => {
+                response::multi_error(buf, ErrorCode::NO_AUTH);
+            }
+            (Some(znode), MultiReadKind::GetData) => {
+                response::multi_read_data(buf, znode.data(), &znode.stat());
+                steps += znode.data().map_or(0, <[u8]>::len) / STEP_BYTES;
+            }
+            (Some(znode), MultiReadKind::GetChildren) => {
+                response::multi_read_children(buf, znode.child_count());
+                self.listing = (znode.child_count() != 0).then(|| view.list(&znode));
+            }
+        }
+        self.pieces.cut();
+        steps
+    }
+
+    pub(super) const fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The reply, once it is done.
+    pub(super) fn answer(&mut self) -> Vec<Bytes> {
+        self.pieces.answer(|_| true)
     }
 }
 

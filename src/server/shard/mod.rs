@@ -58,6 +58,10 @@ pub(crate) struct Shard {
     dirty: VecDeque<ConnId>,
     /// Connections whose long answers are being made, each once.
     long: VecDeque<ConnId>,
+    /// The connection whose multiRead has not read everything: the tree must stay as it is.
+    pinning: Option<ConnId>,
+    /// Another one may begin in this turn: there was time for txns.
+    may_pin: bool,
     /// The txn of which only a part is applied here.
     midway: Option<Zxid>,
     /// Events of the last txn that not all have heard, and how many more may in this turn.
@@ -148,6 +152,8 @@ impl Shard {
             watches: WatchTable::new(),
             dirty: VecDeque::new(),
             long: VecDeque::new(),
+            pinning: None,
+            may_pin: true,
             midway: None,
             telling: VecDeque::new(),
             told_left: options.slices.told,
@@ -291,6 +297,12 @@ impl Shard {
         !self.watches.is_empty()
     }
 
+    /// Call at the beginning of a turn's end, before txns are applied: where multiReads wait, they
+    /// and the txns take turns.
+    pub(crate) fn begin_turn(&mut self) {
+        self.may_pin = self.pinning.is_none();
+    }
+
     /// Takes in what waited, runs the reads at the heads of the queues, and hands each
     /// connection's output over in one piece.
     pub(crate) fn turn_end(
@@ -330,7 +342,7 @@ impl Shard {
             }
             conn.dirty = false;
             let most = requests.min(slices.requests_per_conn);
-            requests -= self.run_some(id, &mut conn, around, most);
+            requests = requests.saturating_sub(self.run_some(id, &mut conn, around, most));
             self.flush(id, &mut conn, around.now, out);
             self.recount(&mut conn);
             self.flushed.push(id);
@@ -363,6 +375,9 @@ impl Shard {
 
     /// Makes a slice of the long answer whose turn it is.
     fn go_on_long(&mut self, view: &Tree) {
+        if let Some(id) = self.pinning {
+            return self.go_on_multi_read(id, view);
+        }
         if self.is_held_up() {
             return;
         }
@@ -377,10 +392,24 @@ impl Shard {
         mark_dirty(&mut self.dirty, id, conn);
     }
 
+    /// Reads more, whatever the connection's socket takes: others wait for it. It shows a state
+    /// that was published when it began.
+    fn go_on_multi_read(&mut self, id: ConnId, view: &Tree) {
+        let (auth, steps_max) = (&self.options.auth, self.options.slices.long_steps);
+        // The connection may have ended meanwhile.
+        let read = self.conns.get_mut(&id).and_then(|conn| conn.out.multi_read());
+        if read.is_none_or(|read| read.go_on(view, auth, steps_max)) {
+            self.pinning = None;
+            if let Some(conn) = self.conns.get_mut(&id) {
+                mark_dirty(&mut self.dirty, id, conn);
+            }
+        }
+    }
+
     /// Whether [`Shard::turn_end`] left work over.
     pub(crate) fn wants_turn(&self) -> bool {
         let has_work = !self.dirty.is_empty() || !self.long.is_empty() || self.sweeping;
-        self.again || has_work || self.is_telling()
+        self.again || has_work || self.holds_tree()
     }
 
     /// Closes connections that never started a session, or that keep others waiting.

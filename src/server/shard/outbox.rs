@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::long::LongRead;
+use super::long::{LongRead, MultiRead};
 
 /// Finished bytes, then long answers that are being made, each with what comes behind it.
 #[derive(Debug, Default)]
@@ -58,6 +58,14 @@ impl Outbox {
             self.chunk_bytes += chunk.len();
             self.chunks.push_back(chunk);
         }
+    }
+
+    /// The multiRead that has not read everything.
+    pub(super) fn multi_read(&mut self) -> Option<&mut MultiRead> {
+        self.held.iter_mut().find_map(|(read, _)| match read {
+            LongRead::Multi(read) if !read.is_done() => Some(read),
+            _ => None,
+        })
     }
 
     /// Number of finished bytes.

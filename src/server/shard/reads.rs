@@ -5,7 +5,7 @@ use bytes::BytesMut;
 
 use crate::auth::{self, Identities};
 use crate::base::{Instant, Str};
-use crate::model::request::{MultiReadKind, PathWatch};
+use crate::model::request::PathWatch;
 use crate::model::{ConnId, ErrorCode, Perms, ReadRequest, SessionId, Zxid};
 use crate::tree::{Tree, ZnodeRef};
 use crate::watch::{WatchKind, WatchTable};
@@ -13,12 +13,12 @@ use crate::wire::{opcode, response};
 
 use super::conn::{Conn, Pending, Work};
 use super::load::abort_if_too_slow;
-use super::long::{Children, Ephemerals, LongRead, Rewatch, Wanted};
+use super::long::{Children, Ephemerals, LongRead, MultiRead, Rewatch, Wanted};
 use super::{Shard, Surroundings};
 
 impl Shard {
     /// Runs the queue from its head until a write that waits for its delta, a long answer, or a
-    /// full output, at most so many requests; how many it were.
+    /// full output, at most about so many requests; how many it were.
     pub(super) fn run_some(
         &mut self,
         id: ConnId,
@@ -33,15 +33,19 @@ impl Shard {
             if self.is_telling() || (self.is_held_up() && !conn.is_at_ping()) {
                 break;
             }
+            if conn.is_at_multi_read() && !(self.may_pin && self.pinning.is_none()) {
+                break;
+            }
+            count += conn.head_cost();
             self.run_head(id, conn, around);
-            count += 1;
         }
         count
     }
 
-    /// Runs everything in front of a write whose delta comes next.
+    /// Runs everything in front of a write whose delta comes next, as far as it can be run now: of
+    /// several multiReads each is finished first.
     pub(super) fn run_all(&mut self, id: ConnId, conn: &mut Conn, around: Surroundings<'_>) {
-        while conn.can_run() {
+        while conn.can_run() && !(conn.is_at_multi_read() && self.pinning.is_some()) {
             self.run_head(id, conn, around);
             abort_if_too_slow(conn);
         }
@@ -51,6 +55,10 @@ impl Shard {
         let Some(mut pending) = conn.dequeue() else { return };
         let session = conn.attachment().map_or(SessionId(0), |(session, _)| session);
         let zxid = match self.long_read((id, session), &mut pending, around) {
+            Some(LongRead::Multi(mut read)) if read.is_done() => {
+                read.answer().iter().for_each(|piece| conn.out.tail().extend_from_slice(piece));
+                around.view.last_zxid()
+            }
             Some(read) => {
                 conn.out.hold(read);
                 around.view.last_zxid()
@@ -63,7 +71,7 @@ impl Shard {
         }
     }
 
-    /// Begins a read that is too long for one turn; `None` for all others.
+    /// Begins a read that may be too long for one turn; `None` for all others.
     fn long_read(
         &mut self,
         (id, session): (ConnId, SessionId),
@@ -91,6 +99,15 @@ impl Shard {
                 let wanted = Wanted::new(prefix.as_ref());
                 let read = Ephemerals::begin(around.view, session, pending.xid, wanted);
                 Some(LongRead::Ephemerals(read))
+            }
+            ReadRequest::MultiRead(items) => {
+                let (items, zxid) = (std::mem::take(items), around.view.last_zxid());
+                let identities = identities.clone();
+                let mut read = MultiRead::begin(items, identities, pending.xid, zxid);
+                if !read.go_on(around.view, &self.options.auth, steps_max) {
+                    self.pinning = Some(id);
+                }
+                Some(LongRead::Multi(read))
             }
             ReadRequest::SetWatches(set) if steps_max < set.path_count() => {
                 let (set, zxid) = (std::mem::take(set), around.view.last_zxid());
@@ -222,10 +239,6 @@ impl<'a> Reader<'a> {
                 self.get_ephemerals(prefix.as_ref());
                 Ok(())
             }
-            ReadRequest::MultiRead(items) => {
-                self.multi_read(items);
-                Ok(())
-            }
             ReadRequest::CheckWatches(selection) => {
                 found(self.shard.watches.contains(self.conn, selection))
             }
@@ -234,6 +247,7 @@ impl<'a> Reader<'a> {
                 found(self.watches().remove(conn, selection))
             }
             ReadRequest::SetWatches(_) => unreachable!("set by a Rewatch"),
+            ReadRequest::MultiRead(_) => unreachable!("read by a MultiRead"),
             ReadRequest::AddWatch { path, recursive } => {
                 let kind = match recursive {
                     true => WatchKind::PersistentRecursive,
@@ -281,21 +295,6 @@ impl<'a> Reader<'a> {
         let wanted = Wanted::new(prefix);
         let paths = self.view.ephemerals_of(self.session).map(Str::as_str);
         response::strings(&mut self.body, paths.filter(|path| wanted.has(path)));
-    }
-
-    fn multi_read(&mut self, items: &[(MultiReadKind, Str)]) {
-        for (kind, path) in items {
-            match (self.readable(path), kind) {
-                (Err(code), _) => response::multi_error(&mut self.body, code),
-                (Ok(znode), MultiReadKind::GetData) => {
-                    response::multi_read_data(&mut self.body, znode.data(), &znode.stat());
-                }
-                (Ok(znode), MultiReadKind::GetChildren) => {
-                    response::multi_read_children(&mut self.body, znode.children());
-                }
-            }
-        }
-        response::multi_end(&mut self.body);
     }
 
     /// The znode, if it exists and may be read.
