@@ -47,10 +47,10 @@ pub enum Plant {
     /// A leader's memory of its log begins later than it says: what it reads from its files for a
     /// learner ends before.
     HistoryGap,
-    /// Bytes between servers are lost, and those behind them arrive.
-    PeerBytesLost,
-    /// Bytes between servers arrive twice.
-    PeerBytesTwice,
+    /// Packets between servers are lost, and those behind them arrive.
+    PacketsLost,
+    /// Packets between servers are sent twice.
+    PacketsTwice,
 }
 
 impl Plant {
@@ -87,9 +87,14 @@ impl Plant {
         Self::CutIgnored,
         Self::LossForgotten,
         Self::HistoryGap,
-        Self::PeerBytesLost,
-        Self::PeerBytesTwice,
+        Self::PacketsLost,
+        Self::PacketsTwice,
     ];
+
+    /// Whether it is in the packets that servers send each other.
+    pub(super) const fn is_in_packets(self) -> bool {
+        matches!(self, Self::PacketsLost | Self::PacketsTwice)
+    }
 
     /// What the bug makes of the bytes of one turn to one client. The answer to the handshake is
     /// left alone: it has no header.

@@ -38,6 +38,9 @@ pub enum DecodeErrorKind {
     /// A number outside its enumeration.
     #[error("{0} is not a known value")]
     Unknown(i32),
+    /// What came is not what was sent.
+    #[error("the bytes before it were damaged on their way")]
+    Damaged,
 }
 
 /// Reads fields from a received record, one after the other.

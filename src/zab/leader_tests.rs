@@ -96,6 +96,7 @@ impl Led {
             protocol_version: PROTOCOL_VERSION,
             config_version: Some(0),
             is_ringkeeper: self.of_ringkeepers,
+            has_checksums: self.of_ringkeepers,
         });
         let packet = match sid {
             9 => LearnerPacket::ObserverInfo { accepted_epoch, info },

@@ -185,6 +185,7 @@ impl Learner {
             protocol_version: PROTOCOL_VERSION,
             config_version: Some(config_version),
             is_ringkeeper: true,
+            has_checksums: true,
         };
         let accepted_epoch = signed(epochs.accepted);
         out.push(Output::Send(match kind {

@@ -109,6 +109,7 @@ impl Led {
                 protocol_version: PROTOCOL_VERSION,
                 config_version: Some(0),
                 is_ringkeeper: false,
+                has_checksums: false,
             });
             self.hears(
                 *sid,

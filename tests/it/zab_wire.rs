@@ -382,6 +382,7 @@ impl Learner {
             protocol_version: PROTOCOL_VERSION,
             config_version: Some(0),
             is_ringkeeper: true,
+            has_checksums: true,
         };
         self.send(&LearnerPacket::FollowerInfo { accepted_epoch: 0, info: Some(info) });
         let LeaderPacket::LeaderInfo { epoch, protocol_version, .. } = self.receive() else {

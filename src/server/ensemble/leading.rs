@@ -172,6 +172,9 @@ impl Ensemble {
                 // A type that learners do not send is passed over, as Apache does.
                 Ok(None) => {}
                 Ok(Some(packet)) => {
+                    if packet.has_checksums() {
+                        self.peers.check(link);
+                    }
                     let Some(leading) = self.leading() else { break None };
                     leading.leader.received(cx.clock.now, id, packet, &mut out);
                 }
@@ -326,7 +329,7 @@ impl Ensemble {
         let chunk = sender.next_chunk(cx.pipeline.tree_mut(), limits::SNAPSHOT_SENT_BYTES_PER_TURN);
         match chunk {
             Some(chunk) => {
-                if !self.peers.packet(PeerLink(link.0), |buf| buf.extend_from_slice(&chunk)) {
+                if !self.peers.raw(PeerLink(link.0), &chunk) {
                     sender.end(cx.pipeline.tree_mut());
                     return self.drop_learner(cx, link);
                 }
@@ -337,6 +340,7 @@ impl Ensemble {
             None => {
                 let zxid = sender.zxid();
                 sender.end(cx.pipeline.tree_mut());
+                self.peers.raw_ends(PeerLink(link.0));
                 let mut out = Vec::new();
                 if let Some(leading) = self.leading() {
                     leading.leader.snapshot_sent(link, zxid, &mut out);

@@ -8,6 +8,7 @@
 //! A role ends as a whole: its connections are closed, clients are let go, and the next one begins
 //! only when all of the log and the epochs record are on disk, so that what a vote says is true.
 
+mod checked;
 mod config_files;
 mod history;
 mod leading;
@@ -599,20 +600,6 @@ impl Ensemble {
             Role::Learning(_) => self.leader_closed(cx, link),
             Role::Settling | Role::Looking => {}
         }
-    }
-
-    /// Where a server is joined: as the configuration in force has it, or else the pending one.
-    fn quorum_addresses(&self, sid: ServerId) -> Vec<PeerAddress> {
-        let EnsembleConfigs { committed, last_seen } = &self.configs;
-        let members = [committed, last_seen].into_iter().filter_map(|it| it.members.get(&sid));
-        let mut found = Vec::new();
-        for address in members.flat_map(|member| &member.addresses) {
-            let address = PeerAddress { host: address.host.clone(), port: address.quorum_port };
-            if !found.contains(&address) {
-                found.push(address);
-            }
-        }
-        found
     }
 }
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
+use super::checked::Checked;
 use crate::base::Duration;
 use crate::limits;
 use crate::model::ServerId;
 use crate::server::contract::{DialId, PeerAddress, PeerLink, PeerOutput, PeerPort};
 use crate::wire::jute::DecodeError;
-use crate::wire::quorum::{PacketStream, QuorumPacket};
+use crate::wire::quorum::QuorumPacket;
 
 /// All connections to other servers.
 #[derive(Debug, Default)]
@@ -33,10 +34,8 @@ pub(super) enum Dialled {
 #[derive(Debug)]
 struct Conn {
     port: PeerPort,
-    /// Of the quorum port: received and not taken.
-    stream: PacketStream,
-    /// Packets of this turn.
-    packets: BytesMut,
+    /// What passes, of the quorum port.
+    checked: Checked,
     /// Handed over and not taken by the socket.
     unsent_bytes: usize,
     is_reading: bool,
@@ -45,13 +44,7 @@ struct Conn {
 impl Peers {
     /// A connection is there.
     pub(super) fn opened(&mut self, port: PeerPort, link: PeerLink) {
-        let conn = Conn {
-            port,
-            stream: PacketStream::default(),
-            packets: BytesMut::new(),
-            unsent_bytes: 0,
-            is_reading: true,
-        };
+        let conn = Conn { port, checked: Checked::default(), unsent_bytes: 0, is_reading: true };
         self.conns.insert(link, conn);
     }
 
@@ -82,13 +75,13 @@ impl Peers {
     /// Bytes of the quorum port have come.
     pub(super) fn push(&mut self, link: PeerLink, bytes: Bytes) {
         if let Some(conn) = self.conns.get_mut(&link) {
-            conn.stream.push(bytes);
+            conn.checked.push(bytes);
         }
     }
 
     /// Bytes received and not taken.
     pub(super) fn buffered(&self, link: PeerLink) -> usize {
-        self.conns.get(&link).map_or(0, |conn| conn.stream.buffered())
+        self.conns.get(&link).map_or(0, |conn| conn.checked.buffered())
     }
 
     /// The next packet of a connection.
@@ -96,12 +89,12 @@ impl Peers {
         &mut self,
         link: PeerLink,
     ) -> Result<Option<QuorumPacket>, DecodeError> {
-        self.conns.get_mut(&link).map_or(Ok(None), |conn| conn.stream.next_packet())
+        self.conns.get_mut(&link).map_or(Ok(None), |conn| conn.checked.next_packet())
     }
 
     /// Everything received and not taken: what stands behind a SNAP packet is no packet.
     pub(super) fn take_rest(&mut self, link: PeerLink) -> Bytes {
-        self.conns.get_mut(&link).map(|conn| conn.stream.take_rest()).unwrap_or_default()
+        self.conns.get_mut(&link).map(|conn| conn.checked.take_rest()).unwrap_or_default()
     }
 
     /// Whether the connection is to be read.
@@ -121,8 +114,28 @@ impl Peers {
     #[must_use]
     pub(super) fn packet(&mut self, link: PeerLink, encode: impl FnOnce(&mut BytesMut)) -> bool {
         let Some(conn) = self.conns.get_mut(&link) else { return true };
-        encode(&mut conn.packets);
-        conn.packets.len() + conn.unsent_bytes <= limits::PEER_UNSENT_BYTES_MAX
+        conn.checked.packet(encode) + conn.unsent_bytes <= limits::PEER_UNSENT_BYTES_MAX
+    }
+
+    /// Puts a part of a snapshot there, otherwise as [`Peers::packet`].
+    #[must_use]
+    pub(super) fn raw(&mut self, link: PeerLink, bytes: &[u8]) -> bool {
+        let Some(conn) = self.conns.get_mut(&link) else { return true };
+        conn.checked.raw(bytes) + conn.unsent_bytes <= limits::PEER_UNSENT_BYTES_MAX
+    }
+
+    /// The snapshot is over: packets follow.
+    pub(super) fn raw_ends(&mut self, link: PeerLink) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            conn.checked.raw_ends();
+        }
+    }
+
+    /// The other end is a Ringkeeper: checksums go both ways.
+    pub(super) fn check(&mut self, link: PeerLink) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            conn.checked.check();
+        }
     }
 
     /// Hands bytes over at once.
@@ -143,7 +156,7 @@ impl Peers {
 
     /// Bytes that wait for the socket.
     pub(super) fn unsent_bytes(&self, link: PeerLink) -> usize {
-        self.conns.get(&link).map_or(0, |conn| conn.unsent_bytes + conn.packets.len())
+        self.conns.get(&link).map_or(0, |conn| conn.unsent_bytes + conn.checked.unsent_bytes())
     }
 
     /// Asks the driver for something besides.
@@ -182,7 +195,7 @@ impl Peers {
 impl Conn {
     /// Hands over the packets of this turn.
     fn flush(&mut self, link: PeerLink) -> Option<PeerOutput> {
-        let bytes = self.packets.split().freeze();
+        let bytes = self.checked.flush();
         self.unsent_bytes += bytes.len();
         (!bytes.is_empty()).then_some(PeerOutput::Send { link, bytes })
     }

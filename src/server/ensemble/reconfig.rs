@@ -18,7 +18,7 @@ use crate::model::{
     ClientAddress, EnsembleConfig, EnsembleConfigs, ErrorCode, LearnerType, ReconfigRequest,
     ServerAddress, ServerId, Zxid,
 };
-use crate::server::contract::PeerOutput;
+use crate::server::contract::{PeerAddress, PeerOutput};
 use crate::wire::vote::ElectionAddress;
 
 /// Where this server goes when what it still has to answer is answered.
@@ -41,6 +41,20 @@ impl Ensemble {
     pub(super) fn is_observer(&self) -> bool {
         let own = self.configs.committed.members.get(&self.options.me);
         own.is_some_and(|own| own.learner_type == LearnerType::Observer)
+    }
+
+    /// Where a server is joined: as the configuration in force has it, or else the pending one.
+    pub(super) fn quorum_addresses(&self, sid: ServerId) -> Vec<PeerAddress> {
+        let EnsembleConfigs { committed, last_seen } = &self.configs;
+        let members = [committed, last_seen].into_iter().filter_map(|it| it.members.get(&sid));
+        let mut found = Vec::new();
+        for address in members.flat_map(|member| &member.addresses) {
+            let address = PeerAddress { host: address.host.clone(), port: address.quorum_port };
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        found
     }
 
     /// What the tree that was recovered tells of its configuration: a leader's snapshot may have

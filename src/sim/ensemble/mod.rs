@@ -10,6 +10,7 @@ mod faults;
 mod network;
 mod peers;
 mod servers;
+mod tamper;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use bytes::Bytes;
 
 use self::network::{End, Network};
+use self::tamper::Directions;
 use super::client::Client;
 use super::disk::Disk;
 use super::history::History;
@@ -244,6 +246,8 @@ struct World {
     /// Servers without a quorum serve reads, and some clients want no more.
     reads_without_quorum: bool,
     network: Network,
+    /// What has passed between servers, where the planted bug is in that.
+    directions: Directions,
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, (usize, usize)>,
     next_conn: u64,
@@ -299,6 +303,7 @@ impl World {
                 false => LocalSessions::Off,
             },
             network: Network::default(),
+            directions: Directions::default(),
             clients: (0..CLIENTS).map(Client::new).collect(),
             conns: BTreeMap::new(),
             next_conn: 1,

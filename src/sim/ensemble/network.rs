@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::base::Instant;
-use crate::server::PeerLink;
+use crate::server::{PeerLink, PeerPort};
 
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +27,8 @@ pub(super) enum Parcel {
 pub(super) struct Network {
     /// The other end of each.
     pairs: BTreeMap<End, End>,
+    /// The ends of connections between election ports.
+    elections: BTreeSet<End>,
     /// On the way to each end, in order.
     parcels: BTreeMap<End, VecDeque<Parcel>>,
     next_link: u64,
@@ -38,7 +40,7 @@ pub(super) struct Network {
 
 impl Network {
     /// A connection between two members.
-    pub(super) fn connect(&mut self, from: usize, to: usize) -> (End, End) {
+    pub(super) fn connect(&mut self, from: usize, to: usize, port: PeerPort) -> (End, End) {
         let mut end = |member| {
             self.next_link += 1;
             End { member, link: PeerLink(self.next_link) }
@@ -46,7 +48,15 @@ impl Network {
         let (near, far) = (end(from), end(to));
         self.pairs.insert(near, far);
         self.pairs.insert(far, near);
+        if port == PeerPort::Election {
+            self.elections.extend([near, far]);
+        }
         (near, far)
+    }
+
+    /// Whether votes pass there.
+    pub(super) fn is_of_election(&self, end: End) -> bool {
+        self.elections.contains(&end)
     }
 
     /// The name of a connection whose other end is none of the members.

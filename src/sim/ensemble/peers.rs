@@ -1,6 +1,5 @@
 //! What passes between the servers of an ensemble.
 
-use super::super::plant::Plant;
 use super::super::world::Failure;
 use super::network::{End, Parcel};
 use super::{ELECTION_PORT, Event, World};
@@ -20,13 +19,9 @@ impl World {
             PeerOutput::Send { link, bytes } => {
                 let end = End { member: at, link };
                 let sent = bytes.len();
-                let copies = match self.plant {
-                    Plant::PeerBytesLost if self.prng.one_in(200) => 0,
-                    Plant::PeerBytesTwice if self.prng.one_in(200) => 2,
-                    _ => 1,
-                };
-                for _ in 0..copies {
-                    self.post(end, Parcel::Bytes(bytes.clone()));
+                let bytes = self.tamper(end, bytes);
+                if !bytes.is_empty() {
+                    self.post(end, Parcel::Bytes(bytes));
                 }
                 self.after_micros(100, Some(at), Event::Took(end, sent));
             }
@@ -88,7 +83,7 @@ impl World {
         if self.server(to).is_none() {
             return self.peer(at, PeerInput::DialFailed { dial });
         }
-        let (near, far) = self.network.connect(at, to);
+        let (near, far) = self.network.connect(at, to, port);
         // The system accepts also for a process that is stopped.
         self.at(self.now, Some(to), Event::Accepted(far, port));
         self.peer(at, PeerInput::Dialled { dial, link: near.link })

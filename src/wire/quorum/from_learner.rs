@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{QuorumPacket, epoch_of, packet_type, put_packet, zxid_of};
 use crate::model::{Id, ServerId, SessionId, Xid, Zxid};
-use crate::wire::jute::{self, DecodeError, Reader};
+use crate::wire::jute::{self, DecodeError, DecodeErrorKind, Reader};
 
 /// The version of the dialogue. Anything below selects one that went out of use with 3.4.
 pub const PROTOCOL_VERSION: i32 = 0x10000;
@@ -91,6 +91,9 @@ pub struct LearnerInfo {
     /// It is a Ringkeeper: four bytes behind the version, which servers of Apache's pass over. Its
     /// silence means more than that of a server that collects garbage.
     pub is_ringkeeper: bool,
+    /// It understands checksums: behind the mark stands the CRC-32C of all that is before it. A
+    /// Ringkeeper without them passes it over.
+    pub has_checksums: bool,
 }
 
 /// What marks a Ringkeeper. Apache's servers pass over what stands behind the fields they know.
@@ -108,11 +111,11 @@ impl LearnerPacket {
             packet_type::REVALIDATE => Self::Revalidate(Touch::decode(&mut packet.data_reader()?)?),
             packet_type::FOLLOWERINFO => Self::FollowerInfo {
                 accepted_epoch: epoch_of(zxid),
-                info: packet.data.as_ref().map(LearnerInfo::decode).transpose()?,
+                info: LearnerInfo::decode(packet)?,
             },
             packet_type::OBSERVERINFO => Self::ObserverInfo {
                 accepted_epoch: epoch_of(zxid),
-                info: packet.data.as_ref().map(LearnerInfo::decode).transpose()?,
+                info: LearnerInfo::decode(packet)?,
             },
             packet_type::ACKEPOCH => Self::AckEpoch {
                 last_zxid: zxid,
@@ -120,6 +123,16 @@ impl LearnerPacket {
             },
             _ => return Ok(None),
         }))
+    }
+
+    /// Whether this is the greeting of a learner that understands checksums.
+    #[must_use]
+    pub const fn has_checksums(&self) -> bool {
+        matches!(
+            self,
+            Self::FollowerInfo { info: Some(LearnerInfo { has_checksums: true, .. }), .. }
+                | Self::ObserverInfo { info: Some(LearnerInfo { has_checksums: true, .. }), .. }
+        )
     }
 
     /// Appends the packet.
@@ -201,7 +214,9 @@ impl Touch {
 }
 
 impl LearnerInfo {
-    fn decode(data: &Bytes) -> Result<Self, DecodeError> {
+    /// What a greeting says of its sender; nothing when the data are null.
+    fn decode(packet: &QuorumPacket) -> Result<Option<Self>, DecodeError> {
+        let Some(data) = &packet.data else { return Ok(None) };
         let mut reader = Reader::new(data);
         let sid = ServerId(reader.i64("serverid")?);
         let has_protocol = 4 <= reader.remaining();
@@ -210,8 +225,24 @@ impl LearnerInfo {
         let config_version = if has_config { Some(reader.i64("configVersion")?) } else { None };
         let has_mark = has_config && MARK.len() <= reader.remaining();
         let is_ringkeeper = has_mark && reader.take("mark", MARK.len())? == MARK;
-        Ok(Self { sid, protocol_version, config_version, is_ringkeeper })
+        let has_checksums = is_ringkeeper && 4 <= reader.remaining();
+        if has_checksums {
+            let covered = data.len() - reader.remaining();
+            let crc = greeting_crc(packet.packet_type, packet.zxid, &data[..covered]);
+            if reader.i32("checksum")? != crc.cast_signed() {
+                let kind = DecodeErrorKind::Damaged;
+                return Err(DecodeError { at: covered, field: "checksum", kind });
+            }
+        }
+        Ok(Some(Self { sid, protocol_version, config_version, is_ringkeeper, has_checksums }))
     }
+}
+
+/// The CRC-32C of a greeting's type, epoch and data.
+fn greeting_crc(packet_type: i32, zxid: Zxid, data: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&packet_type.to_be_bytes());
+    let crc = crc32c::crc32c_append(crc, &zxid.0.to_be_bytes());
+    crc32c::crc32c_append(crc, data)
 }
 
 /// All sessions in the data of a ping; there is no count.
@@ -226,7 +257,7 @@ fn touches(packet: &QuorumPacket) -> Result<Vec<Touch>, DecodeError> {
 }
 
 fn put_info(buf: &mut BytesMut, packet_type: i32, epoch: i32, info: Option<&LearnerInfo>) {
-    let mut data = BytesMut::with_capacity(20);
+    let mut data = BytesMut::with_capacity(28);
     if let Some(info) = info {
         data.put_i64(info.sid.0);
         data.put_i32(info.protocol_version);
@@ -234,6 +265,10 @@ fn put_info(buf: &mut BytesMut, packet_type: i32, epoch: i32, info: Option<&Lear
             data.put_i64(version);
             if info.is_ringkeeper {
                 data.put_slice(MARK);
+                if info.has_checksums {
+                    let crc = greeting_crc(packet_type, zxid_of(epoch), &data);
+                    data.put_u32(crc);
+                }
             }
         }
     }

@@ -10,6 +10,9 @@
 //!   16+n     4  count of authinfo, -1 for null; then scheme and id of each, as strings
 //! ```
 //!
+//! Between two Ringkeepers a packet of a type of ours follows what one turn has sent: the CRC-32C
+//! of all packets before it ([`QuorumPacket::checksum`]). Servers of Apache's are never sent one.
+//!
 //! Packets follow each other with nothing between them; only behind a SNAP packet stand raw bytes:
 //! the body of one of Apache's snapshots and the string `BenWasHere`.
 
@@ -50,6 +53,8 @@ mod packet_type {
     pub(super) const LEADERINFO: i32 = 17;
     pub(super) const ACKEPOCH: i32 = 18;
     pub(super) const INFORMANDACTIVATE: i32 = 19;
+    /// Ours; the checksum stands in the place of the zxid.
+    pub(super) const CHECKSUM: i32 = 0x524b;
 }
 
 /// A packet whose type is known and whose data are not yet understood.
@@ -78,11 +83,22 @@ impl QuorumPacket {
         Ok(Self { packet_type, zxid, data, authinfo })
     }
 
+    /// If this is a checksum: what the CRC-32C of all packets before it must be.
+    #[must_use]
+    pub fn checksum(&self) -> Option<i64> {
+        (self.packet_type == packet_type::CHECKSUM).then_some(self.zxid.0)
+    }
+
     /// A reader over the data of a packet that must have some.
     fn data_reader(&self) -> Result<Reader, DecodeError> {
         let null = DecodeError { at: DATA_AT, field: "data", kind: DecodeErrorKind::Null };
         self.data.as_ref().map(Reader::new).ok_or(null)
     }
+}
+
+/// Appends the checksum of all packets before.
+pub fn put_checksum(buf: &mut BytesMut, crc: u32) {
+    put_packet(buf, packet_type::CHECKSUM, Zxid(i64::from(crc)), None);
 }
 
 /// Offset of the length of data.

@@ -32,12 +32,14 @@ impl PacketStream {
     /// The next whole packet; `None` until it has arrived. An error is final: the stream has no
     /// marks from which reading could go on.
     pub fn next_packet(&mut self) -> Result<Option<QuorumPacket>, DecodeError> {
-        let Some(len) = self.measure()? else { return Ok(None) };
-        if self.buffer.len() < len {
-            return Ok(None);
-        }
-        let bytes = self.buffer.split_to(len);
+        let Some(bytes) = self.next_bytes()? else { return Ok(None) };
         QuorumPacket::decode(&mut Reader::new(&bytes)).map(Some)
+    }
+
+    /// The bytes of the next whole packet, otherwise as [`PacketStream::next_packet`].
+    pub fn next_bytes(&mut self) -> Result<Option<Bytes>, DecodeError> {
+        let Some(len) = self.measure()? else { return Ok(None) };
+        Ok((len <= self.buffer.len()).then(|| self.buffer.split_to(len)))
     }
 
     /// Everything not yet yielded.

@@ -29,6 +29,7 @@ fn all_from_learner() -> Vec<LearnerPacket> {
         protocol_version: PROTOCOL_VERSION,
         config_version: Some(0x1_0000_0000),
         is_ringkeeper: true,
+        has_checksums: true,
     };
     let touch = Touch { session: SessionId(0x0100_0012_b55f_0000), timeout_ms: 20_000 };
     let id = Id { scheme: "ip".into(), id: "127.0.0.1".into() };
@@ -51,7 +52,16 @@ fn all_from_learner() -> Vec<LearnerPacket> {
         LearnerPacket::FollowerInfo { accepted_epoch: -1, info: None },
         LearnerPacket::ObserverInfo {
             accepted_epoch: 7,
-            info: Some(LearnerInfo { config_version: None, is_ringkeeper: false, ..info }),
+            info: Some(LearnerInfo {
+                config_version: None,
+                is_ringkeeper: false,
+                has_checksums: false,
+                ..info
+            }),
+        },
+        LearnerPacket::ObserverInfo {
+            accepted_epoch: 7,
+            info: Some(LearnerInfo { has_checksums: false, ..info }),
         },
         LearnerPacket::AckEpoch { last_zxid: Zxid(-1), current_epoch: -1 },
     ]
@@ -101,18 +111,54 @@ fn one(bytes: &Bytes) -> QuorumPacket {
 }
 
 #[test]
+fn a_greeting_with_one_changed_bit_is_not_that_of_another_learner() {
+    let greeting = &all_from_learner()[7];
+    let sent = from_learner(greeting);
+    let mut passed = 0;
+    for bit in 0..8 * sent.len() {
+        let mut damaged = sent.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let mut stream = PacketStream::default();
+        stream.push(damaged.into());
+        let Ok(Some(packet)) = stream.next_packet() else { continue };
+        match LearnerPacket::decode(&packet) {
+            Ok(Some(heard)) if heard == *greeting => {}
+            Ok(Some(
+                LearnerPacket::FollowerInfo { info: Some(heard), .. }
+                | LearnerPacket::ObserverInfo { info: Some(heard), .. },
+            )) => {
+                assert!(!heard.is_ringkeeper, "bit {bit}: {packet:?}");
+                passed += 1;
+            }
+            // A bit of the identities, which nobody reads, or another packet.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    assert_eq!(passed, 32, "only a damaged mark hides the damage");
+}
+
+#[test]
 fn packets_of_learners_are_golden() {
     let info = LearnerInfo {
         sid: ServerId(2),
         protocol_version: 0x10000,
         config_version: Some(0),
         is_ringkeeper: false,
+        has_checksums: false,
     };
     for (packet, bytes) in [
         (
             LearnerPacket::FollowerInfo { accepted_epoch: 0, info: Some(info) },
             "0000000b 0000000000000000 00000014
              0000000000000002 00010000 0000000000000000 ffffffff",
+        ),
+        (
+            LearnerPacket::FollowerInfo {
+                accepted_epoch: 0,
+                info: Some(LearnerInfo { is_ringkeeper: true, has_checksums: true, ..info }),
+            },
+            "0000000b 0000000000000000 0000001c
+             0000000000000002 00010000 0000000000000000 524b5031 fcdee485 ffffffff",
         ),
         (
             LearnerPacket::AckEpoch { last_zxid: Zxid(0), current_epoch: 0 },

@@ -189,6 +189,7 @@ fn of_learners() -> Vec<Vec<u8>> {
         protocol_version: PROTOCOL_VERSION,
         config_version: Some(0x1_0000_0000),
         is_ringkeeper: true,
+        has_checksums: false,
     };
     let shorter = LearnerInfo { config_version: None, is_ringkeeper: false, ..info };
     let request = |authinfo| {
