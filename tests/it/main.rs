@@ -20,6 +20,8 @@ mod ensemble;
 mod fallback;
 /// What ends or misleads Apache ZooKeeper does neither here.
 mod hazards;
+/// A Kafka broker that keeps its metadata here, while servers of the ensemble are killed.
+mod kafka;
 /// Limits that operators set, and what happens at them.
 mod limits;
 /// Sessions that only one server knows of, beside Apache ZooKeeper's.
