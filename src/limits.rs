@@ -274,6 +274,14 @@ pub const QUORUM_WAITING_FOR: Duration = Duration::from_millis(500);
 /// Bytes that such a connection may send: a greeting is far shorter.
 pub const QUORUM_WAITING_BYTES_MAX: usize = 64 << 10;
 
+/// The counter of a zxid with which a leader of ours begins the next epoch in place: early enough
+/// for the last of Apache's servers to leave before [`LAST_COUNTER`].
+pub const RENEW_AT: u32 = u32::MAX - (1 << 24);
+
+/// The counter with which a leader gives up, before they are used up (ZOOKEEPER-1277). Behind it
+/// there are enough for all that may have been prepared in the same turn.
+pub const LAST_COUNTER: u32 = u32::MAX - 2 * PIPELINE_INFLIGHT_TXNS_MAX as u32;
+
 /// Bytes of the log that one turn sends to a learner, and that are read at once for it.
 pub const HISTORY_BYTES_PER_TURN: usize = 256 << 10;
 

@@ -22,6 +22,7 @@ use ringkeeper::server::{
 use ringkeeper::shell::{self, ExportSettings, Outcome, PeerSettings, Settings, StartError};
 use ringkeeper::trial::{self, Trial, TrialError};
 use ringkeeper::wire::vote::ElectionAddress;
+use ringkeeper::zab::leader::EpochZxids;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -387,6 +388,7 @@ fn ensemble_options(config: &Config, ensemble: &Ensemble) -> EnsembleOptions {
             port: config.client_port,
         },
         history: HistorySlices::default(),
+        zxids: EpochZxids::renewed_at(ensemble.epoch_txns),
     }
 }
 

@@ -209,6 +209,7 @@ pub static KEYS: &[Key] = &[
     used(&["dynamicConfigFile"]),
     member(&["ringkeeper.pingMillis"]),
     member(&["ringkeeper.detectMillis"]),
+    member(&["ringkeeper.epochTxns"]),
     without(&["admin.serverPort"], "there is no admin server yet"),
     without(&["admin.serverAddress"], "there is no admin server yet"),
     without(&["admin.commandURL"], "there is no admin server yet"),

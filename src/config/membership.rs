@@ -12,6 +12,7 @@ use super::properties::{self, Property};
 use super::reconfig::ReconfigRules;
 use super::values::Values;
 use super::{ConfigError, ConfigWarning};
+use crate::limits;
 use crate::model::{
     ClientAddress, EnsembleConfig, EnsembleConfigs, LearnerType, LocalSessions, Member, ServerId,
 };
@@ -49,6 +50,8 @@ pub struct Ensemble {
     pub ping_ms: u64,
     /// `ringkeeper.detectMillis`.
     pub detect_ms: u64,
+    /// `ringkeeper.epochTxns`: after so many txns the next epoch is due.
+    pub epoch_txns: u32,
 }
 
 impl Ensemble {
@@ -239,6 +242,11 @@ impl Values<'_> {
             let what = format!("must be at least twice ringkeeper.pingMillis, which is {ping_ms}");
             return Err(self.wrong("ringkeeper.detectMillis", &what));
         }
+        let epoch_txns = self.number("ringkeeper.epochTxns", limits::RENEW_AT)?;
+        if !(1..=limits::RENEW_AT).contains(&epoch_txns) {
+            let what = format!("must be from 1 to {}", limits::RENEW_AT);
+            return Err(self.wrong("ringkeeper.epochTxns", &what));
+        }
         Ok(Ensemble {
             me,
             configs: EnsembleConfigs { committed, last_seen },
@@ -256,6 +264,7 @@ impl Values<'_> {
             local_sessions: self.local_sessions()?,
             ping_ms,
             detect_ms,
+            epoch_txns,
         })
     }
 

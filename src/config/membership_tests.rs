@@ -47,6 +47,7 @@ fn a_member_has_apaches_defaults() {
     assert_eq!(ensemble.connection_timeout_ms, 5000);
     assert_eq!((ensemble.bind_tries, ensemble.listens_on_all_ips), (3, false));
     assert_eq!((ensemble.ping_ms, ensemble.detect_ms), (50, 300));
+    assert_eq!(ensemble.epoch_txns, 0xfeff_ffff);
     assert_eq!(ensemble.own().addresses[0].host, "b");
 }
 
@@ -55,7 +56,8 @@ fn keys_of_a_member_have_their_meaning() {
     let lines = "cnxTimeout=700\nquorumListenOnAllIPs=True\nelectionPortBindRetry=0\n\
                  db.autocreate=false\n\
                  zookeeper.tcpKeepAlive=true\nringkeeper.pingMillis=20\n\
-                 ringkeeper.detectMillis=90\nelectionAlg=3\nleaderServes=yes\n\
+                 ringkeeper.detectMillis=90\nringkeeper.epochTxns=7\n\
+                 electionAlg=3\nleaderServes=yes\n\
                  observerMasterPort=0\nsyncEnabled=false\nsslQuorum=false\n\
                  quorum.auth.enableSasl=false\n";
     let (ensemble, warnings) = member(&format!("{THREE}{lines}")).unwrap();
@@ -63,6 +65,7 @@ fn keys_of_a_member_have_their_meaning() {
     assert!(ensemble.listens_on_all_ips && ensemble.tcp_keep_alive);
     assert!(!ensemble.trusts_empty);
     assert_eq!((ensemble.bind_tries, ensemble.ping_ms, ensemble.detect_ms), (0, 20, 90));
+    assert_eq!(ensemble.epoch_txns, 7);
     assert_eq!(warnings.len(), 1, "the prefix alone is worth a word: {warnings:?}");
 }
 
@@ -97,6 +100,8 @@ fn what_a_member_must_not_start_with_is_named() {
         ("standaloneEnabled=1", 8, "standaloneEnabled", "true or false"),
         ("ringkeeper.detectMillis=99", 8, "ringkeeper.detectMillis", "at least twice"),
         ("ringkeeper.pingMillis=0", 8, "ringkeeper.pingMillis", "above 0"),
+        ("ringkeeper.epochTxns=0", 8, "ringkeeper.epochTxns", "from 1 to 4278190079"),
+        ("ringkeeper.epochTxns=4278190080", 8, "ringkeeper.epochTxns", "from 1"),
         ("leaderServes=no", 8, "leaderServes", "not built"),
         ("observerMasterPort=2191", 8, "observerMasterPort", "not built"),
         ("oraclePath=/o", 8, "oraclePath", "not built"),

@@ -723,7 +723,7 @@ impl Machine for Server {
         self.shard.wants_turn()
             || self.pipeline.next_commit().is_some()
             || self.pipeline.wants_turn()
-            || !self.held.is_empty()
+            || (!self.held.is_empty() && !self.pipeline.is_preparing())
             || self.questions.iter().any(Question::can_go_on)
             || self.ensemble.as_ref().is_some_and(|ensemble| ensemble.wants_turn())
     }

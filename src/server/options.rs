@@ -6,6 +6,7 @@ use crate::config::reconfig::ReconfigRules;
 use crate::limits;
 use crate::model::{ClientAddress, EnsembleConfigs, ExtendedTypes, LocalSessions, ServerId};
 use crate::wire::vote::ElectionAddress;
+use crate::zab::leader::EpochZxids;
 
 use super::throttle::ConnectionThrottleConfig;
 
@@ -115,6 +116,8 @@ pub struct EnsembleOptions {
     pub client: ClientAddress,
     /// How much of the log a leader sends to a learner at once.
     pub history: HistorySlices,
+    /// How many zxids of an epoch a leader uses.
+    pub zxids: EpochZxids,
 }
 
 /// How much of the log a leader sends to a learner at once.

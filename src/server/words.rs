@@ -332,6 +332,7 @@ mod tests {
     use crate::model::{ClientAddress, EnsembleConfigs, LocalSessions, ServerId};
     use crate::server::HistorySlices;
     use crate::wire::vote::ElectionAddress;
+    use crate::zab::leader::EpochZxids;
 
     #[test]
     fn a_member_prints_its_ensemble_as_apache_does() {
@@ -355,6 +356,7 @@ mod tests {
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
             history: HistorySlices::default(),
+            zxids: EpochZxids::default(),
         };
         let expected = "initLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3889\n\
                         quorumPort=2889\npeerType=1\n";

@@ -1,13 +1,13 @@
 //! What has harmed ensembles elsewhere, one test for each: who says what in which order, who is
 //! given up, and when.
 
-use super::leader::{Abdication, CloseReason, LAST_COUNTER, LinkId, Output};
+use super::leader::{Abdication, CloseReason, LinkId, Output};
 use super::leader_tests::{LAST, Led, TIMING, txn, zxid};
 use super::learner;
 use super::learner_tests::{Following, ack};
 use super::synchronization::{SyncPlan, SyncWay};
 use crate::base::{Duration, Instant};
-use crate::limits;
+use crate::limits::{self, LAST_COUNTER};
 use crate::model::Zxid;
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
 

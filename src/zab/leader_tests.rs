@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::Timing;
-use super::leader::{self, Abdication, CloseReason, Leader, LinkId, Output};
+use super::leader::{self, Abdication, CloseReason, EpochZxids, Leader, LinkId, Output};
 use super::paxos::Epochs;
 use super::synchronization::{SyncPlan, SyncWay};
 use crate::base::{Duration, Instant};
@@ -53,6 +53,7 @@ impl Led {
             epochs: BEFORE,
             last_zxid: LAST,
             news_bytes_max: limits::LEARNER_NEWS_BYTES_MAX,
+            zxids: EpochZxids::default(),
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, NOW, &mut out);

@@ -8,6 +8,7 @@
 //! | receiving | history, NEWLEADER | history is flushed, then the epoch written, then ACK |
 //! | accepted | UPTODATE | what was committed is applied, clients are served, ACK |
 //! | serving | proposals, commits | each txn is logged, flushed, acknowledged; applied last |
+//! | | LEADERINFO | the leader's next epoch is promised; clients are served meanwhile |
 //!
 //! What is acknowledged is durable: the acknowledgement of NEWLEADER needs the flush of the whole
 //! history and then of the epochs record (ZOOKEEPER-3911, 4643, 4646), that of a proposal its own
@@ -69,7 +70,8 @@ pub enum Output {
     /// Everything up to here is committed: apply it. Nothing is applied before
     /// [`Output::Serve`] says so.
     Committed(Zxid),
-    /// Apply what was committed, then serve clients.
+    /// Apply what was committed, then serve clients; they are served already if only the leader's
+    /// epoch is another one.
     Serve {
         /// The leader's epoch.
         epoch: u32,
@@ -174,6 +176,12 @@ pub struct Learner {
     /// more than that of one of Apache's.
     leader_is_ringkeeper: bool,
     is_pinged: bool,
+    /// Clients are served, also while the leader establishes its next epoch.
+    served: bool,
+    /// Syncs that were answered meanwhile.
+    syncs_answered: usize,
+    /// A promise of that epoch is on disk and waits for the log: what it says of the epoch before.
+    promise_waits: Option<i32>,
 }
 
 impl Learner {
@@ -209,6 +217,9 @@ impl Learner {
             heard: now,
             leader_is_ringkeeper: false,
             is_pinged: false,
+            served: false,
+            syncs_answered: 0,
+            promise_waits: None,
         }
     }
 
@@ -241,6 +252,25 @@ impl Learner {
             (Stage::Greeting, LeaderPacket::LeaderInfo { epoch, is_ringkeeper, .. }) => {
                 self.leader_is_ringkeeper = is_ringkeeper;
                 self.on_leader_info(epoch, out);
+            }
+            // The leader begins its next epoch in place.
+            (
+                Stage::Serving(before),
+                LeaderPacket::LeaderInfo { epoch, is_ringkeeper: true, .. },
+            ) if i64::from(before) < i64::from(epoch) => {
+                self.on_leader_info(epoch, out);
+            }
+            // Answers to what clients asked before or meanwhile.
+            (Stage::Serving(_), LeaderPacket::Sync) => out.push(Output::Synced),
+            // What was committed before the answer is yet to be heard, before UPTODATE.
+            (_, LeaderPacket::Sync) if self.served => self.syncs_answered += 1,
+            (_, LeaderPacket::Revalidate { session, is_valid }) if self.served => {
+                out.push(Output::Revalidated { session, is_valid });
+            }
+            (Stage::Promised(_), LeaderPacket::Trunc { .. } | LeaderPacket::Snap { .. })
+                if self.served =>
+            {
+                self.give_up(Reason::Illegal("TRUNC or SNAP, where clients are served"), out);
             }
             (Stage::Promised(_), LeaderPacket::Diff { .. } | LeaderPacket::Trunc { .. })
                 if self.last.is_none() =>
@@ -284,10 +314,6 @@ impl Learner {
             (Stage::Serving(_), LeaderPacket::Ping { zxid }) => out.push(Output::AnswerPing(zxid)),
             // Apache's learners do not answer before UPTODATE either.
             (_, LeaderPacket::Ping { .. }) => {}
-            (Stage::Serving(_), LeaderPacket::Sync) => out.push(Output::Synced),
-            (Stage::Serving(_), LeaderPacket::Revalidate { session, is_valid }) => {
-                out.push(Output::Revalidated { session, is_valid });
-            }
             (_, LeaderPacket::NewLeader { .. }) => {
                 self.give_up(Reason::Illegal("NEWLEADER"), out);
             }
@@ -338,6 +364,7 @@ impl Learner {
     pub fn flushed(&mut self, zxid: Zxid, out: &mut Vec<Output>) {
         self.flushed = self.flushed.max(zxid);
         match self.stage {
+            Stage::Promised(_) => self.tell_promise(out),
             Stage::Accepting { epoch, upto } => self.accept(epoch, upto, out),
             Stage::Accepted(_) | Stage::Serving(_) => self.acknowledge(out),
             _ => {}
@@ -360,16 +387,21 @@ impl Learner {
     #[must_use]
     pub fn next_timer(&self) -> Instant {
         let patience = match self.stage {
-            Stage::Accepting { .. } | Stage::Accepted(_) | Stage::Serving(_) => {
-                match self.leader_is_ringkeeper && self.is_pinged {
-                    true => self.timing.silence_max,
-                    false => self.timing.sync_within,
-                }
-            }
+            Stage::Accepting { .. } | Stage::Accepted(_) | Stage::Serving(_) => self.patience(),
+            // The leader establishes its next epoch.
+            _ if self.served => self.patience(),
             _ => self.timing.establish_within,
         };
         // One more nanosecond: the limit itself is still in time.
         self.heard + Duration(patience.0 + 1)
+    }
+
+    /// How long a leader that has a quorum may be silent.
+    const fn patience(&self) -> Duration {
+        match self.leader_is_ringkeeper && self.is_pinged {
+            true => self.timing.silence_max,
+            false => self.timing.sync_within,
+        }
     }
 
     fn on_leader_info(&mut self, epoch: i32, out: &mut Vec<Output>) {
@@ -395,9 +427,8 @@ impl Learner {
     fn say(&mut self, said: Said, out: &mut Vec<Output>) {
         match said {
             Said::Promised(promise) => {
-                let current_epoch = promise.current_epoch().map_or(-1, signed);
-                let last_zxid = self.last.unwrap_or(Zxid(-1));
-                out.push(Output::Send(LearnerPacket::AckEpoch { last_zxid, current_epoch }));
+                self.promise_waits = Some(promise.current_epoch().map_or(-1, signed));
+                self.tell_promise(out);
             }
             Said::Accepted(accept) => {
                 self.stage = Stage::Accepted(accept.epoch());
@@ -405,6 +436,16 @@ impl Learner {
                 out.push(Output::Send(LearnerPacket::Ack { zxid }));
                 self.acknowledge(out);
             }
+        }
+    }
+
+    /// Tells the promise, with the end of a log that is durable.
+    fn tell_promise(&mut self, out: &mut Vec<Output>) {
+        if self.last.is_none_or(|last| last <= self.flushed)
+            && let Some(current_epoch) = self.promise_waits.take()
+        {
+            let last_zxid = self.last.unwrap_or(Zxid(-1));
+            out.push(Output::Send(LearnerPacket::AckEpoch { last_zxid, current_epoch }));
         }
     }
 
@@ -482,11 +523,14 @@ impl Learner {
 
     fn on_up_to_date(&mut self, epoch: u32, out: &mut Vec<Output>) {
         self.stage = Stage::Serving(epoch);
+        self.served = true;
         // A configuration without a txn of its own has the beginning of its epoch as version.
         let upto = self.committed.max(Zxid::new(epoch, 0));
         out.push(Output::Activate { upto, designated: None });
         out.push(Output::Committed(self.committed));
         out.push(Output::Serve { epoch });
+        let answered = std::mem::take(&mut self.syncs_answered);
+        out.extend(std::iter::repeat_n(Output::Synced, answered));
         out.push(Output::Send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }));
     }
 

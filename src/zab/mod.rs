@@ -24,6 +24,8 @@ mod properties_tests;
 #[cfg(test)]
 mod reconfig_tests;
 #[cfg(test)]
+mod renewal_tests;
+#[cfg(test)]
 mod simulation_tests;
 #[cfg(test)]
 mod stall_tests;

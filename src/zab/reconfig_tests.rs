@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Timing;
 use super::election::{Election, ElectionOutput};
-use super::leader::{self, Leader, LearnerKind, LinkId, Output};
+use super::leader::{self, EpochZxids, Leader, LearnerKind, LinkId, Output};
 use super::learner::{self, Learner};
 use super::paxos::Epochs;
 use super::synchronization::{SyncPlan, SyncWay};
@@ -13,17 +13,17 @@ use crate::config;
 use crate::model::{EnsembleConfig, EnsembleConfigs, ServerId, ServerState, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerInfo, LearnerPacket, PROTOCOL_VERSION};
 
-const NOW: Instant = Instant(0);
-const TIMING: Timing = Timing {
+pub(super) const NOW: Instant = Instant(0);
+pub(super) const TIMING: Timing = Timing {
     establish_within: Duration(1_000),
     joined_within: Duration(1_000),
     sync_within: Duration(1_000),
-    silence_max: Duration(1_000),
+    silence_max: Duration(500),
     ping_every: Duration(100),
 };
 
 /// Members by sid: voters as they are, observers below zero.
-fn config(members: &[i64], version: i64) -> EnsembleConfig {
+pub(super) fn config(members: &[i64], version: i64) -> EnsembleConfig {
     let line = |member: &i64| match *member {
         sid if sid < 0 => format!("server.{0}=h{0}:1:2:observer\n", -sid),
         sid => format!("server.{sid}=h{sid}:1:2\n"),
@@ -32,22 +32,32 @@ fn config(members: &[i64], version: i64) -> EnsembleConfig {
     config::ensemble::parse(&format!("{text}version={version:x}"), "f").unwrap()
 }
 
-fn zxid(counter: u32) -> Zxid {
+pub(super) fn zxid(counter: u32) -> Zxid {
     Zxid::new(1, counter)
 }
 
 /// A leader with sid 1, the learners of which are those that are named.
-struct Led {
-    leader: Leader,
+pub(super) struct Led {
+    pub(super) leader: Leader,
     /// Txns of its history.
     txns: Vec<(Zxid, Bytes)>,
     /// What was said to whom, since the last look.
-    said: Vec<(i64, LeaderPacket)>,
-    other: Vec<Output>,
+    pub(super) said: Vec<(i64, LeaderPacket)>,
+    pub(super) other: Vec<Output>,
+    /// What it proposes is durable at once.
+    pub(super) flushes: bool,
 }
 
 impl Led {
-    fn new(configs: EnsembleConfigs, adopts_configs: bool) -> Self {
+    pub(super) fn new(configs: EnsembleConfigs, adopts_configs: bool) -> Self {
+        Self::with_zxids(configs, adopts_configs, EpochZxids::default())
+    }
+
+    pub(super) fn with_zxids(
+        configs: EnsembleConfigs,
+        adopts_configs: bool,
+        zxids: EpochZxids,
+    ) -> Self {
         let start = leader::Start {
             me: ServerId(1),
             configs,
@@ -56,10 +66,12 @@ impl Led {
             epochs: Epochs::default(),
             last_zxid: Zxid::ZERO,
             news_bytes_max: usize::MAX,
+            zxids,
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, NOW, &mut out);
-        let mut led = Self { leader, txns: Vec::new(), said: Vec::new(), other: Vec::new() };
+        let (txns, said, other) = (Vec::new(), Vec::new(), Vec::new());
+        let mut led = Self { leader, txns, said, other, flushes: true };
         led.take(out);
         led
     }
@@ -73,7 +85,7 @@ impl Led {
     }
 
     /// Writes what is to be written at once, sends histories whole, and keeps the rest.
-    fn take(&mut self, outputs: Vec<Output>) {
+    pub(super) fn take(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             let mut more = Vec::new();
             match output {
@@ -94,21 +106,26 @@ impl Led {
         }
     }
 
-    fn hears(&mut self, sid: i64, packet: LearnerPacket) {
+    pub(super) fn hears(&mut self, sid: i64, packet: LearnerPacket) {
         let mut out = Vec::new();
         self.leader.received(NOW, LinkId(sid.cast_unsigned()), packet, &mut out);
         self.take(out);
     }
 
     /// Connects learners and has them synchronized. Names of links are sids.
-    fn join(&mut self, sids: &[i64], kind: LearnerKind) {
+    pub(super) fn join(&mut self, sids: &[i64], kind: LearnerKind) {
+        self.join_as(sids, kind, false);
+    }
+
+    /// The same, as Ringkeepers or Apache's servers.
+    pub(super) fn join_as(&mut self, sids: &[i64], kind: LearnerKind, is_ringkeeper: bool) {
         for sid in sids {
             self.leader.opened(LinkId(sid.cast_unsigned()), NOW);
             let info = Some(LearnerInfo {
                 sid: ServerId(*sid),
                 protocol_version: PROTOCOL_VERSION,
                 config_version: Some(0),
-                is_ringkeeper: false,
+                is_ringkeeper,
                 has_checksums: false,
             });
             self.hears(
@@ -131,7 +148,7 @@ impl Led {
         }
     }
 
-    fn propose(&mut self, counter: u32, config: Option<EnsembleConfig>) {
+    pub(super) fn propose(&mut self, counter: u32, config: Option<EnsembleConfig>) {
         let (at, txn) = (zxid(counter), Bytes::from_static(b"txn"));
         self.txns.push((at, txn.clone()));
         let mut out = Vec::new();
@@ -139,11 +156,13 @@ impl Led {
             Some(config) => self.leader.propose_config(NOW, at, &txn, config, &mut out),
             None => self.leader.propose(NOW, at, &txn, &mut out),
         }
-        self.leader.flushed(at, &mut out);
+        if self.flushes {
+            self.leader.flushed(at, &mut out);
+        }
         self.take(out);
     }
 
-    fn acked(&mut self, sid: i64, counter: u32) {
+    pub(super) fn acked(&mut self, sid: i64, counter: u32) {
         self.hears(sid, LearnerPacket::Ack { zxid: zxid(counter) });
     }
 

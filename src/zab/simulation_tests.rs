@@ -2,12 +2,12 @@
 //! loses what was not flushed. The election is a stand-in that any quorum of looking servers may
 //! hold at any time, so that several leaders can be about.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::Timing;
-use super::leader::{self, Leader, LearnerKind, LinkId};
+use super::leader::{self, Abdication, EpochZxids, Leader, LearnerKind, LinkId};
 use super::learner::{self, Learner};
 use super::paxos::Epochs;
 use super::properties_tests::{Process, Record};
@@ -107,6 +107,13 @@ struct World {
     ledger: Log,
     leaders: BTreeMap<u32, usize>,
     proposed: u64,
+    zxids: EpochZxids,
+    /// Those that pass for servers of Apache's.
+    apaches: BTreeSet<usize>,
+    /// Epochs that were begun in place.
+    renewals: u64,
+    /// Leaders that gave up since their zxids were used up.
+    rollovers: u64,
     faults: bool,
     record: Record,
 }
@@ -185,6 +192,10 @@ impl World {
             ledger: Vec::new(),
             leaders: BTreeMap::new(),
             proposed: 0,
+            zxids: EpochZxids::default(),
+            apaches: BTreeSet::new(),
+            renewals: 0,
+            rollovers: 0,
             faults: true,
             record,
         }
@@ -332,6 +343,7 @@ impl World {
             epochs: self.nodes[at].epochs,
             last_zxid: last(&self.nodes[at].log),
             news_bytes_max: if self.prng.one_in(2) { 200 } else { usize::MAX },
+            zxids: self.zxids,
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, self.now, &mut out);
@@ -550,12 +562,21 @@ impl World {
             let txn = Bytes::from(self.proposed.to_string());
             let node = &mut self.nodes[at];
             let Role::Leading(leader) = &mut node.role else { continue };
+            let mut out = Vec::new();
+            if leader.renew(now, &mut out) {
+                self.renewals += 1;
+                self.leader_outputs(at, out)?;
+                continue;
+            }
+            // It waits until everything is committed, and does not always wait.
+            if leader.wants_renewal() && !self.prng.one_in(8) {
+                continue;
+            }
             let epoch = leader.epoch().expect("an established leader has an epoch");
             let zxid = Zxid::new(epoch, node.next_counter);
             node.next_counter += 1;
             node.log.push((zxid, txn.clone()));
             self.record.broadcast(node.process, zxid, txn.clone());
-            let mut out = Vec::new();
             leader.propose(now, zxid, &txn, &mut out);
             if self.plant == Plant::LeaderFlushLies {
                 leader.flushed(zxid, &mut out);
@@ -621,7 +642,8 @@ impl World {
                     self.committed(at, end)?;
                 }
                 leader::Output::Committed(zxid) => self.committed(at, zxid)?,
-                leader::Output::Abdicate(_) => {
+                leader::Output::Abdicate(why) => {
+                    self.rollovers += u64::from(why == Abdication::Rollover);
                     self.nodes[at].role = Role::Looking;
                     let links: Vec<LinkId> = self
                         .wires
@@ -673,8 +695,9 @@ impl World {
     fn learner_outputs(&mut self, at: usize, out: Vec<learner::Output>) -> Checked {
         for output in out {
             match output {
-                learner::Output::Send(packet) => {
+                learner::Output::Send(mut packet) => {
                     self.check_promise(at, &packet)?;
+                    self.disguise(at, &mut packet);
                     let when = self.later(2_000);
                     let Role::Following { link, .. } = &self.nodes[at].role else { continue };
                     if let Some(wire) = self.wires.get_mut(link) {
@@ -733,6 +756,15 @@ impl World {
         Ok(())
     }
 
+    /// Of some servers leaders believe that they are Apache's.
+    fn disguise(&self, at: usize, packet: &mut LearnerPacket) {
+        if let LearnerPacket::FollowerInfo { info: Some(info), .. }
+        | LearnerPacket::ObserverInfo { info: Some(info), .. } = packet
+        {
+            info.is_ringkeeper &= !self.apaches.contains(&at);
+        }
+    }
+
     /// What a learner says must be true on its disk.
     fn check_promise(&self, at: usize, packet: &LearnerPacket) -> Checked {
         if self.plant != Plant::None {
@@ -788,13 +820,32 @@ fn last(log: &[(Zxid, Bytes)]) -> Zxid {
     log.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid)
 }
 
-/// A run with faults, then one without in which the ensemble must settle. How much was committed
-/// and how many leaders there were.
-fn run(seed: u64, plant: Plant) -> Result<(usize, usize), String> {
+/// What came of runs.
+#[derive(Debug, Default)]
+struct Ran {
+    committed: usize,
+    /// Epochs that a leader was established in; how many of them began in place, and how many ended
+    /// since their zxids were used up.
+    epochs: usize,
+    renewals: u64,
+    rollovers: u64,
+}
+
+/// A run with faults, then one without in which the ensemble must settle.
+fn run(seed: u64, plant: Plant) -> Result<Ran, String> {
     let mut shape = Prng::new(seed);
     let voters = [1, 3, 3, 3, 5][shape.below(5) as usize];
     let observers = shape.below(2) as usize;
     let mut world = World::new(seed, plant, voters, observers);
+    // In half of the ensembles epochs are short, and in half of those one server of Apache's is.
+    match shape.below(4) {
+        0 | 1 => {}
+        2 => world.zxids.renew_at = 5,
+        _ => {
+            world.zxids = EpochZxids { renew_at: 5, last: 9 };
+            world.apaches.insert(shape.below(voters as u64) as usize);
+        }
+    }
     for _ in 0..4_000 {
         world.step()?;
     }
@@ -810,18 +861,27 @@ fn run(seed: u64, plant: Plant) -> Result<(usize, usize), String> {
         return Err("the healed ensemble does not settle".to_owned());
     }
     world.record.check()?;
-    Ok((world.ledger.len(), world.leaders.len()))
+    Ok(Ran {
+        committed: world.ledger.len(),
+        epochs: world.leaders.len(),
+        renewals: world.renewals,
+        rollovers: world.rollovers,
+    })
 }
 
 #[test]
 fn no_fault_breaks_it() {
-    let (mut committed, mut leaders) = (0, 0);
+    let mut all = Ran::default();
     for seed in 0..200 {
-        let (txns, epochs) = run(seed, Plant::None).unwrap_or_else(|text| panic!("{seed}: {text}"));
-        committed += txns;
-        leaders += epochs;
+        let ran = run(seed, Plant::None).unwrap_or_else(|text| panic!("{seed}: {text}"));
+        all.committed += ran.committed;
+        all.epochs += ran.epochs;
+        all.renewals += ran.renewals;
+        all.rollovers += ran.rollovers;
     }
-    assert!(20_000 < committed && 600 < leaders, "{committed} txns, {leaders} leaders");
+    println!("{all:?}");
+    assert!(20_000 < all.committed && 600 < all.epochs, "{all:?}");
+    assert!(500 < all.renewals && 100 < all.rollovers, "{all:?}");
 }
 
 /// Seeds within which each planted bug must be found.

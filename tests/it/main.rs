@@ -54,6 +54,8 @@ mod rk_members;
 mod rk_recipes;
 /// That client on a terminal.
 mod rk_terminal;
+/// Zxids run out under load: the next epoch begins, in place or with an election.
+mod rollover;
 /// What the shell needs of glommio.
 mod runtime;
 /// Sessions outlive stops, restarts and a server that does not read.

@@ -92,6 +92,7 @@ impl Ensemble {
             epochs: self.stored_epochs(),
             last_zxid: cx.pipeline.last_logged(),
             news_bytes_max: self.options.history.news_bytes_max,
+            zxids: self.options.zxids,
         };
         let mut out = Vec::new();
         let leader = Leader::new(start, cx.clock.now, &mut out);
@@ -219,6 +220,22 @@ impl Ensemble {
         self.leader_outputs(cx, out);
     }
 
+    /// Begins the next epoch without an election, when the zxids of this one run out. Nothing more
+    /// is prepared until everything prepared is applied; clients wait, and are not let go.
+    fn renew(&mut self, cx: &mut Context<'_>) {
+        let is_stopping = self.stopping;
+        let Some(leading) = self.leading().filter(|leading| leading.leads) else { return };
+        let may = leading.leaving.is_none() && !is_stopping;
+        let is_due = may && leading.leader.wants_renewal();
+        let mut out = Vec::new();
+        if cx.pipeline.await_epoch(is_due) && leading.leader.renew(cx.clock.now, &mut out) {
+            tracing::info!("the epoch's zxids run out: the next one begins");
+            leading.leads = false;
+            leading.established = None;
+            self.leader_outputs(cx, out);
+        }
+    }
+
     /// A sync of a client of this server, which leads.
     pub(crate) fn sync(&mut self, cx: &mut Context<'_>, origin: Origin) {
         self.begin_sync(cx, Sync::Client(origin));
@@ -251,6 +268,7 @@ impl Ensemble {
         self.answer_syncs(cx);
         self.send_snapshots(cx);
         self.send_histories(cx);
+        self.renew(cx);
         if self.stopping && cx.pipeline.is_drained() {
             tracing::info!("the lead is given up for a planned stop");
             return self.end_role(cx);

@@ -544,14 +544,16 @@ impl Ensemble {
         }
     }
 
-    /// Clients are served from here on.
+    /// Clients are served from here on. They were before if only the leader's epoch is another one.
     fn serve(&mut self, now: Instant, was_fuzzy: bool) {
-        self.service = Service::Full;
-        self.serving_since = now;
         if was_fuzzy {
             self.effects.push_back(Effect::Replace);
         }
-        self.effects.push_back(Effect::Serve(Service::Full));
+        if self.service != Service::Full {
+            self.service = Service::Full;
+            self.serving_since = now;
+            self.effects.push_back(Effect::Serve(Service::Full));
+        }
     }
 
     fn suspend(&mut self) {

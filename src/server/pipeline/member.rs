@@ -251,18 +251,30 @@ impl Pipeline {
         self.duty = Duty::Idle;
         self.preparing = None;
         self.reconfiguring = None;
+        self.awaits_epoch = false;
         self.sessions.reset(now);
         let recent = std::mem::replace(&mut self.member.recent, RecentTxns::new(Zxid::ZERO, 0));
         self.member = Member::new(self.member.committed, recent, self.member.fuzzy);
     }
 
-    /// The whole log is committed and applied, and this server leads `epoch`.
+    /// If the next epoch is due nothing more is prepared before [`Pipeline::lead`] begins it.
+    /// Whether everything of this one is applied.
+    pub(crate) fn await_epoch(&mut self, is_due: bool) -> bool {
+        self.awaits_epoch = is_due;
+        is_due && self.outstanding() == 0
+    }
+
+    /// The whole log is committed and applied, and this server leads `epoch`. Sessions have their
+    /// full time and come again, unless it has led the epoch before as well.
     pub(crate) fn lead(&mut self, epoch: u32, now: Instant) {
         assert!(self.in_flight.is_empty(), "a new leader's history is applied before it leads on");
+        if self.duty != Duty::Leading {
+            self.sessions.reset(now);
+        }
         self.duty = Duty::Leading;
+        self.awaits_epoch = false;
         self.assigned = Zxid::new(epoch, 0);
         self.overlay = Overlay::new(&self.tree);
-        self.sessions.reset(now);
     }
 
     /// The history is the leader's, and clients are served.

@@ -15,7 +15,7 @@ use crate::server::{EnsembleOptions, HistorySlices};
 use crate::wire::opcode;
 use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
 use crate::wire::vote::ElectionAddress;
-use crate::zab::leader::LinkId;
+use crate::zab::leader::{EpochZxids, LinkId};
 
 const SESSION: SessionId = SessionId(0x0200_0000_0000_0001);
 const LINK: LinkId = LinkId(7);
@@ -47,6 +47,7 @@ fn member_with(local_sessions: LocalSessions) -> Pipeline {
         rules: ReconfigRules { standalone_enabled: true, multi_address: false },
         client: ClientAddress { host: "here".to_owned(), port: 3 },
         history: HistorySlices::default(),
+        zxids: EpochZxids::default(),
     };
     let options = ServerOptions { ensemble: Some(ensemble), ..options() };
     let mut recovered = nothing_on_disk();

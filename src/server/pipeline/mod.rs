@@ -72,6 +72,8 @@ pub(crate) struct Pipeline {
     preparing_left: usize,
     /// A change of the ensemble's members that is not in the log yet.
     reconfiguring: Option<Reconfiguring>,
+    /// The epoch's zxids are used up: nothing is prepared before the next one begins.
+    awaits_epoch: bool,
     /// The end of a session of which only a part is applied.
     applying: Option<(InFlight, Closing)>,
     /// The overlay keeps what is applied.
@@ -178,6 +180,7 @@ impl Pipeline {
             preparing: None,
             preparing_left: options.slices.deletions,
             reconfiguring: None,
+            awaits_epoch: false,
             applying: None,
             retiring: false,
             snapshot_due: SnapshotDue { txns_left: 0, log_bytes_at: 0 },
@@ -216,10 +219,10 @@ impl Pipeline {
         self.in_flight.len() + halves.into_iter().filter(|half| *half).count()
     }
 
-    /// Whether the end of a session or a reconfiguration is being prepared. Handshakes, writes and
-    /// ends of connections must wait until it is whole.
+    /// Whether the end of a session or a reconfiguration is being prepared, or the next epoch
+    /// waited for. Handshakes, writes and ends of connections must wait until that is over.
     pub(crate) const fn is_preparing(&self) -> bool {
-        self.preparing.is_some() || self.reconfiguring.is_some()
+        self.preparing.is_some() || self.reconfiguring.is_some() || self.awaits_epoch
     }
 
     /// Whether a txn is applied in part, so that nobody may read the tree.

@@ -164,7 +164,8 @@ impl Pipeline {
     }
 
     pub(crate) fn next_timer(&self) -> Option<Instant> {
-        let reap_at = (!self.overdue.is_empty()).then_some(self.reap_at);
+        let may_reap = !self.overdue.is_empty() && !self.is_preparing();
+        let reap_at = may_reap.then_some(self.reap_at);
         let look_at = Some(self.look_at);
         let expiry = self.overdue_global.next(&self.sessions, SessionKind::Global);
         let local_expiry = self.overdue_local.next(&self.sessions, SessionKind::Local);

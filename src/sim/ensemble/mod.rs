@@ -36,6 +36,7 @@ use crate::model::{
     ServerId, ShardId, Zxid,
 };
 use crate::server::{Clock, DialId, Input, Mesh, PeerAddress, PeerInput, PeerPort, Server};
+use crate::zab::leader::EpochZxids;
 
 /// How long faults are made unless it is said otherwise, and how long a healed ensemble may take,
 /// in virtual time.
@@ -50,9 +51,11 @@ const WALL_ERROR_MS_MAX: u64 = 3_600_000;
 /// When a server without a leader serves reads: sooner than most partitions end.
 const READS_AFTER: Duration = Duration::from_millis(100);
 const QUORUM_PORT: u16 = 1;
-/// Make a seed's number into others, which decide about local sessions and reads without a quorum.
+/// Make a seed's number into others, which decide about local sessions, reads without a quorum, and
+/// the length of epochs.
 const LOCAL_SESSIONS: u64 = 0x6c6f_6361_6c00;
 const READ_ONLY: u64 = 0x7265_6164_0000;
+const EPOCH_ZXIDS: u64 = 0x7a78_6964_0000;
 const ELECTION_PORT: u16 = 2;
 
 /// What a seed is run with.
@@ -95,6 +98,10 @@ pub struct EnsembleReport {
     pub snapshots: u64,
     /// Times that a server began to lead.
     pub leaders: u64,
+    /// Times that a leader began the next epoch without an election.
+    pub renewals: u64,
+    /// Leaders that gave up since their epoch's zxids were used up.
+    pub rollovers: u64,
     /// Parts of logs that were read for learners.
     pub log_reads: u64,
     /// Times that a learner stopped reading what its leader sent.
@@ -116,6 +123,8 @@ impl EnsembleReport {
         self.truncations += other.truncations;
         self.snapshots += other.snapshots;
         self.leaders += other.leaders;
+        self.renewals += other.renewals;
+        self.rollovers += other.rollovers;
         self.log_reads += other.log_reads;
         self.pauses += other.pauses;
         self.upgrades += other.upgrades;
@@ -185,6 +194,8 @@ struct Member {
     /// Highest zxid that a client of this server was shown.
     seen: Zxid,
     was_leading: bool,
+    /// Epochs that it has proposed in since it began to lead, and the last of them.
+    epochs_led: (u64, u32),
     /// The clocks are wrong by this: parts of a million, and milliseconds of the wall clock.
     drift_ppm: i64,
     wall_error_ms: i64,
@@ -215,6 +226,7 @@ impl Member {
             log: BTreeSet::new(),
             seen: Zxid::ZERO,
             was_leading: false,
+            epochs_led: (0, 0),
             drift_ppm: 0,
             wall_error_ms: 0,
             paused_until: Instant::default(),
@@ -245,6 +257,8 @@ struct World {
     local_sessions: LocalSessions,
     /// Servers without a quorum serve reads, and some clients want no more.
     reads_without_quorum: bool,
+    /// How many zxids of an epoch its leader uses: of some ensembles few.
+    zxids: EpochZxids,
     network: Network,
     /// What has passed between servers, where the planted bug is in that.
     directions: Directions,
@@ -302,6 +316,7 @@ impl World {
                 true => LocalSessions::Upgradable,
                 false => LocalSessions::Off,
             },
+            zxids: zxids(seed),
             network: Network::default(),
             directions: Directions::default(),
             clients: (0..CLIENTS).map(Client::new).collect(),
@@ -442,6 +457,19 @@ impl World {
 
     fn client(&mut self, number: usize) -> &mut Client {
         self.clients.get_mut(number).expect("clients are numbered")
+    }
+}
+
+/// Half of the ensembles have short epochs. Where they end the next one begins in place, or, as
+/// with Apache's servers, the leader gives up.
+fn zxids(seed: u64) -> EpochZxids {
+    let mut prng = Prng::new(seed ^ EPOCH_ZXIDS);
+    let few = 20 + u32::try_from(prng.below(200)).unwrap_or_default();
+    let default = EpochZxids::default();
+    match prng.below(4) {
+        0 | 1 => default,
+        2 => EpochZxids { renew_at: few, ..default },
+        _ => EpochZxids { renew_at: u32::MAX, last: few },
     }
 }
 

@@ -63,6 +63,7 @@ impl World {
             rules: ReconfigRules { standalone_enabled: true, multi_address: false },
             client: ClientAddress { host: "c".to_owned(), port: 2181 },
             history: self.history_slices(),
+            zxids: self.zxids,
         });
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let satellites = u16::try_from(self.prng.below(SATELLITES_MAX)).unwrap_or_default();
@@ -104,9 +105,15 @@ impl World {
         let leads = server.mode() == Some("leader");
         self.applied(at, before, after);
         let member = self.member(at);
-        let began = leads && !std::mem::replace(&mut member.was_leading, leads);
+        let led_before = std::mem::replace(&mut member.was_leading, leads);
+        let began = leads && !led_before;
+        let (led, epoch) = if began { (0, after.epoch()) } else { member.epochs_led };
+        let is_next = leads && epoch < after.epoch();
+        let led = led + u64::from(is_next);
+        member.epochs_led = (led, after.epoch());
         let waits = wants_turn && !std::mem::replace(&mut member.turn_waits, true);
         self.report.leaders += u64::from(began);
+        self.report.renewals += u64::from(is_next && 1 < led);
         if waits {
             self.after_micros(50, Some(at), Event::Turn(at));
         }

@@ -19,7 +19,10 @@ fn ensembles_find_nothing() {
     }
     assert!(0 < all.upgrades && 0 < all.read_only, "{all:?}");
     assert!(0 < all.snapshots && 0 < all.truncations && 0 < all.answered, "{all:?}");
-    assert!(0 < all.log_reads && 0 < all.pauses, "{all:?}");
+    assert!(
+        0 < all.log_reads && 0 < all.pauses && 0 < all.renewals && 0 < all.rollovers,
+        "{all:?}"
+    );
 }
 
 #[test]

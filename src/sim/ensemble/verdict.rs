@@ -82,6 +82,8 @@ impl World {
             member.shards.check(other.tree())?;
         }
         let log = first.log.clone();
+        let used_up = log.iter().filter(|zxid| zxid.counter() == self.zxids.last);
+        self.report.rollovers = used_up.count() as u64;
         self.history.txns.retain(|zxid, _| log.contains(zxid));
         let server = self.members.iter().filter(|it| !it.is_dead).find_map(|it| it.server.as_ref());
         if let Some(server) = server {

@@ -86,6 +86,11 @@ impl Broadcast {
         self.durable.remove(&sid);
     }
 
+    /// Nothing that was said so far counts for proposals that follow.
+    pub(super) fn forget_all(&mut self) {
+        self.durable.clear();
+    }
+
     /// How many txns a server is not known to have durably, one that has everything up to
     /// `history_to`.
     pub(super) fn lag(&self, sid: ServerId, history_to: Zxid) -> u64 {

@@ -114,7 +114,7 @@ impl Leader {
     /// Those who elected this server look for another leader. One that is established hears it from
     /// its followers.
     pub fn deserted(&mut self, out: &mut Vec<Output>) {
-        if !self.established {
+        if !self.established && !self.renewing {
             let missing = self.proposer.describe(&self.configs);
             self.abdicate(Abdication::NotEstablished(missing), out);
         }
@@ -183,6 +183,7 @@ impl Leader {
             return;
         }
         self.established = true;
+        self.renewing = false;
         self.broadcast.durable(self.me, self.own_last);
         out.push(Output::Established { epoch });
         let ready: Vec<LinkId> = self
@@ -208,6 +209,7 @@ impl Leader {
             && matches!(link.stage, Stage::Following)
         {
             link.stage = Stage::Serving;
+            link.is_renewing = false;
             out.push(Output::Send(id, LeaderPacket::UpToDate));
             // Whoever was to confirm a sync may be gone: who comes confirms it as well.
             let next = link.pings_sent + 1;

@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) behind_since: Option<Instant>,
     /// The end of the history it was sent, which is durable there once it has accepted.
     pub(super) history_to: Zxid,
+    /// It serves clients while the next epoch is being established.
+    pub(super) is_renewing: bool,
 }
 
 impl Link {
@@ -115,6 +117,7 @@ impl Link {
             pings_answered: 0,
             behind_since: None,
             history_to: Zxid::ZERO,
+            is_renewing: false,
         }
     }
 

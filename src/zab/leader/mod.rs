@@ -17,12 +17,16 @@
 //!
 //! A txn that is a configuration comes with it ([`Leader::propose_config`]): until it is committed
 //! a quorum of both is needed, and with its commit it is in force, here and at the learners.
+//!
+//! When the zxids of the epoch run out the first three phases may be gone through once more, over
+//! the same connections ([`Leader::renew`]).
 
 mod activation;
 mod broadcast;
 mod discovery;
 mod link;
 mod output;
+mod renewal;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,6 +36,7 @@ use self::broadcast::{Broadcast, Proposal};
 pub use self::link::{LearnerKind, LinkId};
 use self::link::{Link, News, Stage, Waiting};
 pub use self::output::{Abdication, CloseReason, Output};
+pub use self::renewal::EpochZxids;
 
 use super::Timing;
 use super::paxos::{Acceptor, Epochs, HistoryEnd, Phase, Proposer};
@@ -58,6 +63,8 @@ pub struct Start {
     pub last_zxid: Zxid,
     /// Bytes of proposals and commits that wait for a learner while it gets the history.
     pub news_bytes_max: usize,
+    /// How many zxids of an epoch it uses.
+    pub zxids: EpochZxids,
 }
 
 /// The machine. See the module's documentation.
@@ -69,12 +76,17 @@ pub struct Leader {
     timing: Timing,
     acceptor: Acceptor,
     proposer: Proposer,
-    /// The last zxid of the log when it was elected: the history that establishes it.
+    /// The last zxid of the log when it was elected, or began the next epoch: the history that
+    /// establishes it.
     own_last: Zxid,
     news_bytes_max: usize,
+    zxids: EpochZxids,
     broadcast: Broadcast,
     established: bool,
+    /// It was established, and the next epoch is not.
+    renewing: bool,
     links: BTreeMap<LinkId, Link>,
+    /// When it began to lead, or to renew.
     started: Instant,
     ping_at: Instant,
     /// When the oldest proposal that the own log lacks was made.
@@ -96,8 +108,7 @@ struct PendingSync {
 impl Leader {
     /// Begins to lead.
     pub fn new(start: Start, now: Instant, out: &mut Vec<Output>) -> Self {
-        let Start { me, configs, adopts_configs, timing, epochs, last_zxid, news_bytes_max } =
-            start;
+        let Start { me, configs, adopts_configs, timing, epochs, last_zxid, .. } = start;
         let own = HistoryEnd { current_epoch: epochs.current, last_zxid };
         let mut leader = Self {
             me,
@@ -107,9 +118,11 @@ impl Leader {
             acceptor: Acceptor::new(epochs),
             proposer: Proposer::new(me, own, epochs.accepted),
             own_last: last_zxid,
-            news_bytes_max,
+            news_bytes_max: start.news_bytes_max,
+            zxids: start.zxids,
             broadcast: Broadcast::new(last_zxid),
             established: false,
+            renewing: false,
             links: BTreeMap::new(),
             started: now,
             ping_at: now + timing.ping_every,
@@ -235,10 +248,10 @@ impl Leader {
                 out.push(Output::Touched(id, touches));
                 self.confirm_syncs(out);
             }
-            LearnerPacket::Request(request) if self.established => {
+            LearnerPacket::Request(request) if self.established || link.is_renewing => {
                 out.push(Output::Request(id, request));
             }
-            LearnerPacket::Revalidate(touch) if self.established => {
+            LearnerPacket::Revalidate(touch) if self.established || link.is_renewing => {
                 out.push(Output::Revalidate(id, touch));
             }
             LearnerPacket::Request(_) => self.drop_link(id, CloseReason::Illegal("REQUEST"), out),
@@ -279,7 +292,7 @@ impl Leader {
             link.behind_since.get_or_insert(now);
         }
         self.spread(&News::Proposal(Proposal { zxid, txn: txn.clone() }), out);
-        if zxid.counter() == LAST_COUNTER {
+        if zxid.counter() == self.zxids.last {
             self.abdicate(Abdication::Rollover, out);
         }
     }
@@ -345,6 +358,8 @@ impl Leader {
         self.close_silent(now, out);
         let established = self.established;
         let patience = match self.proposer.phase() {
+            // Its clients' writes wait, as if it were silent.
+            _ if self.renewing => self.timing.silence_max,
             Phase::Choosing => self.timing.joined_within.min(self.timing.establish_within),
             _ => self.timing.establish_within,
         };
@@ -375,10 +390,13 @@ impl Leader {
     }
 
     fn choose(&mut self, id: LinkId, out: &mut Vec<Output>) {
-        if let Some(Stage::Promised(last)) = self.links.get(&id).map(|link| &link.stage) {
-            let upto = self.broadcast.committed();
-            out.push(Output::Choose { link: id, last: *last, upto });
+        let Some(link) = self.links.get(&id) else { return };
+        let Stage::Promised(last) = link.stage else { return };
+        if link.is_renewing {
+            return self.go_on_with(id, last, out);
         }
+        let upto = self.broadcast.committed();
+        out.push(Output::Choose { link: id, last, upto });
     }
 
     fn ask_history(&mut self, id: LinkId, after: Zxid, out: &mut Vec<Output>) {
@@ -448,6 +466,8 @@ impl Leader {
                     self.commit(out);
                 }
             }
+            // Of the epoch before.
+            _ if link.is_renewing => {}
             _ => self.drop_link(id, CloseReason::Illegal("ACK"), out),
         }
     }
@@ -525,6 +545,8 @@ impl Leader {
             let patience = match link.has_accepted() {
                 true if link.is_ringkeeper => self.timing.silence_max,
                 true => self.timing.sync_within,
+                // It leaves at the same time.
+                false if link.is_renewing => self.timing.silence_max,
                 false => self.timing.establish_within,
             };
             let too_long = |since: Instant| self.timing.sync_within < now.since(since);
@@ -584,11 +606,6 @@ fn outstanding(link: &Link, broadcast: &Broadcast) -> Waiting {
     }
     waiting
 }
-
-/// With this counter a leader gives up, before they are used up (ZOOKEEPER-1277). Behind it there
-/// are enough for all that may have been prepared in the same turn.
-pub(crate) const LAST_COUNTER: u32 =
-    u32::MAX - 2 * crate::limits::PIPELINE_INFLIGHT_TXNS_MAX as u32;
 
 /// Tells a live learner what concerns it.
 fn tell(id: LinkId, link: &Link, news: &News, out: &mut Vec<Output>) {

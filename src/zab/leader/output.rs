@@ -98,6 +98,9 @@ pub enum CloseReason {
     /// The same server has a newer connection.
     #[error("the server has a newer connection")]
     Replaced,
+    /// It was not synchronized when the next epoch began in place.
+    #[error("the next epoch begins")]
+    Renewal,
 }
 
 /// Why a leader stops leading.
