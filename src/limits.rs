@@ -216,9 +216,9 @@ pub const REQUESTS_PER_TURN: usize = 2_048;
 /// hundred nanoseconds. What has more steps than this is a long answer.
 pub const LONG_STEPS_PER_TURN: usize = 2_048;
 
-/// Ephemerals of ending sessions that one turn finds, or deletes: some microseconds each with their
-/// events.
-pub const DELETIONS_PER_TURN: usize = 256;
+/// Ephemerals of ending sessions that one turn finds, or deletes, and ops of multis that it judges,
+/// or applies: some microseconds each with their events.
+pub const OPS_PER_TURN: usize = 256;
 
 /// Overdue sessions that one timer looks at: the end of one is some microseconds.
 pub const EXPIRIES_PER_TURN: usize = 256;
@@ -226,8 +226,9 @@ pub const EXPIRIES_PER_TURN: usize = 256;
 /// Containers and TTL znodes that one turn looks at, each some hundred nanoseconds.
 pub const OVERDUE_LOOKS_PER_TURN: usize = 2_048;
 
-/// Connections that hear of an event in one turn, each some hundred nanoseconds.
-pub const TOLD_PER_TURN: usize = 2_048;
+/// Watches that are gone through in one turn to tell those who watch of an event, each some hundred
+/// nanoseconds.
+pub const TOLD_PER_TURN: usize = 1_024;
 
 /// Changes that one turn forgets, since they are applied.
 pub const RETIRED_PER_TURN: usize = 2_048;

@@ -87,10 +87,10 @@ mod tests {
             MultiResult::SetData(Stat { version: 3, ..Stat::default() }),
             MultiResult::Check,
         ];
-        response::multi(&mut buf, &results);
+        response::multi(&mut buf, results.iter().cloned());
         assert_eq!(multi(&mut Reader::new(&buf.split().freeze())), Ok(Ok(results)));
         let codes = vec![ErrorCode::OK, ErrorCode::NO_NODE, ErrorCode::RUNTIME_INCONSISTENCY];
-        response::multi_failed(&mut buf, &codes);
+        response::multi_failed(&mut buf, codes.iter().copied());
         assert_eq!(multi(&mut Reader::new(&buf.split().freeze())), Ok(Err(codes)));
         response::strings(&mut buf, ["x", "y"].into_iter());
         let names = strings(&mut Reader::new(&buf.split().freeze()));

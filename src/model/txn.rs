@@ -138,6 +138,15 @@ impl TxnBody {
         matches!(self, Self::Error(_))
     }
 
+    /// Number of a multi's ops; 0 of what is no multi.
+    #[must_use]
+    pub const fn op_count(&self) -> usize {
+        match self {
+            Self::Multi(bodies) => bodies.len(),
+            _ => 0,
+        }
+    }
+
     /// The type number of the record.
     #[must_use]
     pub const fn type_number(&self) -> i32 {

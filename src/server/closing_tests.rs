@@ -23,7 +23,7 @@ fn requests(requests: &[Request]) -> bytes::Bytes {
 
 #[test]
 fn the_end_of_a_session_is_made_in_slices_and_seen_whole() {
-    let slices = Slices { deletions: DELETIONS, ..Slices::default() };
+    let slices = Slices { ops: DELETIONS, ..Slices::default() };
     let mut world = World::new(ServerOptions { slices, ..options() });
     let (owner, reader, idle) =
         (world.connect(1, 10_000), world.connect(2, 10_000), world.connect(3, 10_000));

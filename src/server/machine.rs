@@ -41,7 +41,7 @@ pub struct Server {
     ops: FileOps,
     /// Requests of the home shard that the pipeline has not heard.
     asks: Vec<Ask>,
-    /// Requests that wait until the end of a session is prepared.
+    /// Requests that wait until the end of a session or a multi is prepared.
     held: VecDeque<(ShardId, Ask)>,
     lender: Lender,
     published: Published,
@@ -252,12 +252,15 @@ impl Server {
     /// Applies what has become durable, one txn at a time, and publishes it. What is more than a
     /// turn should take is left to the next one.
     fn commit(&mut self, clock: Clock, out: &mut Vec<Output>) {
-        let mut deletions_left = self.options.slices.deletions;
+        let mut ops_left = self.options.slices.ops;
         for _ in 0..self.options.slices.commits {
             if self.shard.holds_tree() {
                 break;
             }
             let Some(origin) = self.pipeline.next_commit() else { break };
+            if !self.pipeline.may_apply(ops_left) {
+                break;
+            }
             let around = surroundings(&self.pipeline, self.published, clock);
             let origin = origin.map(|origin| (origin, origin.address.shard));
             if let Some((origin, HOME)) = origin.filter(|_| !self.pipeline.is_applying())
@@ -265,7 +268,7 @@ impl Server {
             {
                 break;
             }
-            let commit = match self.pipeline.apply_next(clock.now, &mut deletions_left) {
+            let commit = match self.pipeline.apply_next(clock.now, &mut ops_left) {
                 Ok(commit) => commit,
                 Err(part) => {
                     self.shard.on_part(part.zxid, &part.steps);
@@ -314,7 +317,7 @@ impl Server {
     }
 
     /// Handshakes, writes and ends of connections are heard in their order, and not while the end
-    /// of a session is prepared.
+    /// of a session or a multi is prepared.
     fn hear(&mut self, clock: Clock, from: ShardId, ask: Ask) {
         let in_order =
             matches!(ask, Ask::Attach(_) | Ask::Submit(_) | Ask::Detach(..) | Ask::Sync(..));

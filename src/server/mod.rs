@@ -2,7 +2,6 @@
 //! machines joined by one ordered stream for each shard.
 
 pub mod audit;
-mod closing;
 #[cfg(test)]
 mod closing_tests;
 pub mod contract;
@@ -17,6 +16,7 @@ mod machine;
 pub mod options;
 mod pipeline;
 mod prep;
+mod preparing;
 mod pulse;
 pub mod recent;
 pub mod recovery;

@@ -169,13 +169,14 @@ pub struct Slices {
     pub words: usize,
     /// Committed txns that are applied.
     pub commits: usize,
-    /// Ephemerals of ending sessions that are found or deleted.
-    pub deletions: usize,
+    /// Ephemerals of ending sessions that are found or deleted, and ops of multis that are judged
+    /// or applied. What has more is seen whole all the same.
+    pub ops: usize,
     /// Overdue sessions that are looked at.
     pub expiries: usize,
     /// Containers and TTL znodes that are looked at.
     pub overdue_looks: usize,
-    /// Connections that hear of an event.
+    /// Watches that are gone through to tell connections of an event.
     pub told: usize,
 }
 
@@ -189,7 +190,7 @@ impl Default for Slices {
             long_steps: limits::LONG_STEPS_PER_TURN,
             words: limits::WORD_STEPS_PER_TURN,
             commits: limits::COMMITS_PER_TURN,
-            deletions: limits::DELETIONS_PER_TURN,
+            ops: limits::OPS_PER_TURN,
             expiries: limits::EXPIRIES_PER_TURN,
             overdue_looks: limits::OVERDUE_LOOKS_PER_TURN,
             told: limits::TOLD_PER_TURN,

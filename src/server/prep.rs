@@ -29,26 +29,48 @@ pub(crate) struct Prep<'a> {
     pub(crate) may_own: Judged<()>,
 }
 
+/// How far a multi has come.
+#[derive(Debug)]
+pub(crate) struct MultiPrep {
+    /// Not yet judged.
+    requests: std::vec::IntoIter<WriteRequest>,
+    identities: Identities,
+    bodies: Vec<TxnBody>,
+    begun: bool,
+    /// An op was refused.
+    failed: bool,
+    /// What it has come to, while what was staged is taken back.
+    refused: Option<TxnBody>,
+}
+
+impl MultiPrep {
+    pub(crate) fn new(requests: Vec<WriteRequest>, identities: Identities) -> Self {
+        let bodies = Vec::with_capacity(requests.len());
+        let requests = requests.into_iter();
+        Self { requests, identities, bodies, begun: false, failed: false, refused: None }
+    }
+
+    pub(crate) const fn identities(&self) -> &Identities {
+        &self.identities
+    }
+}
+
 impl Prep<'_> {
-    /// Makes the txn of `request` and stages its effect for the requests that follow.
+    /// Makes the txn of `request`, which is no multi, and stages its effect for the requests that
+    /// follow.
     pub(crate) fn prepare(
         &mut self,
         header: &TxnHeader,
         request: &WriteRequest,
         identities: &Identities,
     ) -> TxnBody {
-        match request {
-            WriteRequest::Multi(requests) => self.multi(header, requests, identities),
-            single => match self.single(header, single, identities, false) {
-                Ok(body) if self.is_too_long(header, &body) => {
-                    TxnBody::Error(ErrorCode::BAD_ARGUMENTS)
-                }
-                Ok(body) => {
-                    self.overlay.stage(self.tree, header, &body);
-                    body
-                }
-                Err(code) => TxnBody::Error(code),
-            },
+        match self.single(header, request, identities, false) {
+            Ok(body) if self.is_too_long(header, &body) => TxnBody::Error(ErrorCode::BAD_ARGUMENTS),
+            Ok(body) => {
+                self.overlay.stage(self.tree, header, &body);
+                body
+            }
+            Err(code) => TxnBody::Error(code),
         }
     }
 
@@ -95,45 +117,59 @@ impl Prep<'_> {
         Some(body)
     }
 
-    fn multi(
+    /// Goes on with a multi; its txn once it is made. `left` says how many ops may still be judged
+    /// or taken back; those that were judged are kept in `judged`, if anybody wants them.
+    pub(crate) fn multi(
         &mut self,
         header: &TxnHeader,
-        requests: &[WriteRequest],
-        identities: &Identities,
-    ) -> TxnBody {
-        let before = self.overlay.savepoint();
-        let mut bodies = Vec::with_capacity(requests.len());
-        let mut failed = false;
-        for request in requests {
-            if failed {
-                bodies.push(TxnBody::Error(ErrorCode::RUNTIME_INCONSISTENCY));
-                continue;
+        multi: &mut MultiPrep,
+        judged: &mut Option<Vec<WriteRequest>>,
+        left: &mut usize,
+    ) -> Option<TxnBody> {
+        if multi.refused.is_none() {
+            if !std::mem::replace(&mut multi.begun, true) {
+                self.overlay.begin_multi();
             }
-            match self.single(header, request, identities, true) {
-                Ok(body) => {
-                    self.overlay.stage(self.tree, header, &body);
-                    bodies.push(body);
-                }
-                Err(ErrorCode::MARSHALLING_ERROR) => {
-                    self.overlay.rollback(before);
-                    return TxnBody::Error(ErrorCode::MARSHALLING_ERROR);
-                }
-                Err(code) => {
-                    failed = true;
-                    bodies.push(TxnBody::Error(code));
+            while multi.refused.is_none() && !multi.requests.as_slice().is_empty() {
+                *left = left.checked_sub(1)?;
+                let Some(request) = multi.requests.next() else { break };
+                self.next_of_multi(header, multi, &request);
+                if let Some(judged) = judged {
+                    judged.push(request);
                 }
             }
+            if multi.refused.is_none() {
+                let body = TxnBody::Multi(std::mem::take(&mut multi.bodies));
+                let is_too_long = self.is_too_long(header, &body);
+                if !is_too_long && !multi.failed {
+                    self.overlay.keep_multi();
+                    return Some(body);
+                }
+                let too_long = TxnBody::Error(ErrorCode::BAD_ARGUMENTS);
+                multi.refused = Some(if is_too_long { too_long } else { body });
+            }
         }
-        let body = TxnBody::Multi(bodies);
-        if self.is_too_long(header, &body) {
-            self.overlay.rollback(before);
-            return TxnBody::Error(ErrorCode::BAD_ARGUMENTS);
+        self.overlay.take_back_multi(left).then(|| multi.refused.take()).flatten()
+    }
+
+    fn next_of_multi(&mut self, header: &TxnHeader, multi: &mut MultiPrep, request: &WriteRequest) {
+        if multi.failed {
+            multi.bodies.push(TxnBody::Error(ErrorCode::RUNTIME_INCONSISTENCY));
+            return;
         }
-        match failed {
-            true => self.overlay.rollback(before),
-            false => self.overlay.release(before),
+        match self.single(header, request, &multi.identities, true) {
+            Ok(body) => {
+                self.overlay.stage(self.tree, header, &body);
+                multi.bodies.push(body);
+            }
+            Err(ErrorCode::MARSHALLING_ERROR) => {
+                multi.refused = Some(TxnBody::Error(ErrorCode::MARSHALLING_ERROR));
+            }
+            Err(code) => {
+                multi.failed = true;
+                multi.bodies.push(TxnBody::Error(code));
+            }
         }
-        body
     }
 
     fn single(

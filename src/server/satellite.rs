@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::base::Instant;
 use crate::limits;
-use crate::model::{ShardId, TxnBody};
-use crate::tree::{Closing, Tree};
+use crate::model::ShardId;
+use crate::tree::{Partial, Tree};
 
 use super::contract::{Clock, Input, Machine, Mesh, MeshBody, Output, Published};
 use super::credit::Credit;
@@ -29,8 +29,8 @@ pub struct Satellite {
     replica: Tree,
     /// Not yet taken in: what follows a delta that is not published.
     stream: VecDeque<ToShard>,
-    /// The end of a session of which only a part is applied; the stream waits.
-    applying: Option<(Arc<Delta>, usize, Closing)>,
+    /// The txn of which only a part is applied; the stream waits.
+    applying: Option<(Arc<Delta>, usize, Partial)>,
     slices: Slices,
     asks: Vec<Ask>,
     /// Words that wait for what is told of this shard.
@@ -98,8 +98,8 @@ impl Satellite {
     }
 
     fn follow_some(&mut self, clock: Clock) {
-        let (mut deletions_left, mut commits_left) = (self.slices.deletions, self.slices.commits);
-        if self.shard.holds_tree() || !self.go_on_applying(clock, &mut deletions_left) {
+        let (mut ops_left, mut commits_left) = (self.slices.ops, self.slices.commits);
+        if self.shard.holds_tree() || !self.go_on_applying(clock, &mut ops_left) {
             return;
         }
         while self.is_behind() && !self.shard.holds_tree() && commits_left != 0 {
@@ -107,12 +107,13 @@ impl Satellite {
             let Some(item) = self.stream.pop_front() else { return };
             match item {
                 ToShard::Delta(delta, bytes) => {
-                    if !self.may_follow(&delta, clock) {
+                    let fits = Partial::fits(&delta.body, self.slices.ops, ops_left);
+                    if !fits || !self.may_follow(&delta, clock) {
                         self.stream.push_front(ToShard::Delta(delta, bytes));
                         return;
                     }
-                    self.follow(delta, bytes, clock);
-                    if !self.go_on_applying(clock, &mut deletions_left) {
+                    self.follow(delta, bytes, clock, &mut ops_left);
+                    if !self.go_on_applying(clock, &mut ops_left) {
                         return;
                     }
                 }
@@ -152,25 +153,26 @@ impl Satellite {
         origin.is_none_or(|origin| self.shard.before_delta(origin, around))
     }
 
-    fn follow(&mut self, delta: Arc<Delta>, bytes: usize, clock: Clock) {
-        if let TxnBody::CloseSession { paths } = &delta.body {
-            let closing = Closing::new(&delta.header, paths.as_ref());
-            self.applying = Some((delta, bytes, closing));
+    fn follow(&mut self, delta: Arc<Delta>, bytes: usize, clock: Clock, ops_left: &mut usize) {
+        if let Some(partial) = Partial::begin(&delta.header, &delta.body, self.slices.ops) {
+            self.applying = Some((delta, bytes, partial));
             return;
         }
+        *ops_left = ops_left.saturating_sub(delta.body.op_count());
         self.replica.apply(&delta.header, &delta.body);
         self.passed_bytes += bytes;
         let around = surroundings(&self.replica, self.published, clock);
         self.shard.on_delta(&delta, &delta.applied.steps, around);
     }
 
-    /// Goes on with the end of a session; whether nothing of it is left.
-    fn go_on_applying(&mut self, clock: Clock, deletions_left: &mut usize) -> bool {
-        let Some((delta, bytes, mut closing)) = self.applying.take() else { return true };
+    /// Goes on with the txn that is applied in part; whether nothing of it is left.
+    fn go_on_applying(&mut self, clock: Clock, ops_left: &mut usize) -> bool {
+        let Some((delta, bytes, mut partial)) = self.applying.take() else { return true };
         let mut steps = Vec::new();
-        if !self.replica.close_some(&mut closing, deletions_left, &mut steps) {
+        let body = &delta.body;
+        if self.replica.apply_some(&mut partial, body, ops_left, &mut steps).is_none() {
             self.shard.on_part(delta.header.zxid, &steps);
-            self.applying = Some((delta, bytes, closing));
+            self.applying = Some((delta, bytes, partial));
             return false;
         }
         self.passed_bytes += bytes;

@@ -258,7 +258,7 @@ fn multi_read() -> Request {
 }
 
 fn small() -> Slices {
-    Slices { long_steps: 9, told: 2, ..Slices::default() }
+    Slices { long_steps: 9, told: 2, ops: 5, ..Slices::default() }
 }
 
 #[test]
@@ -362,4 +362,84 @@ fn a_multi_read_is_made_in_slices_and_holds_back_what_comes_behind() {
     assert_eq!((pair.clients[&writer].reads, pair.clients[&writer].writes), (1, 1));
     assert_eq!(pair.clients[&reader].read, 0);
     assert_eq!(pair.seen, 1);
+}
+
+/// Znodes that have this value.
+fn changed(pair: &Pair, value: u64) -> usize {
+    let tree = pair.server.tree();
+    let data = |number| tree.get(&path(number)).and_then(|znode| znode.data().map(<[u8]>::to_vec));
+    (0..ZNODES).filter(|number| data(*number) == Some(value.to_string().into_bytes())).count()
+}
+
+#[test]
+fn a_multi_is_judged_and_applied_in_slices_and_seen_whole() {
+    let mut pair = Pair::new(small(), 1);
+    let (writer, reader, idle) = (pair.connect(0), pair.connect(0), pair.connect(0));
+    let behind = pair.connect(0);
+    for number in 0..ZNODES {
+        pair.ask(writer, requests::create(&path(number), b"0", 0));
+    }
+    pair.ask(reader, requests::get(&path(0), true));
+    pair.settle();
+    // It is judged in slices; a write behind it waits, and is judged by what it leaves.
+    pair.ask(writer, multi(1, true));
+    pair.ask(writer, multi(2, false));
+    let after = WriteRequest::SetData { path: path(0).into(), data: Some("2".into()), version: 1 };
+    pair.ask(behind, Request::Write(after));
+    let mut out = Vec::new();
+    let mut turns = 0;
+    for input in std::mem::take(&mut pair.inputs[0]) {
+        pair.server.step(pair.clock(), input, &mut out);
+    }
+    while pair.server.pipeline.is_preparing() || pair.server.pipeline.wants_turn() {
+        pair.server.turn_end(pair.clock(), &mut out);
+        turns += 1;
+    }
+    // 13 ops are judged and 12 changes taken back, then 12 ops are judged.
+    assert!((13 + 12 + 12) / 5 <= turns, "{turns} turns");
+    assert_eq!(pair.server.pipeline.outstanding(), 3);
+
+    // It is applied in slices; meanwhile pings are answered and nothing is read.
+    let (mut turns, before) = (0, pair.server.published());
+    while pair.server.published().0 < before.0 + 3 {
+        for output in std::mem::take(&mut out) {
+            match output {
+                Output::File { id, .. } => {
+                    let input = Input::FileDone { id, result: Ok(()) };
+                    pair.server.step(pair.clock(), input, &mut out);
+                }
+                Output::Send { conn, bytes } => pair.receive(conn, bytes),
+                _ => {}
+            }
+        }
+        let was = changed(&pair, 2);
+        pair.ask(idle, Request::Ping);
+        if changed(&pair, 2) == 5 {
+            pair.ask(reader, multi_read());
+        }
+        for input in std::mem::take(&mut pair.inputs[0]) {
+            pair.server.step(pair.clock(), input, &mut out);
+        }
+        pair.server.turn_end(pair.clock(), &mut out);
+        let is = changed(&pair, 2);
+        assert!(is <= was + 5, "{was} and then {is} are changed in one turn");
+        if pair.server.pipeline.is_applying() {
+            assert_eq!(pair.server.published().0, before.0 + 1);
+            assert_eq!(pair.clients[&reader].reads, 1, "nobody reads a part");
+            assert_eq!(pair.clients[&reader].watching.len(), 1, "nor hears of it");
+            assert!(turns <= pair.clients[&idle].pings, "pings are answered");
+            turns += 1;
+        }
+    }
+    assert_eq!(turns, 1, "a slice when the disk has it, and one in each of two turns");
+    for output in out {
+        if let Output::Send { conn, bytes } = output {
+            pair.receive(conn, bytes);
+        }
+    }
+    pair.settle();
+    assert_eq!(pair.clients[&writer].writes, 2);
+    assert!(pair.clients[&reader].watching.is_empty(), "it has heard");
+    assert!(pair.clients.values().all(|client| client.asked.is_empty()));
+    assert_eq!(changed(&pair, 2), ZNODES);
 }

@@ -94,7 +94,7 @@ pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
                 long_steps: 1,
                 words: 1,
                 commits: 1,
-                deletions: 1,
+                ops: 1,
                 expiries: 1,
                 overdue_looks: 1,
                 told: 1,

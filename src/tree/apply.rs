@@ -96,22 +96,55 @@ pub enum Step {
     },
 }
 
-/// The end of a session that is being applied in slices, by [`Tree::close_some`].
+/// A txn that is being applied in slices, by [`Tree::apply_some`].
 #[derive(Debug)]
-pub struct Closing {
+pub struct Partial {
     header: TxnHeader,
-    /// What the txn lists and is not yet deleted.
-    listed: StrList,
-    /// Others up to this one were deleted.
-    others_to: Str,
+    rest: Rest,
 }
 
-impl Closing {
-    /// Nothing of it is applied. `paths` are those of the txn.
+#[derive(Debug)]
+enum Rest {
+    /// Of the end of a session.
+    Deletions {
+        /// What the txn lists and is not yet deleted.
+        listed: StrList,
+        /// Others up to this one were deleted.
+        others_to: Str,
+    },
+    /// Of a multi: what its first ops have come to.
+    Ops(Vec<Outcome>),
+}
+
+impl Partial {
+    /// A txn of which nothing is applied, if it is one that is applied in slices: the end of a
+    /// session, or a multi of more than so many ops that does anything.
     #[must_use]
-    pub fn new(header: &TxnHeader, paths: Option<&StrList>) -> Self {
-        let listed = paths.cloned().unwrap_or_default();
-        Self { header: *header, listed, others_to: Str::default() }
+    pub fn begin(header: &TxnHeader, body: &TxnBody, ops_max: usize) -> Option<Self> {
+        let rest = match body {
+            TxnBody::CloseSession { paths } => {
+                let listed = paths.clone().unwrap_or_default();
+                Rest::Deletions { listed, others_to: Str::default() }
+            }
+            TxnBody::Multi(bodies) if ops_max < bodies.len() => {
+                if bodies.iter().any(TxnBody::is_error) {
+                    return None;
+                }
+                Rest::Ops(Vec::with_capacity(bodies.len()))
+            }
+            _ => return None,
+        };
+        Some(Self { header: *header, rest })
+    }
+
+    /// Whether a txn may be begun with while so many ops are left of a turn that may apply
+    /// `ops_max`: a multi that one turn can apply is not cut.
+    #[must_use]
+    pub fn fits(body: &TxnBody, ops_max: usize, ops_left: usize) -> bool {
+        match body {
+            TxnBody::CloseSession { .. } => ops_left != 0,
+            _ => body.op_count().min(ops_max) <= ops_left,
+        }
     }
 }
 
@@ -156,8 +189,9 @@ impl Tree {
                 Outcome::Done
             }
             TxnBody::CloseSession { paths } => {
-                let mut closing = Closing::new(header, paths.as_ref());
-                self.close_some(&mut closing, &mut usize::MAX.clone(), steps);
+                let (mut listed, mut others_to) =
+                    (paths.clone().unwrap_or_default(), Str::default());
+                self.close_some(header, &mut listed, &mut others_to, &mut { usize::MAX }, steps);
                 Outcome::Done
             }
             TxnBody::Error(code) => Outcome::Failed(*code),
@@ -301,38 +335,69 @@ impl Tree {
             .map_or(Outcome::Failed(ErrorCode::NO_NODE), |znode| Outcome::Set(znode.stat()))
     }
 
-    /// Applies some of the end of a session: the deletion of the listed ephemerals, then of any
-    /// others that the session has. Whether it is whole; `deletions_left` says how many there may
-    /// still be. Until it is whole, the tree shows some of them gone, and `last_zxid` is the one
-    /// before: nobody may read it, and no cut may begin.
-    pub fn close_some(
+    /// Applies some of the txn that `partial` was begun with; the outcome once it is whole. `left`
+    /// says how many deletions or ops there may still be. Until it is whole, the tree shows some of
+    /// them, and `last_zxid` is the one before: nobody may read it, and no cut may begin.
+    pub fn apply_some(
         &mut self,
-        closing: &mut Closing,
-        deletions_left: &mut usize,
+        partial: &mut Partial,
+        body: &TxnBody,
+        left: &mut usize,
+        steps: &mut Vec<Step>,
+    ) -> Option<Outcome> {
+        self.clear_after_listings();
+        let Partial { header, rest } = partial;
+        let outcome = match (rest, body) {
+            (Rest::Deletions { listed, others_to }, _) => {
+                let is_whole = self.close_some(header, listed, others_to, left, steps);
+                is_whole.then_some(Outcome::Done)
+            }
+            (Rest::Ops(outcomes), TxnBody::Multi(bodies)) => {
+                let rest = bodies.get(outcomes.len()..).unwrap_or_default();
+                for body in rest.iter().take(*left) {
+                    outcomes.push(self.apply_one(header, body, steps));
+                    *left -= 1;
+                }
+                let is_whole = outcomes.len() == bodies.len();
+                is_whole.then(|| Outcome::Multi(std::mem::take(outcomes)))
+            }
+            (Rest::Ops(_), _) => unreachable!("the body is the one that it was begun with"),
+        };
+        self.is_whole = outcome.is_some();
+        if self.is_whole {
+            self.last_zxid = self.last_zxid.max(header.zxid);
+        }
+        outcome
+    }
+
+    /// The deletion of the listed ephemerals, then of any others that the session has; whether
+    /// there are no more.
+    fn close_some(
+        &mut self,
+        header: &TxnHeader,
+        listed: &mut StrList,
+        others_to: &mut Str,
+        left: &mut usize,
         steps: &mut Vec<Step>,
     ) -> bool {
-        self.clear_after_listings();
-        let TxnHeader { session, zxid, .. } = closing.header;
-        while *deletions_left != 0 {
-            let path = match closing.listed.next() {
+        let TxnHeader { session, zxid, .. } = *header;
+        while *left != 0 {
+            let path = match listed.next() {
                 Some(path) => path,
-                None => match self.next_ephemeral(session, &closing.others_to).cloned() {
+                None => match self.next_ephemeral(session, others_to).cloned() {
                     Some(path) => {
-                        closing.others_to = path.clone();
+                        *others_to = path.clone();
                         path
                     }
                     None => {
                         steps.push(Step::SessionClosed { session });
-                        self.last_zxid = self.last_zxid.max(zxid);
-                        self.is_whole = true;
                         return true;
                     }
                 },
             };
-            *deletions_left -= 1;
+            *left -= 1;
             self.delete(zxid, &path, steps);
         }
-        self.is_whole = false;
         false
     }
 

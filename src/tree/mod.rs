@@ -27,10 +27,10 @@ mod znode;
 #[cfg(test)]
 mod tests;
 
-pub use apply::{Applied, Closing, Outcome, Step};
+pub use apply::{Applied, Outcome, Partial, Step};
 pub use cut::{CutId, CutItem};
 pub use listing::Listing;
-pub use overlay::{Overlay, PendingZnode, Savepoint};
+pub use overlay::{Overlay, PendingZnode};
 pub use quota::{Excess, Quota, Track};
 pub use restore::RestoreError;
 pub use store::{Tree, TreeOptions};

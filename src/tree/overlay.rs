@@ -2,40 +2,58 @@
 //! against it, so that those behind a change see it before it is durable.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
 
 use super::rules;
 use super::store::Tree;
 use super::value::{self, Value};
-use crate::base::Str;
+use crate::base::{Arena, Index, Str};
 use crate::model::{
     Acl, CreateTxn, EphemeralOwner, SessionId, StatPersisted, TxnBody, TxnHeader, Zxid, path,
 };
 
-/// Changes that are staged and not applied, by path.
+/// Changes that are staged and not applied, by path. Nothing large is moved when it grows.
 #[derive(Debug)]
 pub struct Overlay {
-    pending: HashMap<Str, Pending, FixedState>,
+    pending: Arena<Option<Pending>>,
+    index: Index,
     /// What was staged, in order; retired from the front.
     staged: VecDeque<Staged>,
     /// Ephemerals created in `staged`, with how often.
     ephemerals: BTreeMap<(SessionId, Str), u32>,
     digest: u64,
-    /// What to put back if the multi being staged fails, latest last.
-    undo: Option<Vec<(Str, Option<Pending>)>>,
+    /// A multi is being staged, and may fail.
+    undo: Option<Undo>,
+}
+
+/// What one path will be.
+#[derive(Debug)]
+struct Pending {
+    path: Str,
+    hash: u64,
+    /// How often it stands in `staged`.
+    staged: u32,
+    change: Change,
 }
 
 #[derive(Clone, Debug)]
-struct Pending {
+struct Change {
     /// `None`: it will be gone.
     znode: Option<Foreseen>,
-    last_zxid: Zxid,
+    zxid: Zxid,
+}
+
+/// Where to return to if a multi fails.
+#[derive(Debug)]
+struct Undo {
+    /// Length of `staged`.
+    staged: usize,
+    digest: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -66,8 +84,11 @@ impl ForeseenData {
 #[derive(Debug)]
 struct Staged {
     zxid: Zxid,
-    path: Str,
+    /// Its place in `pending`.
+    at: u32,
     ephemeral_of: Option<SessionId>,
+    /// By an op of a multi: what was pending before, if anything was.
+    before: Option<Box<Change>>,
 }
 
 /// A znode as it will be.
@@ -83,19 +104,13 @@ pub struct PendingZnode {
     pub data_len: usize,
 }
 
-/// A point to return to if a multi fails.
-#[derive(Debug)]
-pub struct Savepoint {
-    staged: usize,
-    digest: u64,
-}
-
 impl Overlay {
     /// Nothing in flight over `tree`.
     #[must_use]
     pub fn new(tree: &Tree) -> Self {
         Self {
-            pending: HashMap::default(),
+            pending: Arena::default(),
+            index: Index::default(),
             staged: VecDeque::new(),
             ephemerals: BTreeMap::new(),
             digest: tree.digest(),
@@ -106,8 +121,8 @@ impl Overlay {
     /// The znode at `path` as it will be.
     #[must_use]
     pub fn look(&self, tree: &Tree, path: &str) -> Option<PendingZnode> {
-        if let Some(pending) = self.pending.get(path) {
-            let znode = pending.znode.as_ref()?;
+        if let Some(change) = self.change(path) {
+            let znode = change.znode.as_ref()?;
             return Some(PendingZnode {
                 stat: znode.stat,
                 child_count: znode.child_count,
@@ -189,34 +204,40 @@ impl Overlay {
         }
     }
 
-    /// Marks the point before a multi's first op. One at a time.
-    pub fn savepoint(&mut self) -> Savepoint {
-        self.undo = Some(Vec::new());
-        Savepoint { staged: self.staged.len(), digest: self.digest }
+    /// Call before a multi's first op. Until it is kept or taken back, nothing else is staged and
+    /// nothing is retired.
+    pub fn begin_multi(&mut self) {
+        debug_assert!(self.undo.is_none(), "one multi at a time");
+        self.undo = Some(Undo { staged: self.staged.len(), digest: self.digest });
     }
 
-    /// Takes back everything staged since the savepoint.
-    #[expect(clippy::needless_pass_by_value, reason = "a savepoint is used once")]
-    pub fn rollback(&mut self, to: Savepoint) {
-        for (path, before) in self.undo.take().unwrap_or_default().into_iter().rev() {
-            match before {
-                Some(before) => self.pending.insert(path, before),
-                None => self.pending.remove(&path),
-            };
-        }
-        while to.staged < self.staged.len() {
-            if let Some(staged) = self.staged.pop_back() {
+    /// Keeps what was staged of the multi.
+    pub fn keep_multi(&mut self) {
+        self.undo = None;
+    }
+
+    /// Takes back what was staged of the multi, the last change first; whether all is taken back.
+    /// `left` says how many changes may still be.
+    pub fn take_back_multi(&mut self, left: &mut usize) -> bool {
+        let Some(undo) = self.undo.take() else { return true };
+        while undo.staged < self.staged.len() {
+            if *left == 0 {
+                self.undo = Some(undo);
+                return false;
+            }
+            *left -= 1;
+            if let Some(mut staged) = self.staged.pop_back() {
                 self.forget_ephemeral(&staged);
+                if let (Some(pending), Some(before)) =
+                    (self.pending.get_mut(staged.at), staged.before.take())
+                {
+                    pending.change = *before;
+                }
+                self.let_go(staged.at);
             }
         }
-        self.digest = to.digest;
-    }
-
-    /// Keeps everything staged since the savepoint.
-    #[expect(clippy::needless_pass_by_value, reason = "a savepoint is used once")]
-    pub fn release(&mut self, from: Savepoint) {
-        debug_assert!(from.staged <= self.staged.len(), "nothing retires during a multi");
-        self.undo = None;
+        self.digest = undo.digest;
+        true
     }
 
     /// The tree's digest once everything staged is applied.
@@ -229,19 +250,25 @@ impl Overlay {
     /// are more. It does no harm if they stay: they show what the tree shows.
     pub fn retire(&mut self, applied: Zxid, changes_max: usize) -> bool {
         let is_past = |staged: &Staged| staged.zxid <= applied;
+        if self.undo.is_some() {
+            return false;
+        }
         for _ in 0..changes_max {
             if !self.staged.front().is_some_and(is_past) {
                 break;
             }
             let Some(staged) = self.staged.pop_front() else { break };
             self.forget_ephemeral(&staged);
-            if let Entry::Occupied(pending) = self.pending.entry(staged.path)
-                && pending.get().last_zxid <= applied
-            {
-                pending.remove();
-            }
+            self.let_go(staged.at);
         }
         self.staged.front().is_some_and(is_past)
+    }
+
+    /// Whether nothing is kept.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        let pending = (0..self.pending.bound()).filter(|at| self.pending.get(*at).is_some());
+        self.staged.is_empty() && self.ephemerals.is_empty() && pending.count() == 0
     }
 
     fn stage_create(&mut self, tree: &Tree, header: &TxnHeader, create: &CreateTxn) {
@@ -267,9 +294,9 @@ impl Overlay {
         let Some(parent_path) = path::parent(path) else { return };
         // Of several children that the same txn deletes, only the first changes the stat.
         if self.undo.is_none()
-            && let Some(pending) = self.pending.get_mut(parent_path)
-            && let Some(parent) = pending.znode.as_mut().filter(|it| it.stat.pzxid == zxid)
-            && pending.last_zxid == zxid
+            && let Some(change) = self.change_mut(parent_path)
+            && change.zxid == zxid
+            && let Some(parent) = change.znode.as_mut().filter(|it| it.stat.pzxid == zxid)
         {
             parent.child_count = parent.child_count.saturating_sub(1);
             return;
@@ -282,8 +309,8 @@ impl Overlay {
     }
 
     fn foresee(&self, tree: &Tree, path: &str) -> Option<Foreseen> {
-        if let Some(pending) = self.pending.get(path) {
-            return pending.znode.clone();
+        if let Some(change) = self.change(path) {
+            return change.znode.clone();
         }
         let znode = tree.get(path)?;
         let value = znode.value();
@@ -320,16 +347,60 @@ impl Overlay {
         }
         let after = znode.as_ref().map_or(0, |znode| znode.digest);
         self.digest = self.digest.wrapping_sub(u64::from(before)).wrapping_add(u64::from(after));
-        let old = self.pending.insert(path.clone(), Pending { znode, last_zxid: zxid });
-        self.staged.push_back(Staged { zxid, path: path.clone(), ephemeral_of });
-        if let Some(undo) = &mut self.undo {
-            undo.push((path.clone(), old));
+        let (at, old) = self.change_to(path, Change { znode, zxid });
+        let before = if self.undo.is_some() { old.map(Box::new) } else { None };
+        self.staged.push_back(Staged { zxid, at, ephemeral_of, before });
+    }
+
+    fn find(&self, hash: u64, path: &str) -> Option<u32> {
+        let is_it = |at: &u32| {
+            self.pending.get(*at).as_ref().is_some_and(|pending| pending.path.as_str() == path)
+        };
+        self.index.find(hash, is_it)
+    }
+
+    fn change(&self, path: &str) -> Option<&Change> {
+        let at = self.find(hash(path), path)?;
+        self.pending.get(at).as_ref().map(|pending| &pending.change)
+    }
+
+    fn change_mut(&mut self, path: &str) -> Option<&mut Change> {
+        let at = self.find(hash(path), path)?;
+        self.pending.get_mut(at).as_mut().map(|pending| &mut pending.change)
+    }
+
+    /// Notes one more change of a path: its place, and what was pending there.
+    fn change_to(&mut self, path: &Str, change: Change) -> (u32, Option<Change>) {
+        let hash = hash(path);
+        if let Some(at) = self.find(hash, path)
+            && let Some(pending) = self.pending.get_mut(at)
+        {
+            pending.staged += 1;
+            return (at, Some(std::mem::replace(&mut pending.change, change)));
+        }
+        let pending = Pending { path: path.clone(), hash, staged: 1, change };
+        let at = self.pending.put(Some(pending));
+        let Self { index, pending, .. } = self;
+        index.insert(hash, at, |at| pending.get(*at).as_ref().map_or(0, |pending| pending.hash));
+        (at, None)
+    }
+
+    /// A path stands in `staged` once less.
+    fn let_go(&mut self, at: u32) {
+        let Some(pending) = self.pending.get_mut(at) else { return };
+        pending.staged -= 1;
+        if pending.staged == 0 {
+            let hash = pending.hash;
+            self.index.remove(hash, |other| *other == at);
+            *self.pending.get_mut(at) = None;
+            self.pending.release(at);
         }
     }
 
     fn forget_ephemeral(&mut self, staged: &Staged) {
         let Some(session) = staged.ephemeral_of else { return };
-        let key = (session, staged.path.clone());
+        let Some(pending) = self.pending.get(staged.at) else { return };
+        let key = (session, pending.path.clone());
         if let Some(count) = self.ephemerals.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -337,4 +408,9 @@ impl Overlay {
             }
         }
     }
+}
+
+/// With a fixed seed: nothing visible depends on it.
+fn hash(path: &str) -> u64 {
+    FixedState::default().hash_one(path)
 }

@@ -154,7 +154,7 @@ impl Tree {
         self.last_zxid
     }
 
-    /// Whether no txn is applied in part ([`Tree::close_some`]).
+    /// Whether no txn is applied in part ([`Tree::apply_some`]).
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.is_whole

@@ -240,6 +240,7 @@ proptest! {
             overlay.retire(header.zxid, usize::MAX);
         }
         for (path, (data, stat, acl)) in shown(&mut tree) {
+            prop_assert!(overlay.is_empty());
             let foreseen = overlay.look(&tree, &path).unwrap();
             prop_assert_eq!((foreseen.stat, foreseen.acl.to_vec()), (stat, acl));
             prop_assert_eq!(foreseen.data_len, data.map_or(0, |data| data.len()));
@@ -270,9 +271,10 @@ proptest! {
         };
         let (digest, looked) = (overlay.digest(), looks(&overlay));
         let ephemerals = overlay.ephemerals_of(&tree, SessionId(9));
-        let savepoint = overlay.savepoint();
+        overlay.begin_multi();
         stage(&mut overlay, &multi);
-        overlay.rollback(savepoint);
+        // A slice at a time.
+        while !overlay.take_back_multi(&mut { 3 }) {}
         prop_assert_eq!(overlay.digest(), digest);
         prop_assert_eq!(looks(&overlay), looked);
         prop_assert_eq!(overlay.ephemerals_of(&tree, SessionId(9)), ephemerals);

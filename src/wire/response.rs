@@ -171,21 +171,21 @@ pub enum MultiResult {
 }
 
 /// The body of a multi that succeeded.
-pub fn multi(buf: &mut BytesMut, results: &[MultiResult]) {
+pub fn multi(buf: &mut BytesMut, results: impl Iterator<Item = MultiResult>) {
     for result in results {
         match result {
             MultiResult::Create { path } => {
                 multi_header(buf, opcode::CREATE, ErrorCode::OK);
-                put_str(buf, path);
+                put_str(buf, &path);
             }
             MultiResult::Create2 { path, stat } => {
                 multi_header(buf, opcode::CREATE2, ErrorCode::OK);
-                path_and_stat(buf, path, stat);
+                path_and_stat(buf, &path, &stat);
             }
             MultiResult::Delete => multi_header(buf, opcode::DELETE, ErrorCode::OK),
             MultiResult::SetData(stat) => {
                 multi_header(buf, opcode::SET_DATA, ErrorCode::OK);
-                put_stat(buf, stat);
+                put_stat(buf, &stat);
             }
             MultiResult::Check => multi_header(buf, opcode::CHECK, ErrorCode::OK),
         }
@@ -194,10 +194,8 @@ pub fn multi(buf: &mut BytesMut, results: &[MultiResult]) {
 }
 
 /// The body of a multi that failed: a code for every op.
-pub fn multi_failed(buf: &mut BytesMut, codes: &[ErrorCode]) {
-    for code in codes {
-        multi_error(buf, *code);
-    }
+pub fn multi_failed(buf: &mut BytesMut, codes: impl Iterator<Item = ErrorCode>) {
+    codes.for_each(|code| multi_error(buf, code));
     multi_end(buf);
 }
 

@@ -96,7 +96,7 @@ fn replies_and_events_are_golden() {
     let expected = "00000016 00000001 0000000000000007 00000000 00000002 2f61";
     assert_eq!(buf.split().freeze(), hex(expected));
     response::reply(&mut buf, Xid(3), Zxid(4), ErrorCode::OK, |buf| {
-        response::multi_failed(buf, &[ErrorCode::UNIMPLEMENTED]);
+        response::multi_failed(buf, std::iter::once(ErrorCode::UNIMPLEMENTED));
     });
     let expected = "00000026 00000003 0000000000000004 00000000 ffffffff 00 fffffffa fffffffa
         ffffffff 01 ffffffff";

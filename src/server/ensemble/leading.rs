@@ -410,7 +410,7 @@ impl Ensemble {
         for _ in 0..limits::REQUESTS_PER_TURN {
             let Some(leading) = self.leading().filter(|it| it.leads) else { return };
             leading.can_hear = false;
-            if cx.pipeline.is_full() {
+            if cx.pipeline.is_busy() {
                 return;
             }
             let Some((link, asked)) = leading.waiting.pop_front() else { return };
@@ -529,7 +529,7 @@ impl Ensemble {
         match asked {
             // Its client hears of the end of the connection, and asks the next leader.
             _ if is_stopping => {}
-            asked if !leading.leads || cx.pipeline.is_full() || !leading.waiting.is_empty() => {
+            asked if !leading.leads || cx.pipeline.is_busy() || !leading.waiting.is_empty() => {
                 leading.waiting.push_back((link, asked));
             }
             asked => self.asked(cx, link, asked),

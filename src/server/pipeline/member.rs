@@ -16,9 +16,9 @@ use crate::model::{
     EnsembleConfig, ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid,
 };
 use crate::server::audit;
-use crate::server::closing::Preparing;
 use crate::server::contract::Clock;
 use crate::server::fuzzy::{Fuzzy, Unequal};
+use crate::server::preparing::Preparing;
 use crate::server::recent::RecentTxns;
 use crate::server::snap_send::SnapshotSender;
 use crate::server::stream::{Address, Attach, Notice, Origin, Submit};
@@ -408,7 +408,12 @@ impl Pipeline {
                         TxnBody::Error(ErrorCode::SESSION_EXPIRED)
                     }
                     Ok(WriteRequest::CloseSession) => {
-                        return self.close_session(Preparing::new(header, None, None));
+                        return self.close_session(Preparing::close(header, None, None));
+                    }
+                    Ok(WriteRequest::Multi(requests)) => {
+                        let by = (header, None);
+                        let asked = Preparing::multi(by, requests, identities, may_own, false);
+                        return self.prepare(asked);
                     }
                     Ok(WriteRequest::Reconfig(asked)) => {
                         return self.begin_reconfig(header, asked, identities, None);

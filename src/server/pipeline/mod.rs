@@ -5,8 +5,8 @@
 //! batch's flush has completed, and only then, [`Pipeline::next_commit`] and
 //! [`Pipeline::apply_next`] hand the txns out as deltas, one at a time and in zxid order.
 //!
-//! The end of a session with many ephemerals is prepared in slices, while nothing else is, and
-//! applied in slices, while nobody reads the tree.
+//! The end of a session with many ephemerals, and a multi of many ops, is prepared in slices, while
+//! nothing else is, and applied in slices, while nobody reads the tree.
 //!
 //! Cursors, always true: applied <= committed <= assigned. Alone, what is flushed is committed; in
 //! an ensemble a quorum decides, and what a member of it does is in [`member`].
@@ -33,15 +33,15 @@ use crate::model::{
     Xid, Zxid,
 };
 use crate::session::{SessionConfig, SessionTable};
-use crate::tree::{Applied, Closing, Outcome, Overlay, Step, Tree};
+use crate::tree::{Applied, Outcome, Overlay, Partial, Step, Tree};
 use crate::txnlog::{LogConfig, LogWriter};
 use crate::wire;
 
 use super::audit;
-use super::closing::Preparing;
 use super::contract::Clock;
 use super::options::ServerOptions;
 use super::prep::Prep;
+use super::preparing::Preparing;
 use super::recovery::Recovered;
 use super::snapshotter::Snapshotter;
 use super::stream::{Address, Attach, Delta, Notice, Origin, Submit};
@@ -66,16 +66,16 @@ pub(crate) struct Pipeline {
     assigned: Zxid,
     duty: Duty,
     member: Member,
-    /// The end of a session that is being prepared.
+    /// The end of a session or the multi that is being prepared.
     preparing: Option<Preparing>,
-    /// What this turn may still find for it.
+    /// How many ephemerals this turn may still find, and ops judge.
     preparing_left: usize,
     /// A change of the ensemble's members that is not in the log yet.
     reconfiguring: Option<Reconfiguring>,
     /// The epoch's zxids are used up: nothing is prepared before the next one begins.
     awaits_epoch: bool,
-    /// The end of a session of which only a part is applied.
-    applying: Option<(InFlight, Closing)>,
+    /// The txn of which only a part is applied.
+    applying: Option<(InFlight, Partial)>,
     /// The overlay keeps what is applied.
     retiring: bool,
 
@@ -178,7 +178,7 @@ impl Pipeline {
             duty,
             member,
             preparing: None,
-            preparing_left: options.slices.deletions,
+            preparing_left: options.slices.ops,
             reconfiguring: None,
             awaits_epoch: false,
             applying: None,
@@ -219,8 +219,8 @@ impl Pipeline {
         self.in_flight.len() + halves.into_iter().filter(|half| *half).count()
     }
 
-    /// Whether the end of a session or a reconfiguration is being prepared, or the next epoch
-    /// waited for. Handshakes, writes and ends of connections must wait until that is over.
+    /// Whether the end of a session, a multi or a reconfiguration is being prepared, or the next
+    /// epoch waited for. Handshakes, writes and ends of connections must wait until that is over.
     pub(crate) const fn is_preparing(&self) -> bool {
         self.preparing.is_some() || self.reconfiguring.is_some() || self.awaits_epoch
     }
@@ -284,8 +284,12 @@ impl Pipeline {
         self.in_flight_bytes >= self.options.inflight_bytes_max
             || self.in_flight.len() >= limits::PIPELINE_INFLIGHT_TXNS_MAX
             || self.options.inflight_bytes_max <= self.log.unflushed_bytes()
-            || self.is_preparing()
             || self.waits_for_room()
+    }
+
+    /// Whether what learners ask must wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_full() || self.is_preparing()
     }
 
     /// The next segment is being made, what was accepted may need it, and whether the disk has
@@ -395,12 +399,17 @@ impl Pipeline {
         if matches!(request, Ok(WriteRequest::CloseSession)) {
             let body = TxnBody::CloseSession { paths: None };
             let audit = audit.then(|| audit::Entry::of(session, &identities, &request, &body));
-            self.close_session(Preparing::new(header, Some(origin), audit));
+            self.close_session(Preparing::close(header, Some(origin), audit));
             return None;
         }
         let request = match request {
             Ok(WriteRequest::Reconfig(asked)) => {
                 self.begin_reconfig(header, asked, identities, Some(origin));
+                return None;
+            }
+            Ok(WriteRequest::Multi(requests)) => {
+                let by = (header, Some(origin));
+                self.prepare(Preparing::multi(by, requests, identities, may_own, audit));
                 return None;
             }
             request => request,
@@ -428,23 +437,29 @@ impl Pipeline {
     /// From here on the session accepts nothing.
     fn close_session(&mut self, preparing: Preparing) {
         self.sessions.mark_closing(preparing.header.session);
+        self.prepare(preparing);
+    }
+
+    fn prepare(&mut self, preparing: Preparing) {
         self.preparing = Some(preparing);
         self.go_on_preparing();
     }
 
-    /// Once per turn: goes on with the end of a session that is being prepared.
+    /// Once per turn: goes on with what is being prepared.
     pub(crate) fn prepare_some(&mut self) {
-        self.preparing_left = self.options.slices.deletions;
+        self.preparing_left = self.options.slices.ops;
         self.go_on_preparing();
     }
 
     fn go_on_preparing(&mut self) {
         let Some(mut preparing) = self.preparing.take() else { return };
-        if !preparing.go_on(&self.tree, &mut self.overlay, &mut self.preparing_left) {
+        let mut left = self.preparing_left;
+        let body = preparing.go_on(&mut self.prep(preparing.may_own), &mut left);
+        self.preparing_left = left;
+        let Some(body) = body else {
             self.preparing = Some(preparing);
             return;
-        }
-        let body = preparing.body(self.options.txn_bytes_max);
+        };
         let Preparing { header, origin, audit, .. } = preparing;
         self.log_txn(header, body, origin, None);
         if let Some(logged) = self.in_flight.back_mut() {
@@ -470,29 +485,43 @@ impl Pipeline {
         }
     }
 
-    /// Applies the txn that `next_commit` announced, or the next part of it: of ends of sessions
-    /// only so many deletions.
+    /// Whether the txn that `next_commit` announced, or a part of it, may be applied while so many
+    /// ops are left of the turn.
+    pub(crate) fn may_apply(&self, ops_left: usize) -> bool {
+        let next = self.in_flight.front().filter(|_| self.applying.is_none());
+        next.map_or(ops_left != 0, |next| {
+            Partial::fits(&next.body, self.options.slices.ops, ops_left)
+        })
+    }
+
+    /// Applies the txn that `next_commit` announced, or the next part of it: only so many deletions
+    /// of the end of a session, or ops of a multi.
     pub(crate) fn apply_next(
         &mut self,
         now: Instant,
-        deletions_left: &mut usize,
+        ops_left: &mut usize,
     ) -> Result<Commit, Part> {
-        let (next, closing) = match self.applying.take() {
-            Some((next, closing)) => (next, Some(closing)),
+        let (next, partial) = match self.applying.take() {
+            Some((next, partial)) => (next, Some(partial)),
             None => self.begin_next(),
         };
-        let mut applied = match closing {
-            None => self.tree.apply(&next.header, &next.body),
-            Some(mut closing) => {
+        let mut applied = match partial {
+            None => {
+                *ops_left = ops_left.saturating_sub(next.body.op_count());
+                self.tree.apply(&next.header, &next.body)
+            }
+            Some(mut partial) => {
                 let mut steps = Vec::new();
-                let is_whole = self.tree.close_some(&mut closing, deletions_left, &mut steps);
-                self.audit_deletions(next.header.session, &steps);
-                if !is_whole {
-                    let zxid = next.header.zxid;
-                    self.applying = Some((next, closing));
-                    return Err(Part { zxid, steps });
+                let outcome = self.tree.apply_some(&mut partial, &next.body, ops_left, &mut steps);
+                if matches!(next.body, TxnBody::CloseSession { .. }) {
+                    self.audit_deletions(next.header.session, &steps);
                 }
-                Applied { steps, outcome: Outcome::Done }
+                let Some(outcome) = outcome else {
+                    let zxid = next.header.zxid;
+                    self.applying = Some((next, partial));
+                    return Err(Part { zxid, steps });
+                };
+                Applied { steps, outcome }
             }
         };
         let InFlight { header, body, origin, attach, bytes, audit, digest, refusal } = next;
@@ -532,17 +561,14 @@ impl Pipeline {
             && self.overlay.retire(self.tree.last_zxid(), limits::RETIRED_PER_TURN);
     }
 
-    fn begin_next(&mut self) -> (InFlight, Option<Closing>) {
+    fn begin_next(&mut self) -> (InFlight, Option<Partial>) {
         let next = self.in_flight.pop_front().expect("next_commit has announced it");
         assert!(next.header.zxid <= self.committed(), "only committed txns are applied");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
         self.member.fuzzy.prepare(&mut self.tree, &next.body);
-        let closing = match &next.body {
-            TxnBody::CloseSession { paths } => Some(Closing::new(&next.header, paths.as_ref())),
-            _ => None,
-        };
-        (next, closing)
+        let partial = Partial::begin(&next.header, &next.body, self.options.slices.ops);
+        (next, partial)
     }
 
     fn audit_deletions(&self, session: SessionId, steps: &[Step]) {

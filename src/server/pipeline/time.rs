@@ -1,8 +1,8 @@
 //! What time makes the pipeline do: sessions that end, containers and TTLs that are over.
 
-use super::super::closing::Preparing;
 use super::super::contract::Clock;
 use super::super::options::Reaping;
+use super::super::preparing::Preparing;
 use super::super::stream::Notice;
 use super::{Duty, Pipeline};
 use crate::base::{FileOps, Instant, Str, WallMs};
@@ -98,7 +98,7 @@ impl Pipeline {
         }
         tracing::info!(%session, "session expired");
         let header = self.next_header(session, Xid(0), clock.wall);
-        self.close_session(Preparing::new(header, None, None));
+        self.close_session(Preparing::close(header, None, None));
         None
     }
 
@@ -135,7 +135,7 @@ impl Pipeline {
 
     /// Once per turn: goes on with the look for overdue containers and TTL znodes.
     pub(crate) fn look_for_overdue(&mut self, wall: WallMs) {
-        // No part of the end of a session may be seen.
+        // No part of a txn may be seen.
         if self.is_applying() {
             return;
         }

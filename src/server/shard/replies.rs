@@ -43,19 +43,15 @@ fn multi(buf: &mut BytesMut, body: &TxnBody, outcomes: &[Outcome]) {
     };
     assert_eq!(bodies.len(), outcomes.len(), "one outcome per op");
     if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))) {
-        let codes: Vec<ErrorCode> = outcomes
-            .iter()
-            .map(|outcome| match outcome {
-                Outcome::Failed(code) => *code,
-                _ => ErrorCode::OK,
-            })
-            .collect();
-        response::multi_failed(buf, &codes);
+        let code = |outcome: &Outcome| match outcome {
+            Outcome::Failed(code) => *code,
+            _ => ErrorCode::OK,
+        };
+        response::multi_failed(buf, outcomes.iter().map(code));
         return;
     }
-    let results: Vec<MultiResult> =
-        bodies.iter().zip(outcomes).map(|(body, outcome)| result(body, outcome)).collect();
-    response::multi(buf, &results);
+    let results = bodies.iter().zip(outcomes).map(|(body, outcome)| result(body, outcome));
+    response::multi(buf, results);
 }
 
 fn result(body: &TxnBody, outcome: &Outcome) -> MultiResult {

@@ -32,7 +32,7 @@ fn the_same_seed_does_the_same() {
 }
 
 /// Seeds within which each planted bug must be found.
-const SEEDS_MAX: u64 = 80;
+const SEEDS_MAX: u64 = 240;
 
 /// Faults that may leave those who have lost something without those who have it.
 const LOSING: [Fault; 10] = [

@@ -221,7 +221,10 @@ fn replies() -> Vec<Vec<u8>> {
         Box::new(move |buf| response::data_and_stat(buf, Some(b"data"), &stat)),
         Box::new(move |buf| response::acl_and_stat(buf, &[ringkeeper::model::Acl::open()], &stat)),
         Box::new(move |buf| response::children_and_stat(buf, names.into_iter(), &stat)),
-        Box::new(|buf| response::multi_failed(buf, &[ringkeeper::model::ErrorCode::NO_NODE; 3])),
+        Box::new(|buf| {
+            let codes = [ringkeeper::model::ErrorCode::NO_NODE; 3];
+            response::multi_failed(buf, codes.into_iter());
+        }),
     ];
     let mut all: Vec<Vec<u8>> = bodies
         .iter()
