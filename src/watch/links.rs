@@ -73,6 +73,34 @@ struct Ring {
     prev: Place,
 }
 
+/// A walk around the ring of a path and a side, link by link.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    pub(super) path: Place,
+    pub(super) side: Side,
+    /// One-shot watches are consumed.
+    pub(super) fires: bool,
+    rest: Rest,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    All,
+    /// From this link to that one; `NONE`: nothing is left.
+    From(Place, Place),
+}
+
+impl Walk {
+    pub(super) const fn new(path: Place, side: Side, fires: bool) -> Self {
+        Self { path, side, fires, rest: Rest::All }
+    }
+
+    /// Whether it is known that nothing is left.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.rest, Rest::From(NONE, _))
+    }
+}
+
 #[derive(Debug)]
 struct Path {
     text: Box<str>,
@@ -207,48 +235,37 @@ impl Links {
         !self.ended.is_empty()
     }
 
-    /// Who watches exactly this path, the oldest watch first; one-shot watches are consumed.
-    pub(super) fn fire(&mut self, path: Place, side: Side, sink: &mut dyn FnMut(ConnId)) {
-        let mut at = self.paths.get(path).heads.get(side);
-        if at == NONE {
-            return;
-        }
-        let last = self.links.get(at).on_path.prev;
-        loop {
-            let link = self.links.get(at);
-            let (next, modes) = (link.on_path.next, link.modes());
-            let conn = self.conns.get(link.conn());
-            if !conn.ended {
-                sink(conn.id);
-            }
-            if modes & STANDARD != 0 {
-                self.take_modes(at, STANDARD);
-            }
-            if at == last {
-                return;
-            }
-            at = next;
-        }
+    /// Whether anybody may watch exactly this path.
+    pub(super) fn is_watched(&self, path: Place, side: Side) -> bool {
+        self.paths.get(path).heads.get(side) != NONE
     }
 
-    /// Who watches exactly this path in one of `modes`, the oldest watch first.
-    pub(super) fn watchers(
-        &self,
-        path: Place,
-        side: Side,
-        modes: Modes,
-    ) -> impl Iterator<Item = ConnId> + '_ {
-        let head = self.paths.get(path).heads.get(side);
-        let mut next = Some(head).filter(|head| *head != NONE);
-        let links = std::iter::from_fn(move || {
-            let link = self.links.get(next?);
-            next = Some(link.on_path.next).filter(|next| *next != head);
-            Some(link)
-        });
-        links.filter(move |link| link.modes() & modes != 0).filter_map(|link| {
-            let conn = self.conns.get(link.conn());
-            (!conn.ended).then_some(conn.id)
-        })
+    /// The next who watches, the oldest watch first: in which modes, and who, unless that
+    /// connection has ended. If the walk fires, a one-shot watch is consumed. Between the calls
+    /// nothing else changes the ring.
+    pub(super) fn walk(&mut self, walk: &mut Walk) -> Option<(Modes, Option<ConnId>)> {
+        let (at, last) = match walk.rest {
+            Rest::All => match self.paths.get(walk.path).heads.get(walk.side) {
+                NONE => (NONE, NONE),
+                head => (head, self.links.get(head).on_path.prev),
+            },
+            Rest::From(at, last) => (at, last),
+        };
+        walk.rest = Rest::From(NONE, NONE);
+        if at == NONE {
+            return None;
+        }
+        let link = self.links.get(at);
+        if at != last {
+            walk.rest = Rest::From(link.on_path.next, last);
+        }
+        let modes = link.modes();
+        let conn = self.conns.get(link.conn());
+        let found = (modes, (!conn.ended).then_some(conn.id));
+        if walk.fires && modes & STANDARD != 0 {
+            self.take_modes(at, STANDARD);
+        }
+        Some(found)
     }
 
     /// Bound of all links' places.

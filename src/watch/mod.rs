@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use crate::base::Str;
 use crate::model::request::{WatcherSelection, WatcherType};
 use crate::model::{ConnId, EventType, path};
-use links::{ALL, Links, PERSISTENT, Place, RECURSIVE, STANDARD, Side};
+use links::{ALL, Links, Modes, PERSISTENT, Place, RECURSIVE, STANDARD, Side, Walk};
 
 /// How a watch was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +28,36 @@ pub enum WatchKind {
     PersistentRecursive,
 }
 
-/// One event, and all connections that hear of it if they may know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One event for all connections that watch, if they may know. They are found one after the other,
+/// by [`WatchTable::next_of`].
+#[derive(Debug)]
 pub struct Firing {
-    /// To whom, each once; at least one.
-    pub conns: Vec<ConnId>,
     /// What happened.
     pub event_type: EventType,
     /// Where: the changed znode or, for its children's list, the parent.
     pub path: Str,
     /// Whose ACL decides.
     pub filter: Filter,
+    /// Where the others are found, the first one last, and in which modes they watch.
+    walks: Vec<(Walk, Modes)>,
+    /// Who was found, if there were several walks: each is told once.
+    found: Option<BTreeSet<ConnId>>,
+    /// Those who heard of it before their turn.
+    told_first: Vec<ConnId>,
 }
+
+impl Firing {
+    /// Whether it is known that all were found.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.walks.is_empty()
+    }
+}
+
+/// One-shot watches that firings will have consumed before others, as far as one connection is
+/// concerned.
+#[derive(Debug, Default)]
+pub struct Foreseen(BTreeSet<(Place, bool)>);
 
 /// Whose READ permission an event needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,28 +98,72 @@ impl WatchTable {
 
     /// A znode was created: NodeCreated to data watches, NodeChildrenChanged to the parent's child
     /// watches.
-    pub fn created(&mut self, path: &Str, out: &mut Vec<Firing>) {
+    ///
+    /// Of this and the next two: while the firings are not over, none but them may change the
+    /// table, apart from [`WatchTable::remove_conn`], and each must be over before the next is gone
+    /// on with.
+    pub fn created(&self, path: &Str, out: &mut Vec<Firing>) {
         self.fire_data(path, EventType::NodeCreated, out);
         self.fire_parent(path, out);
     }
 
     /// Data was set: NodeDataChanged to data watches.
-    pub fn changed(&mut self, path: &Str, out: &mut Vec<Firing>) {
+    pub fn changed(&self, path: &Str, out: &mut Vec<Firing>) {
         self.fire_data(path, EventType::NodeDataChanged, out);
     }
 
     /// A znode was deleted: NodeDeleted to data watches, to those child watches whose connection
     /// was not just told, then NodeChildrenChanged to the parent's child watches.
-    pub fn deleted(&mut self, path: &Str, out: &mut Vec<Firing>) {
-        let mut conns = self.fire_data_side(path);
-        let mut of_list = self.fire_child_side(path);
-        if !conns.is_empty() && !of_list.is_empty() {
-            let told: BTreeSet<ConnId> = conns.iter().copied().collect();
-            of_list.retain(|conn| !told.contains(conn));
-        }
-        conns.append(&mut of_list);
-        push(out, conns, EventType::NodeDeleted, path, Filter::Own);
+    pub fn deleted(&self, path: &Str, out: &mut Vec<Firing>) {
+        let at = self.links.path(path);
+        let child = at.map(|at| (Walk::new(at, Side::Child, true), ALL));
+        let walks = self.data_walks(path, at).chain(child);
+        self.push(out, walks, EventType::NodeDeleted, path, Filter::Own);
         self.fire_parent(path, out);
+    }
+
+    /// Goes on with a firing by one watch: who is told of the event for it, if anybody is; `None`
+    /// once it is over.
+    pub fn next_of(&mut self, firing: &mut Firing) -> Option<Option<ConnId>> {
+        let Firing { walks, found, told_first, .. } = firing;
+        loop {
+            let (walk, wanted) = walks.last_mut()?;
+            let visited = self.links.walk(walk);
+            let wanted = *wanted;
+            if walk.is_over() {
+                walks.pop();
+            }
+            if let Some((modes, conn)) = visited {
+                let is_new = |conn: &ConnId| {
+                    let is_first = found.as_mut().is_none_or(|found| found.insert(*conn));
+                    is_first && !told_first.contains(conn)
+                };
+                return Some(conn.filter(|_| modes & wanted != 0).filter(is_new));
+            }
+        }
+    }
+
+    /// Whether a connection is to be told of the event. If so, [`WatchTable::next_of`] does not
+    /// name it. Only before anything of the firing was gone on with; `foreseen` is what those
+    /// before it will have consumed.
+    pub fn tells(&self, conn: ConnId, firing: &mut Firing, foreseen: &mut Foreseen) -> bool {
+        let mut tells = false;
+        for (walk, wanted) in &firing.walks {
+            let key = (walk.path, walk.side == Side::Child);
+            let mut modes = self.links.modes(conn, walk.path, walk.side);
+            if foreseen.0.contains(&key) {
+                modes &= !STANDARD;
+            }
+            if walk.fires && modes & STANDARD != 0 {
+                foreseen.0.insert(key);
+            }
+            tells |= modes & wanted != 0;
+        }
+        if tells && !firing.told_first.contains(&conn) {
+            firing.told_first.push(conn);
+            return true;
+        }
+        false
     }
 
     /// Removes watches of one kind on one path; whether there were any.
@@ -133,71 +195,51 @@ impl WatchTable {
         self.links.sweep(watches_max)
     }
 
-    fn fire_data(&mut self, path: &Str, event_type: EventType, out: &mut Vec<Firing>) {
-        let conns = self.fire_data_side(path);
-        push(out, conns, event_type, path, Filter::Own);
+    fn fire_data(&self, path: &Str, event_type: EventType, out: &mut Vec<Firing>) {
+        let walks = self.data_walks(path, self.links.path(path));
+        self.push(out, walks, event_type, path, Filter::Own);
     }
 
-    /// The data table on `path`: every mode on it, recursive ones on its ancestors. Those that
-    /// watch the path itself come in the order in which they did, then the others by their ids.
-    fn fire_data_side(&mut self, path: &str) -> Vec<ConnId> {
-        let at = self.links.path(path);
-        let above = self.recursive_above(path, at);
-        let mut conns = Vec::new();
-        if let Some(at) = at {
-            self.links.fire(at, Side::Data, &mut |conn| conns.push(conn));
-        }
-        conns.extend(above);
-        conns
+    /// The data table on `path`: every mode on it, then recursive ones on its ancestors.
+    fn data_walks(&self, path: &str, at: Option<Place>) -> impl Iterator<Item = (Walk, Modes)> {
+        let own = at.map(|at| (Walk::new(at, Side::Data, true), ALL));
+        let first = Some(path).filter(|_| self.links.recursive_count() != 0);
+        let parents = std::iter::successors(first, |path| above(path));
+        let watched = parents.skip(1).filter_map(|above| self.links.path(above));
+        own.into_iter().chain(watched.map(|at| (Walk::new(at, Side::Data, false), RECURSIVE)))
     }
 
-    /// The child table on exactly `path`.
-    fn fire_child_side(&mut self, path: &str) -> Vec<ConnId> {
-        let mut conns = Vec::new();
-        if let Some(at) = self.links.path(path) {
-            self.links.fire(at, Side::Child, &mut |conn| conns.push(conn));
-        }
-        conns
-    }
-
-    /// Connections with recursive watches on ancestors and none on the path itself.
-    fn recursive_above(&self, path: &str, at: Option<Place>) -> BTreeSet<ConnId> {
-        let mut found = BTreeSet::new();
-        if self.links.recursive_count() == 0 {
-            return found;
-        }
-        let mut above = path;
-        while above != "/" {
-            let Some(parent) = path::parent(above) else { break };
-            above = parent;
-            if let Some(above) = self.links.path(above) {
-                found.extend(self.links.watchers(above, Side::Data, RECURSIVE));
-            }
-        }
-        if let Some(at) = at {
-            found.retain(|conn| self.links.modes(*conn, at, Side::Data) == 0);
-        }
-        found
-    }
-
-    fn fire_parent(&mut self, path: &Str, out: &mut Vec<Firing>) {
-        let Some(parent) = path::parent(path).filter(|_| **path != *"/") else { return };
-        let conns = self.fire_child_side(parent);
+    fn fire_parent(&self, path: &Str, out: &mut Vec<Firing>) {
+        let Some(parent) = above(path) else { return };
+        let walk = self.links.path(parent).map(|at| (Walk::new(at, Side::Child, true), ALL));
         let parent = path.slice_ref(parent);
-        push(out, conns, EventType::NodeChildrenChanged, &parent, Filter::Parent);
+        let (walk, children) = (walk.into_iter(), EventType::NodeChildrenChanged);
+        self.push(out, walk, children, &parent, Filter::Parent);
+    }
+
+    fn push(
+        &self,
+        out: &mut Vec<Firing>,
+        walks: impl Iterator<Item = (Walk, Modes)>,
+        event_type: EventType,
+        path: &Str,
+        filter: Filter,
+    ) {
+        let is_watched = |(walk, _): &(Walk, Modes)| self.links.is_watched(walk.path, walk.side);
+        let mut walks: Vec<(Walk, Modes)> = walks.filter(is_watched).collect();
+        if walks.is_empty() {
+            return;
+        }
+        walks.reverse();
+        let found = (1 < walks.len()).then(BTreeSet::new);
+        let path = path.clone();
+        out.push(Firing { event_type, path, filter, walks, found, told_first: Vec::new() });
     }
 }
 
-fn push(
-    out: &mut Vec<Firing>,
-    conns: Vec<ConnId>,
-    event_type: EventType,
-    path: &Str,
-    filter: Filter,
-) {
-    if !conns.is_empty() {
-        out.push(Firing { conns, event_type, path: path.clone(), filter });
-    }
+/// The parent's path; the root has none.
+fn above(path: &str) -> Option<&str> {
+    path::parent(path).filter(|_| path != "/")
 }
 
 /// What removeWatches and checkWatches mean by a type: modes of the data and of the child side.

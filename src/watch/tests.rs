@@ -5,14 +5,21 @@ use super::*;
 const A: ConnId = ConnId(1);
 const B: ConnId = ConnId(2);
 
-fn fired(run: impl FnOnce(&mut Vec<Firing>)) -> Vec<(u64, i32, String)> {
+fn fired(
+    table: &mut WatchTable,
+    run: impl FnOnce(&WatchTable, &mut Vec<Firing>),
+) -> Vec<(u64, i32, String)> {
     let mut out = Vec::new();
-    run(&mut out);
-    let told = |firing: &Firing| {
-        let (event_type, path) = (firing.event_type as i32, firing.path.to_string());
-        firing.conns.iter().map(|conn| (conn.0, event_type, path.clone())).collect::<Vec<_>>()
-    };
-    out.iter().flat_map(told).collect()
+    run(table, &mut out);
+    let mut told = Vec::new();
+    for mut firing in out {
+        while let Some(conn) = table.next_of(&mut firing) {
+            let (event_type, path) = (firing.event_type as i32, firing.path.to_string());
+            told.extend(conn.map(|conn| (conn.0, event_type, path)));
+        }
+        assert!(firing.is_over());
+    }
+    told
 }
 
 fn event(conn: ConnId, event_type: i32, path: &str) -> (u64, i32, String) {
@@ -29,8 +36,11 @@ fn one_shot_watches_fire_once() {
     table.add(A, "/a", WatchKind::Data);
     table.add(A, "/a", WatchKind::Data);
     assert_eq!(table.data_count(), 1);
-    assert_eq!(fired(|out| table.changed(&"/a".into(), out)), [event(A, 3, "/a")]);
-    assert_eq!(fired(|out| table.changed(&"/a".into(), out)), []);
+    assert_eq!(
+        fired(&mut table, |table, out| table.changed(&"/a".into(), out)),
+        [event(A, 3, "/a")]
+    );
+    assert_eq!(fired(&mut table, |table, out| table.changed(&"/a".into(), out)), []);
     assert_eq!(table.data_count(), 0);
     assert!(table.links.is_swept());
 }
@@ -42,7 +52,7 @@ fn a_deletion_tells_each_connection_once_and_then_the_parents_watchers() {
     table.add(A, "/p/a", WatchKind::Child);
     table.add(B, "/p/a", WatchKind::Child);
     table.add(A, "/p", WatchKind::Child);
-    let events = fired(|out| table.deleted(&"/p/a".into(), out));
+    let events = fired(&mut table, |table, out| table.deleted(&"/p/a".into(), out));
     assert_eq!(events, [event(A, 2, "/p/a"), event(B, 2, "/p/a"), event(A, 4, "/p")]);
     assert_eq!((table.data_count(), table.child_count()), (0, 0));
 }
@@ -52,19 +62,26 @@ fn recursive_watches_hear_of_descendants_and_never_of_children_lists() {
     let mut table = WatchTable::new();
     table.add(A, "/", WatchKind::PersistentRecursive);
     table.add(B, "/p", WatchKind::Persistent);
-    let created = |table: &mut WatchTable| fired(|out| table.created(&"/p/a".into(), out));
+    let created =
+        |table: &mut WatchTable| fired(table, |table, out| table.created(&"/p/a".into(), out));
     let expected = [event(A, 1, "/p/a"), event(B, 4, "/p")];
     assert_eq!(created(&mut table), expected);
     assert_eq!(created(&mut table), expected, "persistent watches stay");
     table.add(A, "/p/a", WatchKind::Data);
-    assert_eq!(fired(|out| table.changed(&"/p/a".into(), out)), [event(A, 3, "/p/a")]);
+    assert_eq!(
+        fired(&mut table, |table, out| table.changed(&"/p/a".into(), out)),
+        [event(A, 3, "/p/a")]
+    );
 }
 
 #[test]
 fn children_of_the_root() {
     let mut table = WatchTable::new();
     table.add(A, "/", WatchKind::Child);
-    assert_eq!(fired(|out| table.created(&"/a".into(), out)), [event(A, 4, "/")]);
+    assert_eq!(
+        fired(&mut table, |table, out| table.created(&"/a".into(), out)),
+        [event(A, 4, "/")]
+    );
 }
 
 #[test]
@@ -145,21 +162,19 @@ fn the_table_agrees_with_a_list_of_watches_whatever_happens() {
                 naive.0.retain(|(other, at, ..)| *other != conn || at != path);
             }
             3..6 => {
-                let mut out = Vec::new();
-                table.changed(&path.into(), &mut out);
-                let all: Vec<ConnId> = out.iter().flat_map(|f| f.conns.clone()).collect();
+                let out = fired(&mut table, |table, out| table.changed(&path.into(), out));
+                let all: Vec<ConnId> = out.iter().map(|(conn, ..)| ConnId(*conn)).collect();
                 let told: BTreeSet<ConnId> = all.iter().copied().collect();
                 assert_eq!(told.len(), all.len(), "one packet for each connection");
                 assert_eq!(told, naive.fire(path, false));
             }
             6 => {
-                let mut out = Vec::new();
-                table.deleted(&path.into(), &mut out);
+                let out = fired(&mut table, |table, out| table.deleted(&path.into(), out));
                 let own = naive.fire(path, false);
                 let of_list = naive.fire(path, true);
-                let told = |event_type| -> BTreeSet<ConnId> {
-                    let all = out.iter().filter(|firing| firing.event_type == event_type);
-                    all.flat_map(|firing| firing.conns.clone()).collect()
+                let told = |event_type: EventType| -> BTreeSet<ConnId> {
+                    let all = out.iter().filter(|(_, of_type, _)| *of_type == event_type as i32);
+                    all.map(|(conn, ..)| ConnId(*conn)).collect()
                 };
                 assert_eq!(told(EventType::NodeDeleted), own.union(&of_list).copied().collect());
                 let parent = path::parent(path).filter(|_| path != "/");
@@ -194,11 +209,91 @@ fn a_connection_that_ended_hears_nothing_before_it_is_swept() {
     table.add(B, "/3", WatchKind::Data);
     table.remove_conn(A);
     assert_eq!(table.data_count(), 1);
-    assert_eq!(fired(|out| table.changed(&"/3".into(), out)), [event(B, 3, "/3")]);
+    assert_eq!(
+        fired(&mut table, |table, out| table.changed(&"/3".into(), out)),
+        [event(B, 3, "/3")]
+    );
     let mut met = Vec::new();
     let next = table.data_some(0, u32::MAX, &mut |path, conn| met.push((path.to_owned(), conn)));
     assert_eq!((next, met.len()), (None, 0));
     assert!(table.sweep(4), "watches are left");
     assert!(!table.sweep(100));
     assert!(table.links.is_swept());
+}
+
+/// What is told when some connections hear everything before their turn.
+fn told_with_firsts(
+    table: &mut WatchTable,
+    firsts: &[ConnId],
+    mut out: Vec<Firing>,
+) -> BTreeSet<(usize, ConnId)> {
+    let mut told = BTreeSet::new();
+    for first in firsts {
+        let mut foreseen = Foreseen::default();
+        for (number, firing) in out.iter_mut().enumerate() {
+            if table.tells(*first, firing, &mut foreseen) {
+                assert!(told.insert((number, *first)));
+            }
+        }
+    }
+    for (number, firing) in out.iter_mut().enumerate() {
+        while let Some(conn) = table.next_of(firing) {
+            assert!(conn.is_none_or(|conn| told.insert((number, conn))), "{conn:?} hears twice");
+        }
+    }
+    told
+}
+
+#[test]
+fn who_hears_first_hears_what_all_others_do() {
+    let paths = ["/", "/a", "/a/b"];
+    let kinds =
+        [WatchKind::Data, WatchKind::Child, WatchKind::Persistent, WatchKind::PersistentRecursive];
+    let mut prng = crate::base::Prng::new(3);
+    for _ in 0..2_000 {
+        let mut tables = [WatchTable::new(), WatchTable::new()];
+        for _ in 0..prng.below(12) {
+            let (conn, path) = (ConnId(prng.below(4)), paths[prng.below(3) as usize]);
+            let kind = kinds[prng.below(4) as usize];
+            tables.iter_mut().for_each(|table| table.add(conn, path, kind));
+        }
+        // Several changes of one txn, on the same paths.
+        let changes: Vec<(u64, &str)> =
+            (0..3).map(|_| (prng.below(3), paths[prng.below(3) as usize])).collect();
+        let firsts = [ConnId(prng.below(4)), ConnId(prng.below(4))];
+        let [plain, firsts] = [(&[][..], 0), (&firsts[..], 1)].map(|(firsts, at)| {
+            let table = &mut tables[at];
+            let mut out = Vec::new();
+            for (kind, path) in &changes {
+                let path = Str::from(*path);
+                match kind {
+                    0 => table.created(&path, &mut out),
+                    1 => table.changed(&path, &mut out),
+                    _ => table.deleted(&path, &mut out),
+                }
+            }
+            (told_with_firsts(table, firsts, out), table.data_count(), table.child_count())
+        });
+        assert_eq!(plain, firsts);
+    }
+}
+
+#[test]
+fn who_watches_is_found_one_after_the_other() {
+    let mut table = WatchTable::new();
+    for number in 0..1_000 {
+        table.add(ConnId(number), "/a", WatchKind::Data);
+    }
+    let mut out = Vec::new();
+    table.changed(&"/a".into(), &mut out);
+    assert_eq!((out.len(), table.data_count()), (1, 1_000), "nobody is looked for yet");
+    for number in 0..1_000 {
+        assert!(!out[0].is_over());
+        // One of them ends before its turn.
+        table.remove_conn(ConnId(7));
+        let expected = Some(ConnId(number)).filter(|conn| *conn != ConnId(7));
+        assert_eq!(table.next_of(&mut out[0]), Some(expected));
+    }
+    assert!(out[0].is_over() && table.next_of(&mut out[0]).is_none());
+    assert!(!table.sweep(1_000) && table.links.is_swept());
 }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::auth;
 use crate::model::{Acl, ConnId, ErrorCode, Perms, WatchEvent, Zxid};
 use crate::tree::{Outcome, Step};
-use crate::watch::{Filter, Firing};
+use crate::watch::{Filter, Firing, Foreseen};
 use crate::wire::response;
 
 use super::conn::{Conn, Work, WriteKind};
@@ -18,14 +18,25 @@ use crate::server::stream::{Delta, Origin};
 /// An event that not all who watch have heard.
 #[derive(Debug)]
 pub(super) struct Telling {
-    /// Encoded once.
-    event: Bytes,
+    firing: Firing,
+    zxid: Zxid,
+    /// Encoded once, when the first one hears of it.
+    encoded: Option<Bytes>,
     /// Whose READ permission it takes.
     acl: Arc<[Acl]>,
-    /// Those who are left.
-    conns: std::vec::IntoIter<ConnId>,
-    /// Those of them who did not wait for their turn.
-    told_first: Vec<ConnId>,
+}
+
+impl Telling {
+    fn event(&mut self) -> (Bytes, Arc<[Acl]>) {
+        let encoded = self.encoded.get_or_insert_with(|| {
+            let Firing { event_type, path, .. } = &self.firing;
+            let event = WatchEvent { event_type: *event_type, path: path.clone() };
+            let mut encoded = BytesMut::new();
+            response::event(&mut encoded, self.zxid, &event);
+            encoded.freeze()
+        });
+        (encoded.clone(), Arc::clone(&self.acl))
+    }
 }
 
 impl Shard {
@@ -100,18 +111,21 @@ impl Shard {
         for step in steps {
             self.fire(step, delta.header.zxid, &mut firings);
         }
+        let origin = delta.origin;
+        let ended = steps.iter().rev().find_map(|step| match step {
+            Step::SessionClosed { session } => self.by_session.get(session).copied(),
+            _ => None,
+        });
+        // Who is told more hears of all of it now.
+        for id in [origin.map(|origin| origin.address.conn), ended].into_iter().flatten() {
+            self.tell_first(id);
+        }
         self.tell_some();
-        if let Some(origin) = delta.origin {
-            self.tell_first(origin.address.conn);
+        if let Some(origin) = origin {
             self.answer_write(origin, delta, around);
         }
-        for step in steps {
-            if let Step::SessionClosed { session } = step
-                && let Some(id) = self.by_session.get(session).copied()
-            {
-                self.tell_first(id);
-                self.close(id);
-            }
+        if let Some(id) = ended {
+            self.close(id);
         }
     }
 
@@ -137,44 +151,35 @@ impl Shard {
                 Filter::Own => own,
                 Filter::Parent => parent,
             };
-            let mut encoded = BytesMut::new();
-            let event = WatchEvent { event_type: firing.event_type, path: firing.path };
-            response::event(&mut encoded, zxid, &event);
-            self.telling.push_back(Telling {
-                event: encoded.freeze(),
-                acl: Arc::clone(acl),
-                conns: firing.conns.into_iter(),
-                told_first: Vec::new(),
-            });
+            let acl = Arc::clone(acl);
+            self.telling.push_back(Telling { firing, zxid, encoded: None, acl });
         }
     }
 
     /// Lets more of those who watch hear of the last txn's events, as many as the turn may have.
     pub(super) fn tell_some(&mut self) {
         while let Some(telling) = self.telling.front_mut() {
-            let Some(id) = telling.conns.next() else {
+            if telling.firing.is_over() {
                 self.telling.pop_front();
                 continue;
-            };
-            if !telling.told_first.contains(&id) {
-                let (event, acl) = (telling.event.clone(), Arc::clone(&telling.acl));
-                self.tell(id, &event, &acl);
             }
-            self.told_left = self.told_left.saturating_sub(1);
             if self.told_left == 0 {
                 break;
+            }
+            self.told_left -= 1;
+            if let Some(id) = self.watches.next_of(&mut telling.firing).flatten() {
+                let (event, acl) = telling.event();
+                self.tell(id, &event, &acl);
             }
         }
     }
 
-    /// Lets one connection hear of all of them now, since it is told more.
+    /// Lets one connection hear of all of them before anybody else.
     fn tell_first(&mut self, id: ConnId) {
-        let mut events = Vec::new();
+        let (mut events, mut foreseen) = (Vec::new(), Foreseen::default());
         for telling in &mut self.telling {
-            let waits = telling.conns.as_slice().contains(&id);
-            if waits && !telling.told_first.contains(&id) {
-                telling.told_first.push(id);
-                events.push((telling.event.clone(), Arc::clone(&telling.acl)));
+            if self.watches.tells(id, &mut telling.firing, &mut foreseen) {
+                events.push(telling.event());
             }
         }
         for (event, acl) in events {

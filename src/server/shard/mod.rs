@@ -358,7 +358,8 @@ impl Shard {
             self.conns.insert(id, conn);
         }
         self.go_on_long(around.view);
-        if self.sweeping {
+        // Nothing moves in the table while it is found out who watches.
+        if self.sweeping && !self.is_telling() {
             self.sweeping = self.watches.sweep(slices.watches);
         }
         self.close_slow_readers(around.now, out);
