@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::config_dir::ConfigDir;
 use super::content::Content;
 use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
 use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
@@ -29,6 +30,8 @@ pub(super) struct Disk {
     live: BTreeMap<FileName, usize>,
     durable: BTreeMap<FileName, usize>,
     inodes: Vec<Inode>,
+    /// Of a member of an ensemble.
+    pub(super) config: ConfigDir,
     /// Durable writes stay in the cache: the planted bug of a skipped flush.
     pub(super) skips_flushes: bool,
     /// Flushing a directory does nothing: the planted bug of files that lose their names.
@@ -80,6 +83,12 @@ fn failure(text: String) -> FileFailure {
 }
 
 impl Disk {
+    /// The disk is another, empty one; the configuration is written anew as it was.
+    pub(super) fn lose(&mut self) {
+        let config = std::mem::take(&mut self.config);
+        *self = Self { config, ..Self::default() };
+    }
+
     /// Name and length of every file of a directory.
     pub(super) fn list(&self, dir: FileDir) -> Vec<(String, u64)> {
         let files = self.live.iter().filter(|(file, _)| file.dir == dir);

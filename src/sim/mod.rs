@@ -26,6 +26,7 @@
 
 mod boot;
 mod client;
+mod config_dir;
 mod content;
 mod disk;
 pub mod ensemble;

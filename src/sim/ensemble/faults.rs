@@ -5,11 +5,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::super::disk::{Crash, Disk};
+use super::super::disk::Crash;
 use super::super::world::Failure;
+use super::membership::sid_of;
 use super::{Event, World};
 use crate::base::Duration;
-use crate::model::LearnerType;
+use crate::model::ServerId;
 use crate::server::{PeerInput, PeerPort};
 
 /// A kind of fault.
@@ -47,6 +48,9 @@ pub enum Fault {
     SlowDisk,
     /// Nothing new finds space on one server's disk.
     FullDisk,
+    /// One server after the other is stopped as planned and starts with other settings, as another
+    /// version of the program.
+    Upgrade,
     /// A durable write or a flush fails, and what it should have written is lost.
     FailedFlush,
     /// A part of a leader's log cannot be read when a learner needs it.
@@ -62,13 +66,15 @@ pub enum Fault {
     Drift,
     /// Somebody connects to a port of the ensemble and sends what is no protocol.
     Stranger,
+    /// A bit of what passes between two servers is changed.
+    Corruption,
     /// A minority does not come back at the end.
     Death,
 }
 
 impl Fault {
     /// All of them; first those that begin at any time, then those that need an occasion.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Kill,
         Self::PowerCut,
         Self::Blackout,
@@ -86,6 +92,8 @@ impl Fault {
         Self::SlowDisk,
         Self::FullDisk,
         Self::Stranger,
+        Self::Corruption,
+        Self::Upgrade,
         Self::FailedFlush,
         Self::UnreadLog,
         Self::NotCut,
@@ -94,7 +102,7 @@ impl Fault {
         Self::Drift,
         Self::Death,
     ];
-    const AT_ANY_TIME: usize = 17;
+    const AT_ANY_TIME: usize = 19;
 }
 
 impl fmt::Display for Fault {
@@ -168,6 +176,12 @@ impl World {
                 self.member(one).full_until = until;
             }
             Fault::Stranger => self.stranger(one)?,
+            Fault::Corruption => self.corrupts = true,
+            Fault::Upgrade => {
+                if !std::mem::replace(&mut self.upgrading, true) {
+                    self.upgrade(0)?;
+                }
+            }
             // Made elsewhere.
             Fault::FailedFlush
             | Fault::UnreadLog
@@ -268,9 +282,10 @@ impl World {
         }
     }
 
-    /// Whether the others are a quorum without one more server.
-    pub(super) fn can_spare_one(&self) -> bool {
-        2 < self.voters() && self.members.iter().all(|member| !member.is_uncounted)
+    /// Whether the others are a quorum without what this server has; of one server at a time.
+    pub(super) fn can_spare(&self, at: usize) -> bool {
+        self.config.is_quorum(|sid| sid != sid_of(at))
+            && self.members.iter().all(|member| !member.is_uncounted)
     }
 
     /// The disk of a server that is down loses something.
@@ -278,7 +293,7 @@ impl World {
         let is_lost = self.is_careful && self.prng.one_in(3);
         if is_lost && self.inject(Fault::LostDisk) {
             let member = self.member(at);
-            member.disk = Disk::default();
+            member.disk.lose();
             member.log.clear();
             member.is_uncounted = true;
         } else if !is_lost && self.inject(Fault::BitRot) {
@@ -289,18 +304,15 @@ impl World {
         }
     }
 
-    fn voters(&self) -> usize {
-        let members = self.config.members.values();
-        members.filter(|it| it.learner_type == LearnerType::Participant).count()
-    }
-
     /// The faults are over. All servers start again, but for a minority in some seeds.
     pub(super) fn heal(&mut self) -> Result<(), Failure> {
-        let uncounted = self.members.iter().filter(|member| member.is_uncounted).count();
-        let mut may_die = (self.voters().saturating_sub(1) / 2).saturating_sub(uncounted);
         for at in 0..self.members.len() {
-            if may_die != 0 && self.prng.one_in(6) && self.inject(Fault::Death) {
-                may_die -= 1;
+            let stays = |sid: ServerId| {
+                let member = self.members.iter().find(|member| member.sid == sid);
+                sid != sid_of(at) && member.is_some_and(|it| !it.is_dead && !it.is_uncounted)
+            };
+            let may_die = self.config.is_quorum(stays);
+            if may_die && self.prng.one_in(6) && self.inject(Fault::Death) {
                 self.crash(at, Crash::Kill);
                 self.member(at).is_dead = true;
             }

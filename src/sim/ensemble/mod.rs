@@ -7,12 +7,14 @@
 
 mod clients;
 mod faults;
+mod membership;
 mod network;
 mod peers;
 mod servers;
 mod tamper;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod verdict;
 
 pub use self::faults::{Fault, Injected};
@@ -22,8 +24,10 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use bytes::Bytes;
 
+use self::membership::sid_of;
 use self::network::{End, Network};
 use self::tamper::Directions;
+use self::upgrade::Version;
 use super::client::Client;
 use super::disk::Disk;
 use super::history::History;
@@ -31,10 +35,7 @@ use super::plant::Plant;
 use super::shards::Shards;
 use super::world::Failure;
 use crate::base::{Duration, FileOp, FileOpId, FilePart, Instant, Prng, WallMs};
-use crate::model::{
-    ConnId, EnsembleConfig, LearnerType, LocalSessions, Member as ConfigMember, ServerAddress,
-    ServerId, ShardId, Zxid,
-};
+use crate::model::{ConnId, EnsembleConfig, LocalSessions, QuorumRule, ServerId, ShardId, Zxid};
 use crate::server::{Clock, DialId, Input, Mesh, PeerAddress, PeerInput, PeerPort, Server};
 use crate::zab::leader::EpochZxids;
 
@@ -50,13 +51,13 @@ const DRIFT_PPM_MAX: u64 = 50_000;
 const WALL_ERROR_MS_MAX: u64 = 3_600_000;
 /// When a server without a leader serves reads: sooner than most partitions end.
 const READS_AFTER: Duration = Duration::from_millis(100);
-const QUORUM_PORT: u16 = 1;
-/// Make a seed's number into others, which decide about local sessions, reads without a quorum, and
-/// the length of epochs.
+/// Make a seed's number into others, which decide about local sessions, reads without a quorum, the
+/// length of epochs, groups of voters, and servers of an older version.
 const LOCAL_SESSIONS: u64 = 0x6c6f_6361_6c00;
 const READ_ONLY: u64 = 0x7265_6164_0000;
 const EPOCH_ZXIDS: u64 = 0x7a78_6964_0000;
-const ELECTION_PORT: u16 = 2;
+const GROUPS: u64 = 0x6772_6f75_7073;
+const VERSIONS: u64 = 0x7665_7273_696f;
 
 /// What a seed is run with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,8 @@ pub struct EnsembleReport {
     pub pauses: u64,
     /// Local sessions that became global.
     pub upgrades: u64,
+    /// Servers that stopped as planned.
+    pub planned_stops: u64,
     /// Requests answered by servers without a quorum.
     pub read_only: u64,
 }
@@ -128,6 +131,7 @@ impl EnsembleReport {
         self.log_reads += other.log_reads;
         self.pauses += other.pauses;
         self.upgrades += other.upgrades;
+        self.planned_stops += other.planned_stops;
         self.read_only += other.read_only;
     }
 }
@@ -173,6 +177,7 @@ enum Event {
     Heartbeat(usize),
     Fault,
     Flap(usize, u64),
+    Upgrade(usize),
     Start(usize),
 }
 
@@ -186,6 +191,9 @@ struct Member {
     homes: BTreeMap<ConnId, ShardId>,
     /// Events of an earlier life of the process do not count.
     incarnation: u64,
+    /// The program's, and the one that is installed for the next start.
+    version: Version,
+    next_version: Version,
     disk: Disk,
     in_flight: BTreeMap<FileOpId, FileOp>,
     turn_waits: bool,
@@ -220,6 +228,8 @@ impl Member {
             mesh: BTreeMap::new(),
             homes: BTreeMap::new(),
             incarnation: 0,
+            version: Version::default(),
+            next_version: Version::default(),
             disk,
             in_flight: BTreeMap::new(),
             turn_waits: false,
@@ -249,6 +259,7 @@ struct World {
     events: BTreeMap<u64, (Option<(usize, u64)>, Event)>,
     streams: BTreeMap<(ConnId, bool), Instant>,
     members: Vec<Member>,
+    /// Who they are.
     config: EnsembleConfig,
     /// Txns that a server keeps in memory for learners.
     recent_bytes_max: u64,
@@ -262,6 +273,10 @@ struct World {
     network: Network,
     /// What has passed between servers, where the planted bug is in that.
     directions: Directions,
+    /// The next bytes between two servers are damaged.
+    corrupts: bool,
+    /// A rolling upgrade is under way.
+    upgrading: bool,
     clients: Vec<Client>,
     conns: BTreeMap<ConnId, (usize, usize)>,
     next_conn: u64,
@@ -283,9 +298,9 @@ impl World {
             2 => 4,
             3 | 4 => 5,
             5 => 7,
-            _ => 3,
+            _ => 3_usize,
         };
-        let observers = if prng.one_in(3) { 1 + prng.below(2) } else { 0 };
+        let observers = if prng.one_in(3) { 1 + prng.below(2) as usize } else { 0 };
         let disk = || {
             let mut disk = Disk::default();
             disk.skips_flushes = with.plant == Plant::FlushSkipped;
@@ -295,8 +310,13 @@ impl World {
         // Drawn apart, so that the seeds without them stay what they were.
         let has_local_sessions = Prng::new(seed ^ LOCAL_SESSIONS).one_in(4);
         let reads_without_quorum = with.requests.is_none() && Prng::new(seed ^ READ_ONLY).one_in(4);
-        let count = i64::try_from(voters + observers).unwrap_or_default();
-        let members = (1..=count).map(|sid| Member::new(ServerId(sid), disk()));
+        let mut others = Prng::new(seed ^ GROUPS);
+        let quorum = match 2 < voters && others.one_in(6) {
+            true => membership::groups(&mut others, voters),
+            false => QuorumRule::Majority,
+        };
+        let is_older = Prng::new(seed ^ VERSIONS).one_in(4);
+        let members = (0..voters + observers).map(|at| Member::new(sid_of(at), disk()));
         let mut world = Self {
             plant: with.plant,
             without: with.without.clone(),
@@ -306,7 +326,7 @@ impl World {
             events: BTreeMap::new(),
             streams: BTreeMap::new(),
             members: members.collect(),
-            config: config(voters, observers),
+            config: membership::first(voters, observers, quorum),
             recent_bytes_max: match prng.one_in(3) || with.plant == Plant::HistoryGap {
                 true => 20_000,
                 false => 1 << 30,
@@ -319,6 +339,8 @@ impl World {
             zxids: zxids(seed),
             network: Network::default(),
             directions: Directions::default(),
+            corrupts: false,
+            upgrading: false,
             clients: (0..CLIENTS).map(Client::new).collect(),
             conns: BTreeMap::new(),
             next_conn: 1,
@@ -332,6 +354,11 @@ impl World {
         };
         world.history.has_local_sessions = has_local_sessions;
         for at in 0..world.members.len() {
+            let text = membership::zoo_cfg(&world.config);
+            world.member(at).disk.config.write(sid_of(at), &text);
+            if is_older && !world.without.contains(&Fault::Upgrade) {
+                world.member(at).next_version = Version::any(&mut others);
+            }
             if world.prng.one_in(4) && world.inject(Fault::Drift) {
                 let drift_ppm = world.around_zero(DRIFT_PPM_MAX);
                 let wall_error_ms = world.around_zero(WALL_ERROR_MS_MAX);
@@ -443,6 +470,7 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Upgrade(member) => self.upgrade(member),
             Event::Start(member) => self.start(member),
         }
     }
@@ -471,23 +499,4 @@ fn zxids(seed: u64) -> EpochZxids {
         2 => EpochZxids { renew_at: few, ..default },
         _ => EpochZxids { renew_at: u32::MAX, last: few },
     }
-}
-
-fn config(voters: u64, observers: u64) -> EnsembleConfig {
-    let member = |at: u64| ConfigMember {
-        addresses: vec![ServerAddress {
-            host: format!("s{at}"),
-            quorum_port: QUORUM_PORT,
-            election_port: ELECTION_PORT,
-        }],
-        learner_type: match at < voters {
-            true => LearnerType::Participant,
-            false => LearnerType::Observer,
-        },
-        client: None,
-        secure_client: None,
-    };
-    let sid = |at: u64| ServerId(i64::try_from(at + 1).unwrap_or_default());
-    let members = (0..voters + observers).map(|at| (sid(at), member(at)));
-    EnsembleConfig { members: members.collect(), ..EnsembleConfig::default() }
 }

@@ -29,6 +29,8 @@ pub(super) struct Network {
     pairs: BTreeMap<End, End>,
     /// The ends of connections between election ports.
     elections: BTreeSet<End>,
+    /// The ends of connections that have damaged something.
+    damaged: BTreeSet<End>,
     /// On the way to each end, in order.
     parcels: BTreeMap<End, VecDeque<Parcel>>,
     next_link: u64,
@@ -63,6 +65,12 @@ impl Network {
     pub(super) const fn stranger(&mut self) -> PeerLink {
         self.next_link += 1;
         PeerLink(self.next_link)
+    }
+
+    /// The first time that something is damaged on a connection.
+    pub(super) fn damage(&mut self, end: End) -> bool {
+        let ends = [Some(end), self.other(end)];
+        ends.into_iter().flatten().all(|end| self.damaged.insert(end))
     }
 
     /// The other end.

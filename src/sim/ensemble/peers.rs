@@ -1,8 +1,12 @@
 //! What passes between the servers of an ensemble.
 
+use bytes::{Bytes, BytesMut};
+
 use super::super::world::Failure;
+use super::membership::ELECTION_PORT;
 use super::network::{End, Parcel};
-use super::{ELECTION_PORT, Event, World};
+use super::upgrade::Version;
+use super::{Event, World, tamper};
 use crate::base::Duration;
 use crate::server::{DialId, Input, PeerAddress, PeerInput, PeerOutput, PeerPort};
 
@@ -19,7 +23,9 @@ impl World {
             PeerOutput::Send { link, bytes } => {
                 let end = End { member: at, link };
                 let sent = bytes.len();
+                let bytes = self.greeting(end, bytes);
                 let bytes = self.tamper(end, bytes);
+                let bytes = self.corrupt(end, bytes);
                 if !bytes.is_empty() {
                     self.post(end, Parcel::Bytes(bytes));
                 }
@@ -34,6 +40,28 @@ impl World {
             PeerOutput::PauseReading { .. } => self.report.pauses += 1,
             PeerOutput::ResumeReading { .. } | PeerOutput::Listen { .. } => {}
         }
+    }
+
+    /// Damages a bit if it is time; only once on a connection, since a damaged greeting may hide
+    /// that checksums are understood. What nobody notices is let be: votes, the bodies of
+    /// snapshots, and what older versions tell each other.
+    fn corrupt(&mut self, from: End, bytes: Bytes) -> Bytes {
+        if !self.corrupts
+            || self.network.is_of_election(from)
+            || self.version_between(from) != Version::Checked
+            || !tamper::is_packets(&bytes)
+            || !self.network.damage(from)
+        {
+            return bytes;
+        }
+        self.corrupts = false;
+        let mut bytes = BytesMut::from(&*bytes);
+        let at = usize::try_from(self.prng.below(bytes.len() as u64)).unwrap_or_default();
+        let bit = self.prng.below(8);
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << bit;
+        }
+        bytes.freeze()
     }
 
     fn post(&mut self, from: End, parcel: Parcel) {

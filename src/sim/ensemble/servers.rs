@@ -9,14 +9,16 @@ use super::super::plant::Plant;
 use super::super::shards::Shards;
 use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
-use super::{ELECTION_PORT, Event, HEARTBEAT, READS_AFTER, World};
+use super::{Event, HEARTBEAT, READS_AFTER, World};
 use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart};
-use crate::config::reconfig::ReconfigRules;
-use crate::model::{ClientAddress, ConnId, EnsembleConfigs, ExtendedTypes, ShardId, Zxid};
+use crate::config::Ensemble;
+use crate::model::{ClientAddress, ConnId, ExtendedTypes, ShardId, Zxid};
 use crate::server::epochs::Epochs;
 use crate::server::recent::RecentTxns;
 use crate::server::recovery::{Recovered, Recovery, Refusal};
-use crate::server::{EnsembleOptions, HistorySlices, Input, Machine, Output, Published, Server};
+use crate::server::{
+    EnsembleOptions, HistorySlices, Input, Machine, Output, Published, Server, ServerOptions,
+};
 use crate::tree::TreeOptions;
 use crate::wire::vote::ElectionAddress;
 use crate::zab::synchronization::History;
@@ -26,6 +28,7 @@ impl World {
         if self.member(at).server.is_some() || self.member(at).is_dead {
             return Ok(());
         }
+        let told = self.told_by_files(at)?;
         let mut recovered = match self.recover(at, None)? {
             Ok(recovered) => recovered,
             Err(refusal) => {
@@ -41,42 +44,50 @@ impl World {
         }
         let clock = self.clock(at);
         let seed = self.prng.next_u64();
-        let me = self.member(at).sid;
-        let configs = EnsembleConfigs::settled(self.config.clone());
-        let host = format!("s{at}");
-        let mut options = options_of(&mut self.prng);
-        options.server_id = u8::try_from(me.0).unwrap_or_default();
-        options.ensemble = Some(EnsembleOptions {
-            me,
-            configs,
-            election_address: ElectionAddress { host, port: ELECTION_PORT },
-            tick: Duration::from_millis(500),
-            init_limit: 4,
-            sync_limit: 2,
-            ping_every: Duration::from_millis(50),
-            detect: Duration::from_millis(300),
-            connect_within: Duration::from_millis(1_000),
-            adopts_configs: false,
-            trusts_empty: !self.is_careful,
-            local_sessions: self.local_sessions,
-            read_only_after: self.reads_without_quorum.then_some(READS_AFTER),
-            rules: ReconfigRules { standalone_enabled: true, multi_address: false },
-            client: ClientAddress { host: "c".to_owned(), port: 2181 },
-            history: self.history_slices(),
-            zxids: self.zxids,
-        });
+        let options = self.options(told);
         let published = Published { zxid: recovered.last_zxid, ..Published::default() };
         let satellites = u16::try_from(self.prng.below(SATELLITES_MAX)).unwrap_or_default();
         let (server, satellites) = Server::new(options, recovered, satellites, seed, clock);
         let stale = self.plant == Plant::StaleReplica;
         let member = self.member(at);
         member.server = Some(server);
+        member.version = member.next_version;
         member.shards = Shards::new(satellites, published, stale);
         member.turn_waits = false;
         member.was_leading = false;
         member.seen = Zxid::ZERO;
         self.at(self.now + HEARTBEAT, Some(at), Event::Heartbeat(at));
         self.turn(at)
+    }
+
+    /// What a server is started with.
+    fn options(&mut self, told: Ensemble) -> ServerOptions {
+        let mut options = options_of(&mut self.prng);
+        options.server_id = u8::try_from(told.me.0).unwrap_or_default();
+        let own = told.own().clone();
+        let address = own.addresses.first().expect("every member has an address");
+        let (host, port) = (address.host.clone(), address.election_port);
+        let everywhere = || ClientAddress { host: "0.0.0.0".to_owned(), port: 2181 };
+        options.ensemble = Some(EnsembleOptions {
+            me: told.me,
+            configs: told.configs,
+            election_address: ElectionAddress { host, port },
+            tick: Duration::from_millis(500),
+            init_limit: told.init_limit,
+            sync_limit: told.sync_limit,
+            ping_every: Duration::from_millis(told.ping_ms),
+            detect: Duration::from_millis(told.detect_ms),
+            connect_within: Duration::from_millis(told.connection_timeout_ms),
+            adopts_configs: false,
+            trusts_empty: !self.is_careful,
+            local_sessions: self.local_sessions,
+            read_only_after: self.reads_without_quorum.then_some(READS_AFTER),
+            rules: told.rules,
+            client: own.client.unwrap_or_else(everywhere),
+            history: self.history_slices(),
+            zxids: self.zxids,
+        });
+        options
     }
 
     pub(super) fn step(&mut self, at: usize, input: Input) -> Result<(), Failure> {
@@ -181,10 +192,8 @@ impl World {
                     }
                 }
                 Output::Publish(published) => self.member(at).shards.publish(published),
-                Output::PauseReading { .. }
-                | Output::ResumeReading { .. }
-                | Output::Listen(_)
-                | Output::Stopped => {}
+                Output::Stopped => self.stopped(at),
+                Output::PauseReading { .. } | Output::ResumeReading { .. } | Output::Listen(_) => {}
             }
         }
         Ok(())
@@ -283,16 +292,21 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, at: usize, crash: Crash) {
-        let now = self.now;
         let Self { prng, members, .. } = self;
         let Some(member) = members.get_mut(at) else { return };
         for op in std::mem::take(&mut member.in_flight).into_values() {
             member.disk.leave_in_flight(&op, crash, prng);
         }
         member.disk.crash(crash, prng);
-        if self.can_spare_one() && self.prng.one_in(6) {
+        if self.can_spare(at) && self.prng.one_in(6) {
             self.damage(at);
         }
+        self.process_ends(at, 600_000);
+    }
+
+    /// The process is gone, and starts again within some time.
+    pub(super) fn process_ends(&mut self, at: usize, starts_within_micros: u64) {
+        let now = self.now;
         let Some(member) = self.members.get_mut(at) else { return };
         member.incarnation += 1;
         member.server = None;
@@ -315,7 +329,7 @@ impl World {
         for end in self.network.ends_of(at) {
             self.close(end);
         }
-        self.after_micros(600_000, None, Event::Start(at));
+        self.after_micros(starts_within_micros, None, Event::Start(at));
     }
 
     /// Recovery as the shell does it; a cut may be refused.
@@ -364,7 +378,7 @@ impl World {
         keep_until: Option<Zxid>,
     ) -> Result<(), Failure> {
         if keep_until.is_some()
-            && self.can_spare_one()
+            && self.can_spare(at)
             && self.prng.one_in(4)
             && self.inject(Fault::NotCut)
         {

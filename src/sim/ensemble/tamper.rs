@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::plant::Plant;
 use super::World;
 use super::network::End;
-use crate::wire::quorum::{self, LeaderPacket, PacketStream};
+use crate::wire::quorum::{self, LeaderPacket, LearnerPacket, PacketStream};
 
 /// What has passed from each end of a connection of the quorum port, with a bug in packets.
 pub(super) type Directions = BTreeMap<End, Direction>;
@@ -32,6 +32,26 @@ enum Piece {
 
 /// What ends a snapshot's body, with its length.
 const END_OF_BODY: &[u8] = b"\0\0\0\x0aBenWasHere";
+
+/// Whether a hand-over is nothing but packets, and no snapshot begins there.
+pub(super) fn is_packets(bytes: &Bytes) -> bool {
+    let mut stream = PacketStream::default();
+    stream.push(bytes.clone());
+    if bytes.is_empty() {
+        return false;
+    }
+    while stream.buffered() != 0 {
+        let Ok(Some(packet)) = stream.next_packet() else { return false };
+        let leaders = LeaderPacket::decode(&packet);
+        let is_known = packet.checksum().is_some()
+            || matches!(leaders, Ok(Some(_)))
+            || matches!(LearnerPacket::decode(&packet), Ok(Some(_)));
+        if !is_known || matches!(leaders, Ok(Some(LeaderPacket::Snap { .. }))) {
+            return false;
+        }
+    }
+    true
+}
 
 impl World {
     /// What the planted bug makes of bytes that a server sends another.
