@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::config_dir::ConfigDir;
 use super::content::Content;
+use super::plant::Plant;
 use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
 use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
@@ -32,10 +33,8 @@ pub(super) struct Disk {
     inodes: Vec<Inode>,
     /// Of a member of an ensemble.
     pub(super) config: ConfigDir,
-    /// Durable writes stay in the cache: the planted bug of a skipped flush.
-    pub(super) skips_flushes: bool,
-    /// Flushing a directory does nothing: the planted bug of files that lose their names.
-    pub(super) skips_directories: bool,
+    /// The planted bugs of writes that stay in the cache, and of files that lose their names.
+    plant: Plant,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -83,10 +82,15 @@ fn failure(text: String) -> FileFailure {
 }
 
 impl Disk {
+    /// An empty one.
+    pub(super) fn new(plant: Plant) -> Self {
+        Self { plant, ..Self::default() }
+    }
+
     /// The disk is another, empty one; the configuration is written anew as it was.
     pub(super) fn lose(&mut self) {
         let config = std::mem::take(&mut self.config);
-        *self = Self { config, ..Self::default() };
+        *self = Self { config, ..Self::new(self.plant) };
     }
 
     /// Name and length of every file of a directory.
@@ -138,10 +142,10 @@ impl Disk {
                 self.inodes.push(Inode::default());
             }
             FileOp::Write { file, offset, bytes, durable } => {
-                let skips_flushes = self.skips_flushes;
+                let stays = self.plant.leaves_in_cache(file);
                 let inode = self.inode(file)?;
                 inode.write(usize::try_from(*offset).unwrap_or_default(), bytes);
-                if *durable && !skips_flushes {
+                if *durable && !stays {
                     let before = std::mem::take(&mut inode.dirty);
                     let offset = usize::try_from(*offset).unwrap_or_default();
                     inode.flushed.write(offset, bytes);
@@ -156,6 +160,7 @@ impl Disk {
                 let len = usize::try_from(*len).unwrap_or_default();
                 self.inode(file)?.write_zeros(offset, len);
             }
+            FileOp::Flush { file } if self.plant.leaves_in_cache(file) => {}
             FileOp::Flush { file } => self.inode(file)?.flush(),
             FileOp::Rename { from, to } => {
                 let inode = self.live.remove(from);
@@ -167,7 +172,7 @@ impl Disk {
             }
             // Members of simulated ensembles are not changed.
             FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {}
-            FileOp::SyncDir { .. } if self.skips_directories => {}
+            FileOp::SyncDir { .. } if self.plant == Plant::DirectoryNotFlushed => {}
             FileOp::SyncDir { dir } => {
                 self.durable.retain(|file, _| file.dir != *dir);
                 let live = self.live.iter().filter(|(file, _)| file.dir == *dir);

@@ -3,12 +3,14 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::base::Prng;
+use crate::base::{FileName, Prng};
+use crate::server::epochs;
 
 /// A bug put in on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Plant {
     /// None.
+    #[default]
     None,
     /// Durable writes stay in the drive's cache.
     FlushSkipped,
@@ -51,11 +53,55 @@ pub enum Plant {
     PacketsLost,
     /// Packets between servers are sent twice.
     PacketsTwice,
+    /// A reply carries another txn's zxid.
+    ReplyOfAnotherTxn,
+    /// A reply is not sent.
+    ReplyLost,
+    /// A reply is sent twice.
+    ReplyTwice,
+    /// A success is answered as a refusal.
+    SuccessHidden,
+    /// An event names another path.
+    EventOfAnotherPath,
+    /// An event is of another type.
+    EventOfAnotherType,
+    /// Servers know only a part of the voters: a minority is a quorum.
+    MinorityIsQuorum,
+    /// Some servers count servers where weights count.
+    WeightsIgnored,
+    /// Some servers count observers.
+    ObserversCounted,
+    /// The epochs record stays in the drive's cache.
+    EpochsNotFlushed,
+    /// Snapshots stay in the drive's cache.
+    SnapshotsNotFlushed,
+    /// A log is cut one txn too early.
+    CutTooFar,
+    /// A restart takes the last txn of the log for its torn end.
+    LastTxnForgotten,
+    /// A leader tells of a commit when it proposes.
+    CommitBeforeQuorum,
+    /// A leader proposes another txn to one learner than to others.
+    ProposalAltered,
+    /// A leader believes that a learner has accepted its history before it has.
+    NewLeaderAckedEarly,
+    /// A learner acknowledges one txn more than it has.
+    AckInflated,
+    /// A leader's snapshot does not contain the last txn that it is said to contain.
+    SnapshotAhead,
+    /// A learner whose log has parted from the leader's is treated as if it had not.
+    DiffForAll,
+    /// A leader hears a learner's request twice.
+    RequestTwice,
+    /// A leader hears another request than the client has sent.
+    RequestAltered,
+    /// Servers believe what was damaged on its way.
+    ChecksumIgnored,
 }
 
 impl Plant {
     /// Those that are looked for in one server.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 20] = [
         Self::FlushSkipped,
         Self::DirectoryNotFlushed,
         Self::AckBeforeFlush,
@@ -70,10 +116,16 @@ impl Plant {
         Self::StaleReplica,
         Self::SessionForgotten,
         Self::StallUncredited,
+        Self::ReplyOfAnotherTxn,
+        Self::ReplyLost,
+        Self::ReplyTwice,
+        Self::SuccessHidden,
+        Self::EventOfAnotherPath,
+        Self::EventOfAnotherType,
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 15] = [
+    pub const OF_ENSEMBLES: [Self; 31] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -89,11 +141,50 @@ impl Plant {
         Self::HistoryGap,
         Self::PacketsLost,
         Self::PacketsTwice,
+        Self::MinorityIsQuorum,
+        Self::WeightsIgnored,
+        Self::ObserversCounted,
+        Self::EpochsNotFlushed,
+        Self::SnapshotsNotFlushed,
+        Self::CutTooFar,
+        Self::LastTxnForgotten,
+        Self::CommitBeforeQuorum,
+        Self::ProposalAltered,
+        Self::NewLeaderAckedEarly,
+        Self::AckInflated,
+        Self::SnapshotAhead,
+        Self::DiffForAll,
+        Self::RequestTwice,
+        Self::RequestAltered,
+        Self::ChecksumIgnored,
     ];
 
     /// Whether it is in the packets that servers send each other.
     pub(super) const fn is_in_packets(self) -> bool {
-        matches!(self, Self::PacketsLost | Self::PacketsTwice)
+        matches!(
+            self,
+            Self::PacketsLost
+                | Self::PacketsTwice
+                | Self::CommitBeforeQuorum
+                | Self::ProposalAltered
+                | Self::NewLeaderAckedEarly
+                | Self::AckInflated
+                | Self::SnapshotAhead
+                | Self::DiffForAll
+                | Self::RequestTwice
+                | Self::RequestAltered
+                | Self::ChecksumIgnored
+        )
+    }
+
+    /// Whether the drive keeps a durable write of this file in its cache.
+    pub(super) fn leaves_in_cache(self, file: &FileName) -> bool {
+        match self {
+            Self::FlushSkipped => true,
+            Self::EpochsNotFlushed => file.name.starts_with(epochs::FILE_NAME),
+            Self::SnapshotsNotFlushed => file.name.starts_with("snapshot."),
+            _ => false,
+        }
     }
 
     /// What the bug makes of the bytes of one turn to one client. The answer to the handshake is
@@ -108,6 +199,12 @@ impl Plant {
                 | Self::RepliesSwapped
                 | Self::ReplyAltered
                 | Self::RefusalHidden
+                | Self::ReplyOfAnotherTxn
+                | Self::ReplyLost
+                | Self::ReplyTwice
+                | Self::SuccessHidden
+                | Self::EventOfAnotherPath
+                | Self::EventOfAnotherType
         );
         if !tampers || !attached {
             return bytes;
@@ -126,6 +223,27 @@ impl Plant {
                 frames.insert(at, copy);
             }
             (Self::EventOfAnotherTxn, Some(at)) => add_to(frames.get_mut(at), LAST_OF_ZXID),
+            (Self::EventOfAnotherPath, Some(at)) => {
+                if let Some(frame) = frames.get_mut(at) {
+                    let last = frame.len() - 1;
+                    add_to(Some(frame), last);
+                }
+            }
+            (Self::EventOfAnotherType, Some(at)) => add_to(frames.get_mut(at), LAST_OF_TYPE),
+            (Self::ReplyOfAnotherTxn, None) if unlucky => {
+                add_to(frames.first_mut(), LAST_OF_ZXID);
+            }
+            (Self::ReplyLost, None) if unlucky => drop(frames.pop()),
+            (Self::ReplyTwice, None) if unlucky => frames.extend(frames.last().cloned()),
+            (Self::SuccessHidden, None) if unlucky => {
+                let succeeds = |frame: &&mut BytesMut| {
+                    0 <= xid_of(frame)
+                        && frame.get(LAST_OF_CODE - 3..=LAST_OF_CODE) == Some(&[0; 4])
+                };
+                if let Some(frame) = frames.iter_mut().find(succeeds) {
+                    refuse(frame);
+                }
+            }
             (Self::RepliesSwapped, _) if unlucky && frames.len() == 2 => frames.swap(0, 1),
             (Self::ReplyAltered, None) if unlucky => {
                 let long = frames.iter_mut().find(|frame| LAST_OF_CODE + 1 < frame.len());
@@ -154,6 +272,19 @@ impl Plant {
 /// Offsets in a frame, its length included: the last bytes of the header's zxid and error code.
 const LAST_OF_ZXID: usize = 15;
 const LAST_OF_CODE: usize = 19;
+/// The last byte of an event's type.
+const LAST_OF_TYPE: usize = 23;
+
+/// A reply without a body that says `NODEEXISTS`.
+fn refuse(frame: &mut BytesMut) {
+    frame.truncate(LAST_OF_CODE + 1);
+    if let Some(len) = frame.get_mut(..4) {
+        len.copy_from_slice(&16_i32.to_be_bytes());
+    }
+    if let Some(code) = frame.get_mut(LAST_OF_CODE - 3..) {
+        code.copy_from_slice(&(-110_i32).to_be_bytes());
+    }
+}
 
 fn add_to(frame: Option<&mut BytesMut>, at: usize) {
     if let Some(byte) = frame.and_then(|frame| frame.get_mut(at)) {

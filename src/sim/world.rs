@@ -158,9 +158,7 @@ enum Misdirection {
 impl World {
     pub(super) fn new(seed: u64, plant: Plant) -> Result<Self, Failure> {
         let mut prng = Prng::new(seed);
-        let mut disk = Disk::default();
-        disk.skips_flushes = plant == Plant::FlushSkipped;
-        disk.skips_directories = plant == Plant::DirectoryNotFlushed;
+        let mut disk = Disk::new(plant);
         let recovered = recover(&mut disk, &mut prng)?;
         let (server, shards) = new_server(recovered, plant, &mut prng, Instant::default());
         let crashes_left = 1 + prng.below(CRASHES_MAX);

@@ -1,6 +1,7 @@
 //! `rk-sim`: runs simulation seeds on all cores, stops at the first that finds something, makes
 //! what it does smaller, and prints the command that replays it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -44,7 +45,11 @@ struct Arguments {
     /// judges, too.
     #[arg(long)]
     requests: Option<u64>,
-    /// Append a line with the commit, the seeds and the result to this file.
+    /// Put this bug in, by its name in `sim::Plant`: some seed must find it.
+    #[arg(long, default_value = "None", value_parser = plant)]
+    plant: Plant,
+    /// Append a line with the commit, the seeds and the result to this file, and say how many seeds
+    /// it tells of that found nothing.
     #[arg(long)]
     record: Option<PathBuf>,
 }
@@ -62,6 +67,12 @@ fn fault(name: &str) -> Result<Fault, String> {
     })
 }
 
+fn plant(name: &str) -> Result<Plant, String> {
+    let mut all = Plant::ALL.into_iter().chain(Plant::OF_ENSEMBLES).chain([Plant::None]);
+    let found = all.find(|plant| format!("{plant:?}") == name);
+    found.ok_or_else(|| "no such planted bug".to_owned())
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if std::env::var_os("RUST_LOG").is_some() {
@@ -72,7 +83,7 @@ fn main() -> ExitCode {
         false => {
             let run = |seed| match arguments.requests {
                 Some(requests) => sim::run_small(seed, requests),
-                None => sim::run(seed, Plant::None),
+                None => sim::run(seed, arguments.plant),
             };
             let found = all(&arguments, &run, Report::add);
             let missing = |report: &Report| {
@@ -87,8 +98,8 @@ fn main() -> ExitCode {
                 ];
                 kinds.into_iter().filter(|(_, count)| *count == 0).map(|(kind, _)| kind).collect()
             };
-            let small = small(&arguments);
-            found.finish(&arguments, missing, |seed| format!("--seed {seed}{small}"))
+            let others = others(&arguments);
+            found.finish(&arguments, missing, |seed| format!("--seed {seed}{others}"))
         }
     };
     if let Some(file) = &arguments.record
@@ -113,6 +124,7 @@ fn ensembles(arguments: &Arguments) -> Result<String, String> {
     let mut with = EnsembleRun {
         without: arguments.without.iter().copied().collect(),
         requests: arguments.requests,
+        plant: arguments.plant,
         ..EnsembleRun::default()
     };
     if let Some(ms) = arguments.faults_ms {
@@ -126,20 +138,27 @@ fn ensembles(arguments: &Arguments) -> Result<String, String> {
         promised.filter(|fault| !made(fault)).map(|fault| fault.to_string()).collect()
     };
     found.finish(arguments, missing, |seed| {
-        let EnsembleRun { without, faults_for, .. } = smaller(seed, with.clone());
+        // A planted bug is known.
+        let EnsembleRun { without, faults_for, .. } = match with.plant {
+            Plant::None => smaller(seed, with.clone()),
+            _ => with.clone(),
+        };
         let names: Vec<String> = without.iter().map(Fault::to_string).collect();
         let without = match names.is_empty() {
             true => String::new(),
             false => format!(" --without {}", names.join(",")),
         };
         let ms = faults_for.0 / Duration::from_millis(1).0;
-        let small = small(arguments);
-        format!("--ensemble --seed {seed} --faults-ms {ms}{without}{small}")
+        let others = others(arguments);
+        format!("--ensemble --seed {seed} --faults-ms {ms}{without}{others}")
     })
 }
 
-fn small(arguments: &Arguments) -> String {
-    arguments.requests.map(|requests| format!(" --requests {requests}")).unwrap_or_default()
+/// What a replay needs besides.
+fn others(arguments: &Arguments) -> String {
+    let requests = arguments.requests.map(|requests| format!(" --requests {requests}"));
+    let plant = (arguments.plant != Plant::None).then(|| format!(" --plant {:?}", arguments.plant));
+    [requests, plant].into_iter().flatten().collect()
 }
 
 /// A run that still finds something, with as few kinds of faults and as little time as can be.
@@ -247,9 +266,10 @@ fn all<R: Default + Send>(
     outcome.into_inner().expect("no worker panics while it counts")
 }
 
-/// One line: the commit, which seeds, what came of them.
+/// Appends a line: the commit, the kind of seeds, the first of them, how many, what came of them.
+/// Then says how many of each kind the file tells of that found nothing.
 fn record(
-    file: &Path,
+    path: &Path,
     arguments: &Arguments,
     outcome: &Result<String, String>,
 ) -> std::io::Result<()> {
@@ -258,16 +278,71 @@ fn record(
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    let is_changed = git(&["status", "--porcelain"]).is_none_or(|changes| !changes.is_empty());
+    // The file itself changes with every line.
+    let others = format!(":(exclude){}", path.display());
+    let is_changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", &others])
+        .is_none_or(|changes| !changes.is_empty());
     let changed = if is_changed { "+changes" } else { "" };
-    let world = if arguments.ensemble { "ensembles" } else { "one server" };
     let (first, count) = match arguments.seed {
         Some(seed) => (seed, 1),
         None => (arguments.start, arguments.seeds),
     };
     let result = match outcome {
-        Ok(line) | Err(line) => line.replace('\n', "; "),
+        Ok(_) => NOTHING.to_owned(),
+        Err(line) => line.replace(['\n', '\t'], "; "),
     };
-    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
-    writeln!(file, "{commit}{changed} {world} {first}..{}: {result}", first + count)
+    let before = std::fs::read_to_string(path).unwrap_or_default();
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    if before.is_empty() {
+        writeln!(file, "commit\tkind\tfirst\tcount\tresult")?;
+    }
+    let line = format!("{commit}{changed}\t{}\t{first}\t{count}\t{result}", kind(arguments));
+    writeln!(file, "{line}")?;
+    for (kind, count) in totals(&format!("{before}\n{line}")) {
+        println!("{}: {count} seeds of the kind {kind:?} found nothing so far", path.display());
+    }
+    Ok(())
+}
+
+/// What a line says of seeds that found nothing.
+const NOTHING: &str = "nothing";
+
+/// What seeds of this run do, as they are counted.
+fn kind(arguments: &Arguments) -> String {
+    let mut kind = if arguments.ensemble { "ensemble" } else { "one server" }.to_owned();
+    if let Some(requests) = arguments.requests {
+        kind += &format!(", {requests} requests");
+    }
+    if !arguments.without.is_empty() || arguments.faults_ms.is_some() {
+        kind += ", not all faults";
+    }
+    if arguments.plant != Plant::None {
+        kind += &format!(", {:?}", arguments.plant);
+    }
+    kind
+}
+
+/// How many seeds of each kind found nothing.
+fn totals(lines: &str) -> BTreeMap<&str, u64> {
+    let mut totals = BTreeMap::new();
+    for line in lines.lines() {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if let [_, kind, _, count, NOTHING] = fields[..] {
+            *totals.entry(kind).or_default() += count.parse::<u64>().unwrap_or_default();
+        }
+    }
+    totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_that_found_nothing_are_added_up() {
+        let lines = "commit\tkind\tfirst\tcount\tresult\n\
+            a1\tensemble\t0\t200\tnothing\nb2\tensemble\t200\t50\tseed 207: lost\n\
+            b2\tone server\t0\t7\tnothing\nc3+changes\tensemble\t200\t50\tnothing\n";
+        assert_eq!(totals(lines), BTreeMap::from([("ensemble", 250), ("one server", 7)]));
+    }
 }

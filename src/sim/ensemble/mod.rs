@@ -8,6 +8,7 @@
 mod clients;
 mod faults;
 mod membership;
+mod misread;
 mod network;
 mod peers;
 mod servers;
@@ -300,10 +301,13 @@ impl World {
             5 => 7,
             _ => 3_usize,
         };
-        let observers = if prng.one_in(3) { 1 + prng.below(2) as usize } else { 0 };
+        let observers = match prng.one_in(3) {
+            true => 1 + prng.below(2) as usize,
+            false if with.plant == Plant::ObserversCounted => 2,
+            false => 0,
+        };
         let disk = || {
-            let mut disk = Disk::default();
-            disk.skips_flushes = with.plant == Plant::FlushSkipped;
+            let mut disk = Disk::new(with.plant);
             disk.expect_empty();
             disk
         };
@@ -311,7 +315,8 @@ impl World {
         let has_local_sessions = Prng::new(seed ^ LOCAL_SESSIONS).one_in(4);
         let reads_without_quorum = with.requests.is_none() && Prng::new(seed ^ READ_ONLY).one_in(4);
         let mut others = Prng::new(seed ^ GROUPS);
-        let quorum = match 2 < voters && others.one_in(6) {
+        let has_groups = others.one_in(6) || with.plant == Plant::WeightsIgnored;
+        let quorum = match 2 < voters && has_groups {
             true => membership::groups(&mut others, voters),
             false => QuorumRule::Majority,
         };

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::super::plant::Plant;
 use super::super::world::Failure;
 use super::membership::ELECTION_PORT;
 use super::network::{End, Parcel};
@@ -24,8 +25,17 @@ impl World {
                 let end = End { member: at, link };
                 let sent = bytes.len();
                 let bytes = self.greeting(end, bytes);
-                let bytes = self.tamper(end, bytes);
-                let bytes = self.corrupt(end, bytes);
+                let bytes = match self.plant {
+                    // The checksum is that of the damaged packets.
+                    Plant::ChecksumIgnored => {
+                        let damaged = self.corrupt(end, bytes);
+                        self.tamper(end, damaged)
+                    }
+                    _ => {
+                        let sent = self.tamper(end, bytes);
+                        self.corrupt(end, sent)
+                    }
+                };
                 if !bytes.is_empty() {
                     self.post(end, Parcel::Bytes(bytes));
                 }
@@ -46,7 +56,9 @@ impl World {
     /// that checksums are understood. What nobody notices is let be: votes, the bodies of
     /// snapshots, and what older versions tell each other.
     fn corrupt(&mut self, from: End, bytes: Bytes) -> Bytes {
-        if !self.corrupts
+        let is_time =
+            self.corrupts || (self.plant == Plant::ChecksumIgnored && self.prng.one_in(100));
+        if !is_time
             || self.network.is_of_election(from)
             || self.version_between(from) != Version::Checked
             || !tamper::is_packets(&bytes)
@@ -64,7 +76,7 @@ impl World {
         bytes.freeze()
     }
 
-    fn post(&mut self, from: End, parcel: Parcel) {
+    pub(super) fn post(&mut self, from: End, parcel: Parcel) {
         if let Some(to) = self.network.post(from, parcel) {
             self.arrange(to);
         }

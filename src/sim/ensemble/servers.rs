@@ -28,8 +28,15 @@ impl World {
         if self.member(at).server.is_some() || self.member(at).is_dead {
             return Ok(());
         }
-        let told = self.told_by_files(at)?;
-        let mut recovered = match self.recover(at, None)? {
+        let mut told = self.told_by_files(at)?;
+        self.misread(&mut told);
+        let mut found = self.recover(at, None)?;
+        if let Some(end) = self.end_forgotten(at)
+            && let Ok(shorter) = self.recover(at, Some(end))?
+        {
+            found = Ok(shorter);
+        }
+        let mut recovered = match found {
             Ok(recovered) => recovered,
             Err(refusal) => {
                 return Err(Failure::new(format!("server {at} refused: {refusal}")));
@@ -385,7 +392,7 @@ impl World {
             self.member(at).is_uncounted = true;
             return self.step(at, Input::NotCut);
         }
-        let kept = keep_until.filter(|_| self.plant != Plant::CutIgnored);
+        let kept = self.cut_where_told(at, keep_until);
         match self.recover(at, kept)? {
             Ok(recovered) => {
                 self.report.truncations += u64::from(keep_until.is_some());

@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::plant::Plant;
 use super::World;
-use super::network::End;
+use super::network::{End, Parcel};
+use crate::model::Zxid;
 use crate::wire::quorum::{self, LeaderPacket, LearnerPacket, PacketStream};
 
 /// What has passed from each end of a connection of the quorum port, with a bug in packets.
@@ -18,6 +19,8 @@ pub(super) type Directions = BTreeMap<End, Direction>;
 pub(super) struct Direction {
     /// The CRC-32C of all packets as they were sent on.
     crc: u32,
+    /// Checksums are sent.
+    is_checked: bool,
     /// A snapshot's body passes.
     is_body: bool,
 }
@@ -59,24 +62,105 @@ impl World {
         if !self.plant.is_in_packets() || self.network.is_of_election(from) {
             return bytes;
         }
-        let copies = match self.plant {
-            Plant::PacketsLost if self.prng.one_in(200) => 0,
-            Plant::PacketsTwice if self.prng.one_in(200) => 2,
-            _ => 1,
-        };
-        let direction = self.directions.entry(from).or_default();
+        let is_rare = self.prng.one_in(200);
+        let mut direction = self.directions.remove(&from).unwrap_or_default();
         let mut out = BytesMut::new();
         for piece in direction.pieces(bytes) {
             match piece {
                 Piece::Packet(packet) => {
-                    (0..copies).for_each(|_| direction.packet(&packet, &mut out));
+                    for packet in self.altered(from, &packet, is_rare) {
+                        direction.packet(&packet, &mut out);
+                    }
                 }
-                Piece::Checksum => quorum::put_checksum(&mut out, direction.crc),
+                Piece::Checksum => {
+                    direction.is_checked = true;
+                    quorum::put_checksum(&mut out, direction.crc);
+                }
                 Piece::Body(bytes) => out.extend_from_slice(&bytes),
             }
         }
+        self.directions.insert(from, direction);
         out.freeze()
     }
+
+    /// What the planted bug makes of a packet.
+    fn altered(&mut self, from: End, raw: &Bytes, is_rare: bool) -> Vec<Bytes> {
+        let mut stream = PacketStream::default();
+        stream.push(raw.clone());
+        let Ok(Some(packet)) = stream.next_packet() else { return vec![raw.clone()] };
+        let leaders = LeaderPacket::decode(&packet).ok().flatten();
+        let learners = LearnerPacket::decode(&packet).ok().flatten();
+        let unlucky = self.prng.one_in(4);
+        match (self.plant, leaders, learners) {
+            (Plant::PacketsLost, ..) if is_rare => vec![],
+            (Plant::PacketsTwice, ..) if is_rare => vec![raw.clone(), raw.clone()],
+            (Plant::CommitBeforeQuorum, Some(LeaderPacket::Proposal { zxid, .. }), _)
+                if unlucky =>
+            {
+                vec![raw.clone(), from_leader(&LeaderPacket::Commit { zxid })]
+            }
+            (Plant::ProposalAltered, Some(LeaderPacket::Proposal { zxid, txn }), _) if unlucky => {
+                let mut altered = BytesMut::from(&*txn);
+                if let Some(byte) = altered.get_mut(LAST_OF_TIME) {
+                    *byte ^= 1;
+                }
+                vec![from_leader(&LeaderPacket::Proposal { zxid, txn: altered.freeze() })]
+            }
+            (Plant::SnapshotAhead, Some(LeaderPacket::Snap { zxid }), _) => {
+                vec![from_leader(&LeaderPacket::Snap { zxid: zxid.next() })]
+            }
+            (Plant::DiffForAll, Some(LeaderPacket::Trunc { zxid }), _) => {
+                vec![from_leader(&LeaderPacket::Diff { zxid })]
+            }
+            (Plant::NewLeaderAckedEarly, Some(LeaderPacket::NewLeader { epoch, .. }), _) => {
+                let zxid = Zxid::new(u32::try_from(epoch).unwrap_or_default(), 0);
+                self.answer(from, &from_learner(&LearnerPacket::Ack { zxid }));
+                vec![raw.clone()]
+            }
+            (Plant::AckInflated, _, Some(LearnerPacket::Ack { zxid })) if zxid.counter() != 0 => {
+                vec![from_learner(&LearnerPacket::Ack { zxid: zxid.next() })]
+            }
+            (Plant::RequestTwice, _, Some(LearnerPacket::Request(_))) if unlucky => {
+                vec![raw.clone(), raw.clone()]
+            }
+            (Plant::RequestAltered, _, Some(LearnerPacket::Request(mut request))) if unlucky => {
+                let mut body = BytesMut::from(&*request.body);
+                if let Some(byte) = body.last_mut() {
+                    *byte ^= 1;
+                }
+                request.body = body.freeze();
+                vec![from_learner(&LearnerPacket::Request(request))]
+            }
+            _ => vec![raw.clone()],
+        }
+    }
+
+    /// Has the other end say something.
+    fn answer(&mut self, to: End, packet: &Bytes) {
+        let Some(other) = self.network.other(to) else { return };
+        let direction = self.directions.entry(other).or_default();
+        let mut out = BytesMut::new();
+        direction.packet(packet, &mut out);
+        if direction.is_checked {
+            quorum::put_checksum(&mut out, direction.crc);
+        }
+        self.post(other, Parcel::Bytes(out.freeze()));
+    }
+}
+
+/// Offset of the last byte of the time in a txn's header.
+const LAST_OF_TIME: usize = 27;
+
+fn from_leader(packet: &LeaderPacket) -> Bytes {
+    let mut bytes = BytesMut::new();
+    packet.encode(&mut bytes);
+    bytes.freeze()
+}
+
+fn from_learner(packet: &LearnerPacket) -> Bytes {
+    let mut bytes = BytesMut::new();
+    packet.encode(&mut bytes);
+    bytes.freeze()
 }
 
 impl Direction {
@@ -128,19 +212,14 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Zxid;
-
-    fn encoded(packet: &LeaderPacket) -> Bytes {
-        let mut bytes = BytesMut::new();
-        packet.encode(&mut bytes);
-        bytes.freeze()
-    }
 
     #[test]
     fn packets_and_bodies_are_told_apart() {
         let zxid = Zxid::new(1, 1);
-        let (snap, commit) =
-            (encoded(&LeaderPacket::Snap { zxid }), encoded(&LeaderPacket::Commit { zxid }));
+        let (snap, commit) = (
+            from_leader(&LeaderPacket::Snap { zxid }),
+            from_leader(&LeaderPacket::Commit { zxid }),
+        );
         let mut checksum = BytesMut::new();
         quorum::put_checksum(&mut checksum, 7);
         for checksum in [&checksum[..], &[]] {

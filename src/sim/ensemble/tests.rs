@@ -49,9 +49,21 @@ const LOSING: [Fault; 10] = [
     Fault::LostDisk,
 ];
 
+/// Seeds that found those bugs that take many: they are tried before all others.
+const FOUND_BY: [(Plant, u64); 8] = [
+    (Plant::CutIgnored, 18),
+    (Plant::LossForgotten, 9),
+    (Plant::HistoryGap, 6),
+    (Plant::CutTooFar, 18),
+    (Plant::CommitBeforeQuorum, 11),
+    (Plant::NewLeaderAckedEarly, 40),
+    (Plant::AckInflated, 31),
+    (Plant::DiffForAll, 13),
+];
+
 #[test]
 fn planted_bugs_of_ensembles_are_found() {
-    for plant in Plant::OF_ENSEMBLES {
+    let not_found = Plant::OF_ENSEMBLES.into_iter().filter(|plant| {
         // A quorum must forget the same txn: other faults only take the time for that.
         let without = match plant {
             Plant::LossForgotten => {
@@ -59,14 +71,17 @@ fn planted_bugs_of_ensembles_are_found() {
             }
             _ => BTreeSet::new(),
         };
-        let with = EnsembleRun { plant, without, ..EnsembleRun::default() };
+        let with = EnsembleRun { plant: *plant, without, ..EnsembleRun::default() };
         // A planted bug may also show as an assertion of the server's that fails.
         let finds = |seed: &u64| {
             let seed = *seed;
             std::panic::catch_unwind(|| run(seed, &with)).map_or(true, |ran| ran.is_err())
         };
-        let found = (0..SEEDS_MAX).find(finds);
+        let known = FOUND_BY.into_iter().filter(|(found, _)| found == plant).map(|(_, seed)| seed);
+        let found = known.chain(0..SEEDS_MAX).find(finds);
         println!("{plant:?}: {found:?}");
-        assert!(found.is_some(), "{plant:?} is not found in {SEEDS_MAX} seeds");
-    }
+        found.is_none()
+    });
+    let not_found: Vec<Plant> = not_found.collect();
+    assert!(not_found.is_empty(), "{not_found:?} are not found in {SEEDS_MAX} seeds");
 }
