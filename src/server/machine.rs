@@ -757,10 +757,21 @@ fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surr
 }
 
 /// The ensemble's part takes note of the configuration in the tree, and the tree shows the one that
-/// is in force.
+/// is in force. One that is later than that, and was taken up, stays as its txn has left it: all
+/// servers show the same.
 fn take_up_config(ensemble: &mut Ensemble, recovered: &mut Recovered, ops: &mut FileOps) {
     ensemble.learn_from_tree(recovered.tree.config(), ops);
-    let config = &ensemble.configs().committed;
-    let text = config::ensemble::text(config);
-    recovered.tree.set_config(&text, config.version);
+    let configs = ensemble.configs();
+    let shown = version_of(recovered.tree.config());
+    let is_later = shown.is_some_and(|shown| configs.committed.version < shown);
+    if !is_later || shown != Some(configs.last_seen.version) {
+        let text = config::ensemble::text(&configs.committed);
+        recovered.tree.set_config(&text, configs.committed.version);
+    }
+}
+
+/// The version of a configuration's text.
+fn version_of(text: Option<&[u8]>) -> Option<i64> {
+    let text = std::str::from_utf8(text?).ok()?;
+    config::ensemble::parse(text, "/zookeeper/config").ok().map(|config| config.version)
 }

@@ -68,7 +68,7 @@ impl World {
     }
 
     /// What a server is started with.
-    fn options(&mut self, told: Ensemble) -> ServerOptions {
+    pub(super) fn options(&mut self, told: Ensemble) -> ServerOptions {
         let mut options = options_of(&mut self.prng);
         options.server_id = u8::try_from(told.me.0).unwrap_or_default();
         let own = told.own().clone();

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{EnsembleReport, EnsembleRun, Fault, run};
+use super::{EnsembleReport, EnsembleRun, Fault, World, run};
+use crate::config;
+use crate::server::{Clock, Server};
 use crate::sim::Plant;
 
 #[test]
@@ -30,6 +32,26 @@ fn ensembles_find_nothing() {
 fn the_same_seed_does_the_same() {
     let with = EnsembleRun::default();
     assert_eq!(run(3, &with), run(3, &with));
+}
+
+#[test]
+fn a_start_keeps_a_configuration_that_is_later_than_its_files() {
+    let mut world = World::new(1, &EnsembleRun::default());
+    let mut told = world.told_by_files(0).unwrap();
+    told.configs.committed.version = 3;
+    told.configs.last_seen.version = 3;
+    let mut later = told.configs.committed.clone();
+    later.version = 7;
+    let text = config::ensemble::text(&later);
+    for (is_adopted, shown) in [(true, later), (false, told.configs.committed.clone())] {
+        let mut recovered = world.recover(0, None).unwrap().unwrap();
+        recovered.tree.set_config(&text, 7);
+        let mut options = world.options(told.clone());
+        options.ensemble.as_mut().unwrap().adopts_configs = is_adopted;
+        let (server, _) = Server::new(options, recovered, 0, 1, Clock::default());
+        let shown = config::ensemble::text(&shown);
+        assert_eq!(server.tree().config(), Some(shown.as_bytes()), "adopted: {is_adopted}");
+    }
 }
 
 /// Seeds within which each planted bug must be found.
