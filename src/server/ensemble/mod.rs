@@ -13,6 +13,8 @@ mod config_files;
 mod history;
 mod leading;
 mod learning;
+#[cfg(test)]
+mod pacing_tests;
 mod peers;
 mod read_only;
 mod reconfig;

@@ -67,7 +67,7 @@ pub(super) struct Member {
     /// How far the tree is ahead, behind a snapshot of a leader's.
     pub(super) fuzzy: Fuzzy,
     /// The tree was found to be another one than the leader's, and the operator was told.
-    differs: bool,
+    pub(super) differs: bool,
     recent: RecentTxns,
 
     /// Leading: appended to the log and not yet proposed.

@@ -1,14 +1,16 @@
 //! What a member of an ensemble may do with sessions, by itself.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::member::Duty;
 use super::*;
 use crate::auth::Identities;
 use crate::base::Duration;
 use crate::config::reconfig::ReconfigRules;
+use crate::model::request::RawAcl;
 use crate::model::{
-    ClientAddress, ConnId, CreateKind, CreateRequest, EnsembleConfig, EnsembleConfigs, ServerId,
+    ClientAddress, ConnId, CreateKind, CreateRequest, EnsembleConfig, EnsembleConfigs, Perms,
+    ServerId,
 };
 use crate::server::tests::{nothing_on_disk, options};
 use crate::server::{EnsembleOptions, HistorySlices};
@@ -30,6 +32,14 @@ fn member() -> Pipeline {
 }
 
 fn member_with(local_sessions: LocalSessions) -> Pipeline {
+    let options = options_of_member(local_sessions);
+    let mut recovered = nothing_on_disk();
+    recovered.sessions.push((SESSION, 4_000));
+    Pipeline::new(options, recovered, 1, clock(0), &mut FileOps::default())
+}
+
+/// A member of an ensemble without anybody else.
+pub(in crate::server) fn options_of_member(local_sessions: LocalSessions) -> ServerOptions {
     let ensemble = EnsembleOptions {
         me: ServerId(1),
         configs: EnsembleConfigs::settled(EnsembleConfig::default()),
@@ -49,10 +59,7 @@ fn member_with(local_sessions: LocalSessions) -> Pipeline {
         history: HistorySlices::default(),
         zxids: EpochZxids::default(),
     };
-    let options = ServerOptions { ensemble: Some(ensemble), ..options() };
-    let mut recovered = nothing_on_disk();
-    recovered.sessions.push((SESSION, 4_000));
-    Pipeline::new(options, recovered, 1, clock(0), &mut FileOps::default())
+    ServerOptions { ensemble: Some(ensemble), ..options() }
 }
 
 #[test]
@@ -101,6 +108,27 @@ fn a_session_at_a_learner_ends_only_after_its_report() {
     assert_eq!(pipeline.overdue(clock(4_400).now), Vec::new(), "it was heard of after all");
     pipeline.link_gone(LINK);
     assert_eq!(pipeline.overdue(clock(9_000).now), vec![(SESSION, None)]);
+}
+
+/// While the next epoch is waited for nothing is prepared, and it changes nothing for clients.
+#[test]
+fn between_two_epochs_of_one_leader_sessions_stay_and_nothing_is_prepared() {
+    let mut pipeline = member_with(LocalSessions::Upgradable);
+    pipeline.lead(1, clock(0).now);
+    let (local, generation) = arrive(&mut pipeline);
+    assert!(!pipeline.await_epoch(false) && !pipeline.is_preparing());
+    assert!(pipeline.await_epoch(true) && pipeline.is_preparing() && pipeline.is_busy());
+    pipeline.expire(clock(5_000), SESSION, None);
+    assert_eq!(pipeline.outstanding(), 0, "it must wait");
+    pipeline.lead(2, clock(5_000).now);
+    assert!(!pipeline.is_preparing());
+    let owner = pipeline.sessions().owner(local).map(|(_, _, generation)| generation);
+    assert_eq!(owner, Some(generation), "its connection is the one that it was");
+    pipeline.expire(clock(5_000), SESSION, None);
+    assert_eq!(pipeline.in_flight.back().map(|it| it.header.zxid), Some(Zxid::new(2, 1)));
+    assert!(!pipeline.await_epoch(true), "something is in flight");
+    pipeline.idle(clock(5_000).now);
+    assert!(!pipeline.is_preparing(), "the role is over");
 }
 
 const HERE: Address = Address { shard: ShardId(0), conn: ConnId(1) };
@@ -292,4 +320,94 @@ fn without_a_quorum_only_sessions_of_that_time_are_known() {
     assert!(matches!(renew(&mut pipeline, ended), Some(Notice::Refused { .. })));
     pipeline.idle(clock(1_000).now);
     assert!(!pipeline.sessions().is_live(reader) && pipeline.sessions().is_live(SESSION));
+}
+
+/// A request that a learner passes on for the client of the one global session.
+fn forwarded(pipeline: &mut Pipeline, request: WriteRequest) -> TxnBody {
+    let (opcode, body) = match request {
+        WriteRequest::CloseSession => (opcode::CLOSE_SESSION, Bytes::new()),
+        request => {
+            let mut frame = BytesMut::new();
+            let request = crate::model::Request::Write(request);
+            wire::client::encode_request(Xid(1), &request, &mut frame);
+            (opcode::CREATE, frame.split_off(4 + 4 + 4).freeze())
+        }
+    };
+    let request = ForwardedRequest { session: SESSION, cxid: Xid(1), opcode, body, authinfo: None };
+    pipeline.submit_forwarded(clock(0), LINK, request);
+    while pipeline.is_preparing() {
+        pipeline.prepare_some();
+    }
+    pipeline.in_flight.back().expect("it is a txn").body.clone()
+}
+
+fn create_with(path: &str, data_bytes: usize, flags: i32) -> WriteRequest {
+    WriteRequest::Create(CreateRequest {
+        kind: CreateKind::Create,
+        path: path.into(),
+        data: Some(Bytes::from(vec![0; data_bytes])),
+        acl: Some(vec![RawAcl {
+            perms: Perms::ALL,
+            scheme: Some("world".into()),
+            id: Some("anyone".into()),
+        }]),
+        flags,
+    })
+}
+
+/// ZOOKEEPER-3496, 2101, 4306: what a learner asks for makes no txn that it could not read.
+#[test]
+fn no_txn_of_a_learners_client_is_longer_than_servers_read() {
+    const LIMIT: usize = 10_000;
+    let mut options = options_of_member(LocalSessions::Off);
+    options.txn_bytes_max = LIMIT;
+    let mut recovered = nothing_on_disk();
+    recovered.sessions.push((SESSION, 4_000));
+    let mut leader = Pipeline::new(options, recovered, 1, clock(0), &mut FileOps::default());
+    leader.lead(1, clock(0).now);
+    let refused = TxnBody::Error(ErrorCode::BAD_ARGUMENTS);
+    assert_eq!(forwarded(&mut leader, create_with("/a", LIMIT, 0)), refused);
+    let taken = forwarded(&mut leader, create_with("/a", LIMIT - 200, 0));
+    assert!(matches!(taken, TxnBody::Create(_)));
+    for number in 0..400 {
+        let taken = forwarded(&mut leader, create_with(&format!("/ephemeral-{number:0>30}"), 0, 1));
+        assert!(matches!(taken, TxnBody::Create(_)), "{taken:?}");
+    }
+    let TxnBody::CloseSession { paths: Some(paths) } =
+        forwarded(&mut leader, WriteRequest::CloseSession)
+    else {
+        panic!("it closes the session");
+    };
+    assert!(paths.iter().next().is_none(), "the list is left out");
+    let proposals = leader.take_proposals();
+    assert!(proposals.iter().all(|proposal| proposal.txn.len() <= LIMIT));
+}
+
+/// A tree that is not the leader's is noticed with the first txn that says so, and only then.
+#[test]
+fn a_learner_notices_that_its_tree_is_another_one() {
+    for (tampers, differs) in [(None, false), (Some(0), true), (Some(2), true)] {
+        let (mut leader, mut learner) = (member(), member());
+        leader.lead(1, clock(0).now);
+        learner.follow();
+        for path in ["/a", "/b", "/c"] {
+            forwarded(&mut leader, create_with(path, 10, 0));
+        }
+        let proposals = leader.take_proposals();
+        assert_eq!(proposals.len(), 3);
+        for (number, Proposal { zxid, txn, .. }) in proposals.into_iter().enumerate() {
+            let mut bytes = BytesMut::from(&txn[..]);
+            if tampers == Some(number) {
+                *bytes.last_mut().expect("a digest stands at the end") ^= 1;
+            }
+            learner.append(zxid, &bytes.freeze()).expect("it decodes");
+            learner.commit_to(zxid);
+            assert!(learner.apply_next(clock(0).now, &mut 9).is_ok());
+            let noticed = tampers.is_some_and(|at| at <= number);
+            assert_eq!(learner.member.differs, noticed, "{tampers:?} {number}");
+        }
+        assert_eq!(learner.member.differs, differs);
+        learner.idle(clock(0).now);
+        assert!(!learner.member.differs, "each role tells of it");
+    }
 }

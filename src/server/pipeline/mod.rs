@@ -15,7 +15,7 @@ mod disk;
 mod local;
 mod member;
 #[cfg(test)]
-mod member_tests;
+pub(super) mod member_tests;
 mod reconfig;
 mod time;
 
