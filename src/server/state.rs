@@ -194,3 +194,47 @@ impl State {
         self.replayed += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::model::CreateTxnKind;
+    use crate::server::random_history::{Model, OPTIONS};
+
+    /// Where a replay of three txns ends, if their bytes are changed before.
+    fn replayed(change: impl Fn(&mut Vec<(Zxid, Bytes)>)) -> (u64, Result<(), ReplayError>) {
+        let mut model = Model::new(1);
+        for path in ["/a", "/b", "/c"] {
+            let create = model.create(path, CreateTxnKind::Create { ephemeral: false });
+            model.commit(7, create);
+        }
+        let mut txns = model.txns.clone();
+        change(&mut txns);
+        let mut state = State::new(OPTIONS);
+        let result = txns.iter().try_for_each(|(zxid, txn)| state.replay(*zxid, txn));
+        (state.replayed, result)
+    }
+
+    #[test]
+    fn a_replay_ends_where_a_digest_differs() {
+        assert_eq!(replayed(|_| {}), (3, Ok(())));
+        for at in 0..3 {
+            let (replayed, result) = replayed(|txns| {
+                let mut txn = BytesMut::from(&txns[at].1[..]);
+                *txn.last_mut().unwrap() ^= 1;
+                txns[at].1 = txn.freeze();
+            });
+            assert_eq!(replayed, at as u64 + 1);
+            assert!(matches!(result, Err(ReplayError::Digest { .. })), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn a_replay_ends_where_txns_are_missing() {
+        let (replayed, result) = replayed(|txns| drop(txns.remove(1)));
+        assert_eq!(replayed, 1);
+        assert!(matches!(result, Err(ReplayError::Gap { .. })), "{result:?}");
+    }
+}

@@ -561,6 +561,25 @@ fn purge_keeps_what_is_needed() {
     assert!(recover(&mut log.disk, 9).unwrap().1.is_empty());
 }
 
+/// A learner is sent the log from segment 2 on.
+#[test]
+fn purge_leaves_what_is_being_read() {
+    let mut log = Log::open(three_segments(), 0, 70);
+    log.write(9..=9, 50);
+    let oldest = |log: &Log| log.writer.segments().next().unwrap().sequence;
+    log.writer.read_from(Some(2), &mut log.ops);
+    log.writer.remove_before(Zxid(9), &mut log.ops);
+    log.settle();
+    assert_eq!(oldest(&log), 2);
+    expect_records(&recover(&mut log.disk.clone(), 3).unwrap().1, 4..=9, 50);
+    log.writer.read_from(Some(3), &mut log.ops);
+    log.settle();
+    assert_eq!(oldest(&log), 3);
+    log.writer.read_from(None, &mut log.ops);
+    log.settle();
+    assert_eq!(oldest(&log), 4);
+}
+
 /// What the reader finds: records, and damage as segment, offset and text.
 fn inspect(disk: &Disk) -> (usize, Vec<(u64, u64, String)>) {
     let files = disk.files.iter().map(|(name, file)| (name.clone(), file.clone().into()));
