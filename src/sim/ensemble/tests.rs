@@ -72,14 +72,12 @@ const LOSING: [Fault; 10] = [
 ];
 
 /// Seeds that found those bugs that take many: they are tried before all others.
-const FOUND_BY: [(Plant, u64); 8] = [
-    (Plant::CutIgnored, 18),
-    (Plant::LossForgotten, 9),
-    (Plant::HistoryGap, 6),
-    (Plant::CutTooFar, 18),
-    (Plant::CommitBeforeQuorum, 11),
-    (Plant::NewLeaderAckedEarly, 40),
-    (Plant::AckInflated, 31),
+const FOUND_BY: [(Plant, u64); 6] = [
+    (Plant::LossForgotten, 23),
+    (Plant::PacketsLost, 7),
+    (Plant::CommitBeforeQuorum, 31),
+    (Plant::NewLeaderAckedEarly, 26),
+    (Plant::AckInflated, 67),
     (Plant::DiffForAll, 13),
 ];
 
