@@ -1,6 +1,7 @@
 //! What has harmed ensembles elsewhere, one test for each: who says what in which order, who is
 //! given up, and when.
 
+use super::Timing;
 use super::leader::{Abdication, CloseReason, LinkId, Output};
 use super::leader_tests::{LAST, Led, TIMING, txn, zxid};
 use super::learner;
@@ -274,4 +275,35 @@ fn a_sync_outlives_the_followers_that_were_to_confirm_it() {
     assert_eq!(synced(&led), []);
     led.hears(link, ping());
     assert_eq!(synced(&led), [7, 8]);
+}
+
+/// Before UPTODATE a learner answers no pings, and others may take long to get the history.
+#[test]
+fn who_waits_for_uptodate_is_not_taken_for_silent() {
+    let mut led = Led::timed(Timing { silence_max: Duration(300), ..TIMING });
+    led.of_ringkeepers = true;
+    for sid in [2, 9] {
+        led.greets(sid, 1);
+    }
+    led.stored();
+    for sid in [2, 9] {
+        led.promises(sid, LAST, 1);
+    }
+    led.stored();
+    led.synchronize(9);
+    led.acks(9, zxid(0));
+    for at in (100..=900).step_by(100) {
+        led.leader.timer(Instant(at), &mut led.out);
+        assert_eq!(led.closed(9), None, "at {at}");
+    }
+    led.synchronize(2);
+    led.acks(2, zxid(0));
+    assert!(led.leader.is_established());
+    assert!(led.said(9).contains(&LeaderPacket::UpToDate));
+    for at in (1_000..=1_300).step_by(100) {
+        led.leader.timer(Instant(at), &mut led.out);
+        assert_eq!(led.closed(9), None, "at {at}");
+    }
+    led.leader.timer(Instant(1_400), &mut led.out);
+    assert_eq!(led.closed(9), Some(&CloseReason::Silent), "it answers pings now");
 }

@@ -44,12 +44,16 @@ pub(super) struct Led {
 
 impl Led {
     pub(super) fn new() -> Self {
+        Self::timed(TIMING)
+    }
+
+    pub(super) fn timed(timing: Timing) -> Self {
         let lines = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nserver.9=d:1:2:observer";
         let start = leader::Start {
             me: ServerId(1),
             configs: EnsembleConfigs::settled(config::ensemble::parse(lines, "f").unwrap()),
             adopts_configs: false,
-            timing: TIMING,
+            timing,
             epochs: BEFORE,
             last_zxid: LAST,
             news_bytes_max: limits::LEARNER_NEWS_BYTES_MAX,
@@ -383,9 +387,11 @@ fn who_comes_later_gets_the_history_and_what_is_proposed() {
 #[test]
 fn a_leader_that_hears_no_quorum_gives_up() {
     let mut led = Led::established();
-    led.leader.timer(Instant(1_000), &mut led.out);
+    // From this ping on the follower must answer.
+    led.leader.timer(Instant(100), &mut led.out);
+    led.leader.timer(Instant(1_100), &mut led.out);
     assert!(led.leader.is_established(), "the limit itself is in time");
-    led.leader.timer(Instant(1_001), &mut led.out);
+    led.leader.timer(Instant(1_101), &mut led.out);
     let gave_up = |output: &Output| matches!(output, Output::Abdicate(Abdication::QuorumLost(_)));
     assert!(led.out.iter().any(gave_up), "{:?}", led.out);
     assert!(!led.leader.is_established());

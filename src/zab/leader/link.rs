@@ -136,6 +136,12 @@ impl Link {
         matches!(self.stage, Stage::Serving)
     }
 
+    /// Was sent a ping that it answers: one after UPTODATE. Before, it may have nothing to say for
+    /// as long as others take to get the history.
+    pub(super) const fn answers_pings(&self) -> bool {
+        self.pings_sent != 0
+    }
+
     /// Has the leader's history and lives in its epoch.
     pub(super) const fn has_accepted(&self) -> bool {
         matches!(self.stage, Stage::Following | Stage::Serving)

@@ -513,7 +513,11 @@ impl Leader {
         let zxid = self.broadcast.proposed();
         for (id, link) in &mut self.links {
             if link.is_live() {
-                link.pings_sent += u64::from(link.is_serving());
+                if link.is_serving() {
+                    // It has waited for UPTODATE in silence.
+                    link.heard = if link.answers_pings() { link.heard } else { now };
+                    link.pings_sent += 1;
+                }
                 out.push(Output::Send(*id, LeaderPacket::Ping { zxid }));
             }
         }
@@ -542,11 +546,9 @@ impl Leader {
     fn close_silent(&mut self, now: Instant, out: &mut Vec<Output>) {
         let mut closing = Vec::new();
         for (id, link) in &self.links {
-            let patience = match link.has_accepted() {
+            let patience = match link.answers_pings() {
                 true if link.is_ringkeeper => self.timing.silence_max,
                 true => self.timing.sync_within,
-                // It leaves at the same time.
-                false if link.is_renewing => self.timing.silence_max,
                 false => self.timing.establish_within,
             };
             let too_long = |since: Instant| self.timing.sync_within < now.since(since);
