@@ -70,7 +70,7 @@ class Body:
 class Client:
     base = 0  # the last zxid of a write anywhere
 
-    def __init__(self, name, session=0, password=b"\0" * 16, seen=0, timeout=10000, hello=None):
+    def __init__(self, name, session=0, password=b"\0" * 16, seen=0, timeout=30000, hello=None):
         self.name, self.xid = name, 0
         self.sock = socket.create_connection(("127.0.0.1", PORT), timeout=60)
         if hello is None:

@@ -173,7 +173,9 @@ fn smaller(seed: u64, mut run: EnsembleRun) -> EnsembleRun {
     let mut step = run.faults_for.0 / 2;
     while Duration::from_millis(10).0 < step {
         let mut shorter = run.clone();
-        shorter.faults_for.0 -= step;
+        // Whole milliseconds, which is what the command that replays it says.
+        shorter.faults_for =
+            Duration::from_millis((run.faults_for.0 - step) / Duration::from_millis(1).0);
         if finds(&shorter) {
             run = shorter;
         }
