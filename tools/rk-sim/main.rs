@@ -280,9 +280,11 @@ fn record(
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    // The file itself changes with every line.
+    // The file itself changes with every line; it may be outside of what git knows.
     let others = format!(":(exclude){}", path.display());
-    let is_changed = git(&["status", "--porcelain", "--untracked-files=no", "--", ".", &others])
+    let status = ["status", "--porcelain", "--untracked-files=no"];
+    let is_changed = git(&[&status[..], &["--", ":(top)", &others]].concat())
+        .or_else(|| git(&status))
         .is_none_or(|changes| !changes.is_empty());
     let changed = if is_changed { "+changes" } else { "" };
     let (first, count) = match arguments.seed {
