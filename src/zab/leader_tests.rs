@@ -111,7 +111,7 @@ impl Led {
     }
 
     pub(super) fn promises(&mut self, sid: i64, last_zxid: Zxid, current_epoch: i32) {
-        self.hears(sid, LearnerPacket::AckEpoch { last_zxid, current_epoch });
+        self.hears(sid, LearnerPacket::AckEpoch { last_zxid, current_epoch, cannot_cut: false });
     }
 
     pub(super) fn acks(&mut self, sid: i64, zxid: Zxid) {
@@ -232,6 +232,26 @@ fn repeated_promises_and_those_of_servers_that_know_nothing_do_not_count() {
         led.promises(2, last, current);
         assert_eq!(led.wants_to_store(), None);
         assert!(!led.out.iter().any(|output| matches!(output, Output::Choose { .. })));
+    }
+}
+
+/// What no quorum had is replaced where it cannot be cut off; what it has promised counts.
+#[test]
+fn who_cannot_cut_is_counted_and_gets_a_snapshot() {
+    for cannot_cut in [true, false] {
+        let mut led = Led::new();
+        led.greets(2, 1);
+        led.stored();
+        let (last_zxid, current_epoch) = (Zxid::new(1, 9), 0);
+        led.hears(2, LearnerPacket::AckEpoch { last_zxid, current_epoch, cannot_cut });
+        assert_eq!(led.wants_to_store(), Some(Epochs { accepted: 2, current: 2 }), "it counts");
+        led.said(2);
+        let plan = SyncPlan { way: SyncWay::Trunc, after: LAST };
+        led.leader.synchronize(LinkId(2), plan, &mut led.out);
+        let gets_snapshot =
+            led.out.iter().any(|output| matches!(output, Output::SendSnapshot(LinkId(2))));
+        assert_eq!(gets_snapshot, cannot_cut);
+        assert_eq!(led.said(2).is_empty(), cannot_cut);
     }
 }
 
@@ -405,7 +425,7 @@ fn a_leader_that_hears_no_quorum_gives_up() {
 #[test]
 fn what_is_not_of_a_phase_ends_the_connection_and_not_the_leader() {
     for packet in [
-        LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 1 },
+        LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 1, cannot_cut: false },
         LearnerPacket::Ack { zxid: zxid(1) },
         LearnerPacket::FollowerInfo { accepted_epoch: 2, info: None },
     ] {

@@ -42,6 +42,8 @@ pub struct Start {
     /// The last zxid of its log, all of it durable; `None` if its database was lost and it does not
     /// know what it knew.
     pub last_zxid: Option<Zxid>,
+    /// The log could not be cut where a leader wanted it.
+    pub cannot_cut: bool,
 }
 
 /// What the driver owes.
@@ -182,12 +184,13 @@ pub struct Learner {
     syncs_answered: usize,
     /// A promise of that epoch is on disk and waits for the log: what it says of the epoch before.
     promise_waits: Option<i32>,
+    cannot_cut: bool,
 }
 
 impl Learner {
     /// Greets the leader. The connection is open.
     pub fn new(start: Start, now: Instant, out: &mut Vec<Output>) -> Self {
-        let Start { me, kind, config_version, timing, epochs, last_zxid } = start;
+        let Start { me, kind, config_version, timing, epochs, last_zxid, cannot_cut } = start;
         let info = LearnerInfo {
             sid: me,
             protocol_version: PROTOCOL_VERSION,
@@ -220,6 +223,7 @@ impl Learner {
             served: false,
             syncs_answered: 0,
             promise_waits: None,
+            cannot_cut,
         }
     }
 
@@ -439,13 +443,17 @@ impl Learner {
         }
     }
 
-    /// Tells the promise, with the end of a log that is durable.
+    /// Tells the promise, with the end of a log that is durable. Of one that cannot be cut Apache's
+    /// server is told nothing: it would send TRUNC again, and counts nobody who knows nothing.
     fn tell_promise(&mut self, out: &mut Vec<Output>) {
         if self.last.is_none_or(|last| last <= self.flushed)
             && let Some(current_epoch) = self.promise_waits.take()
         {
+            let cannot_cut = self.cannot_cut && self.leader_is_ringkeeper;
+            self.last = self.last.filter(|_| cannot_cut || !self.cannot_cut);
             let last_zxid = self.last.unwrap_or(Zxid(-1));
-            out.push(Output::Send(LearnerPacket::AckEpoch { last_zxid, current_epoch }));
+            let promise = LearnerPacket::AckEpoch { last_zxid, current_epoch, cannot_cut };
+            out.push(Output::Send(promise));
         }
     }
 

@@ -17,6 +17,10 @@ pub(super) struct Following {
 
 impl Following {
     pub(super) fn new() -> Self {
+        Self::with(false)
+    }
+
+    fn with(cannot_cut: bool) -> Self {
         let start = Start {
             me: ServerId(2),
             kind: LearnerKind::Follower,
@@ -24,6 +28,7 @@ impl Following {
             timing: TIMING,
             epochs: BEFORE,
             last_zxid: Some(LAST),
+            cannot_cut,
         };
         let mut out = Vec::new();
         let learner = Learner::new(start, NOW, &mut out);
@@ -97,6 +102,22 @@ fn a_follower_greets_with_its_last_promise() {
 /// Step f.1.2: an epoch above the last promise is promised, on disk before it is said, with the
 /// epoch and the end of the history; a lower one is not.
 #[test]
+fn only_a_ringkeeper_is_told_of_a_log_that_cannot_be_cut() {
+    let told = |is_ringkeeper| {
+        let mut following = Following::with(true);
+        following.take();
+        following.hears(LeaderPacket::leader_info(2, is_ringkeeper));
+        following.stored();
+        following.take()
+    };
+    let promise = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 1, cannot_cut: true };
+    assert_eq!(told(true), [Output::Send(promise)]);
+    let (last_zxid, cannot_cut) = (Zxid(-1), false);
+    let promise = LearnerPacket::AckEpoch { last_zxid, current_epoch: 1, cannot_cut };
+    assert_eq!(told(false), [Output::Send(promise)], "it would send TRUNC again");
+}
+
+#[test]
 fn an_epoch_is_promised_if_it_is_later_and_only_once() {
     let mut following = Following::new();
     following.take();
@@ -104,13 +125,13 @@ fn an_epoch_is_promised_if_it_is_later_and_only_once() {
     let promise = Epochs { accepted: 2, current: 1 };
     assert_eq!(following.take(), [Output::Store(promise)]);
     following.learner.stored(&mut following.out);
-    let said = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 1 };
+    let said = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 1, cannot_cut: false };
     assert_eq!(following.take(), [Output::Send(said)]);
     // The same epoch as promised: an answer that is not counted.
     let mut following = Following::new();
     following.take();
     following.hears(LeaderPacket::leader_info(1, false));
-    let said = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: -1 };
+    let said = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: -1, cannot_cut: false };
     assert_eq!(following.take(), [Output::Send(said)]);
     for epoch in [0, -1] {
         let mut following = Following::new();

@@ -141,7 +141,14 @@ impl Led {
             );
         }
         for sid in sids {
-            self.hears(*sid, LearnerPacket::AckEpoch { last_zxid: Zxid::ZERO, current_epoch: 0 });
+            self.hears(
+                *sid,
+                LearnerPacket::AckEpoch {
+                    last_zxid: Zxid::ZERO,
+                    current_epoch: 0,
+                    cannot_cut: false,
+                },
+            );
         }
         for sid in sids {
             self.hears(*sid, LearnerPacket::Ack { zxid: zxid(0) });
@@ -341,6 +348,7 @@ fn learner(said: Vec<LeaderPacket>) -> Vec<learner::Output> {
         timing: TIMING,
         epochs: Epochs::default(),
         last_zxid: Some(Zxid::ZERO),
+        cannot_cut: false,
     };
     let mut out = Vec::new();
     let mut learner = Learner::new(start, NOW, &mut out);

@@ -64,7 +64,7 @@ fn heard(led: &mut Led) -> Vec<(i64, &'static str)> {
 }
 
 fn promise() -> LearnerPacket {
-    LearnerPacket::AckEpoch { last_zxid: zxid(RENEW_AT), current_epoch: 1 }
+    LearnerPacket::AckEpoch { last_zxid: zxid(RENEW_AT), current_epoch: 1, cannot_cut: false }
 }
 
 fn established(led: &Led) -> bool {
@@ -187,7 +187,11 @@ fn not_before_the_own_log_is_durable() {
 fn a_learner_with_another_log_than_the_leaders_comes_again() {
     let mut led = due(&[2, 3]);
     assert!(renew(&mut led));
-    let short = LearnerPacket::AckEpoch { last_zxid: zxid(RENEW_AT - 1), current_epoch: 1 };
+    let short = LearnerPacket::AckEpoch {
+        last_zxid: zxid(RENEW_AT - 1),
+        current_epoch: 1,
+        cannot_cut: false,
+    };
     led.hears(2, short);
     led.hears(3, promise());
     assert!(matches!(led.other[..], [Output::Close(LinkId(2), CloseReason::Renewal)]));
@@ -272,6 +276,7 @@ impl Learning {
             timing: TIMING,
             epochs: Epochs::default(),
             last_zxid: Some(Zxid::ZERO),
+            cannot_cut: false,
         };
         let mut out = Vec::new();
         let learner = Learner::new(start, NOW, &mut out);
@@ -320,7 +325,8 @@ fn a_learner_promises_the_next_epoch_with_a_log_that_is_durable_and_serves_on() 
     learning.hears(LeaderPacket::Proposal { zxid: zxid(1), txn });
     learning.hears(LeaderPacket::Commit { zxid: zxid(1) });
     learning.hears(LeaderPacket::leader_info(2, true));
-    let promise = LearnerPacket::AckEpoch { last_zxid: zxid(1), current_epoch: 1 };
+    let promise =
+        LearnerPacket::AckEpoch { last_zxid: zxid(1), current_epoch: 1, cannot_cut: false };
     assert!(!learning.has_said(&promise), "its log is not durable");
     learning.flushed(zxid(1));
     assert!(learning.has_said(&promise));

@@ -362,6 +362,7 @@ impl World {
             timing: self.timing,
             epochs: node.epochs,
             last_zxid: Some(last(&node.log)),
+            cannot_cut: false,
         };
         let wire =
             Wire { learner: at, leader, to_leader: VecDeque::new(), to_learner: VecDeque::new() };

@@ -395,7 +395,11 @@ impl Learner {
         assert_eq!(answer, Answer::Store(Epochs { accepted: epoch, current: 0 }));
         let Said::Promised(promise) = acceptor.on_stored() else { panic!("a promise was stored") };
         let current_epoch = promise.current_epoch().map_or(-1, |epoch| epoch as i32);
-        self.send(&LearnerPacket::AckEpoch { last_zxid: Zxid::ZERO, current_epoch });
+        self.send(&LearnerPacket::AckEpoch {
+            last_zxid: Zxid::ZERO,
+            current_epoch,
+            cannot_cut: false,
+        });
         match self.receive() {
             LeaderPacket::Snap { zxid } => self.receive_snapshot(zxid),
             LeaderPacket::Diff { .. } => {}

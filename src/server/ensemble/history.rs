@@ -139,9 +139,6 @@ impl Ensemble {
         if let Some(sending) = self.sending(link) {
             sending.stage = Stage::Found;
         }
-        if plan.way == SyncWay::Snap {
-            self.forget_history(link);
-        }
         if let Role::Leading(leading) = &mut self.role {
             leading.leader.synchronize(link, plan, more);
         }

@@ -481,6 +481,7 @@ impl Ensemble {
             }
             Output::ReadHistory { link, after, upto } => self.begin_history(link, after, upto),
             Output::SendSnapshot(link) => {
+                self.forget_history(link);
                 if let Some(leading) = self.leading() {
                     leading.wanting.push(link);
                 }

@@ -141,7 +141,8 @@ impl Ensemble {
             config_version: self.configs.committed.version,
             timing: self.timing,
             epochs: self.stored_epochs(),
-            last_zxid: (!self.wants_snapshot).then(|| cx.pipeline.last_logged()),
+            last_zxid: self.lost.is_none().then(|| cx.pipeline.last_logged()),
+            cannot_cut: self.cannot_cut,
         };
         let mut out = Vec::new();
         let learner = Box::new(Learner::new(start, cx.clock.now, &mut out));

@@ -71,8 +71,8 @@ pub(crate) struct Ensemble {
     recovering: Option<Recovering>,
     /// A leader's snapshot on its way in. It outlives its role until it is put in place or removed.
     receiving: Option<Box<SnapshotReceiver>>,
-    /// What is here cannot be cut: the next leader is to send everything.
-    wants_snapshot: bool,
+    /// The log could not be cut as a leader wanted it; until a snapshot is put in its place.
+    cannot_cut: bool,
     /// Why the history here is lost: nothing is said of it, and nothing written, until a leader has
     /// sent everything.
     lost: Option<Refusal>,
@@ -168,7 +168,7 @@ impl Ensemble {
             designated: None,
             recovering: None,
             receiving: None,
-            wants_snapshot: lost.is_some(),
+            cannot_cut: false,
             lost,
             waiting: BTreeMap::new(),
             service: Service::Nothing,
@@ -326,22 +326,21 @@ impl Ensemble {
         let Some(Recovering { keep_until, asked: true }) = self.recovering.take() else { return };
         self.lost = lost;
         if self.lost.is_some() {
-            self.wants_snapshot = true;
             return self.end_role(cx);
         }
         if keep_until.is_none() && installed.is_none() && matches!(self.role, Role::Learning(_)) {
             tracing::warn!("the leader's snapshot makes no tree; what was there stays");
             return self.end_role(cx);
         }
-        self.wants_snapshot &= installed.is_none();
+        self.cannot_cut &= installed.is_none();
         self.learner_recovered(cx, keep_until);
     }
 
     /// The log cannot be cut where the leader wants it: all snapshots of before are gone. A leader
-    /// that is told of no history sends its own whole.
+    /// that is told so sends its tree whole.
     pub(crate) fn on_not_cut(&mut self, cx: &mut Context<'_>) {
         self.recovering = None;
-        self.wants_snapshot = true;
+        self.cannot_cut = true;
         self.end_role(cx);
     }
 

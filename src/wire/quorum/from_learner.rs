@@ -50,6 +50,9 @@ pub enum LearnerPacket {
         /// The epoch of its history; -1 if the epoch had been promised before, and this answer
         /// therefore counts no more.
         current_epoch: i32,
+        /// Its log cannot be cut: what the leader does not have is to be replaced by a snapshot.
+        /// Told only to a Ringkeeper, by a byte behind the epoch.
+        cannot_cut: bool,
     },
 }
 
@@ -117,10 +120,12 @@ impl LearnerPacket {
                 accepted_epoch: epoch_of(zxid),
                 info: LearnerInfo::decode(packet)?,
             },
-            packet_type::ACKEPOCH => Self::AckEpoch {
-                last_zxid: zxid,
-                current_epoch: packet.data_reader()?.i32("currentEpoch")?,
-            },
+            packet_type::ACKEPOCH => {
+                let mut data = packet.data_reader()?;
+                let current_epoch = data.i32("currentEpoch")?;
+                let cannot_cut = data.remaining() != 0 && data.bool("cannotCut")?;
+                Self::AckEpoch { last_zxid: zxid, current_epoch, cannot_cut }
+            }
             _ => return Ok(None),
         }))
     }
@@ -157,9 +162,10 @@ impl LearnerPacket {
             Self::ObserverInfo { accepted_epoch, info } => {
                 put_info(buf, packet_type::OBSERVERINFO, *accepted_epoch, info.as_ref());
             }
-            Self::AckEpoch { last_zxid, current_epoch } => {
-                let data = current_epoch.to_be_bytes();
-                put_packet(buf, packet_type::ACKEPOCH, *last_zxid, Some(&data));
+            Self::AckEpoch { last_zxid, current_epoch, cannot_cut } => {
+                let [a, b, c, d] = current_epoch.to_be_bytes();
+                let data: &[u8] = if *cannot_cut { &[a, b, c, d, 1] } else { &[a, b, c, d] };
+                put_packet(buf, packet_type::ACKEPOCH, *last_zxid, Some(data));
             }
         }
     }

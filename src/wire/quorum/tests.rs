@@ -63,7 +63,8 @@ fn all_from_learner() -> Vec<LearnerPacket> {
             accepted_epoch: 7,
             info: Some(LearnerInfo { has_checksums: false, ..info }),
         },
-        LearnerPacket::AckEpoch { last_zxid: Zxid(-1), current_epoch: -1 },
+        LearnerPacket::AckEpoch { last_zxid: Zxid(-1), current_epoch: -1, cannot_cut: false },
+        LearnerPacket::AckEpoch { last_zxid: Zxid(7), current_epoch: 1, cannot_cut: true },
     ]
 }
 
@@ -161,7 +162,7 @@ fn packets_of_learners_are_golden() {
              0000000000000002 00010000 0000000000000000 524b5031 fcdee485 ffffffff",
         ),
         (
-            LearnerPacket::AckEpoch { last_zxid: Zxid(0), current_epoch: 0 },
+            LearnerPacket::AckEpoch { last_zxid: Zxid(0), current_epoch: 0, cannot_cut: false },
             "00000012 0000000000000000 00000004 00000000 ffffffff",
         ),
         (LearnerPacket::Ack { zxid: EPOCH_1 }, "00000003 0000000100000000 ffffffff ffffffff"),

@@ -40,6 +40,8 @@ pub(super) struct Link {
     pub(super) history_to: Zxid,
     /// It serves clients while the next epoch is being established.
     pub(super) is_renewing: bool,
+    /// Its log cannot be cut.
+    pub(super) cannot_cut: bool,
 }
 
 impl Link {
@@ -118,6 +120,7 @@ impl Link {
             behind_since: None,
             history_to: Zxid::ZERO,
             is_renewing: false,
+            cannot_cut: false,
         }
     }
 

@@ -238,7 +238,8 @@ impl Leader {
             LearnerPacket::ObserverInfo { accepted_epoch, info } => {
                 self.on_info(id, LearnerKind::Observer, accepted_epoch, info, out);
             }
-            LearnerPacket::AckEpoch { last_zxid, current_epoch } => {
+            LearnerPacket::AckEpoch { last_zxid, current_epoch, cannot_cut } => {
+                link.cannot_cut = cannot_cut;
                 self.on_ack_epoch(id, last_zxid, current_epoch, out);
             }
             LearnerPacket::Ack { zxid } => self.on_ack(id, zxid, out),
@@ -306,6 +307,7 @@ impl Leader {
         let upto = self.broadcast.committed();
         link.stage = Stage::Synchronizing { upto, waiting: outstanding(link, &self.broadcast) };
         match plan.way {
+            SyncWay::Trunc if link.cannot_cut => out.push(Output::SendSnapshot(id)),
             SyncWay::Diff | SyncWay::Trunc => {
                 out.push(Output::Send(id, plan.opening(upto)));
                 self.ask_history(id, plan.after, out);

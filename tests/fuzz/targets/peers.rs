@@ -211,7 +211,7 @@ fn of_learners() -> Vec<Vec<u8>> {
         LearnerPacket::FollowerInfo { accepted_epoch: 1, info: Some(info) },
         LearnerPacket::ObserverInfo { accepted_epoch: -1, info: Some(shorter) },
         LearnerPacket::FollowerInfo { accepted_epoch: 0, info: None },
-        LearnerPacket::AckEpoch { last_zxid: Zxid(9), current_epoch: 1 },
+        LearnerPacket::AckEpoch { last_zxid: Zxid(9), current_epoch: 1, cannot_cut: true },
     ];
     let mut seeds: Vec<_> = all.iter().map(|packet| stream(|buf| packet.encode(buf))).collect();
     seeds.push(stream(|buf| all.iter().for_each(|packet| packet.encode(buf))));
