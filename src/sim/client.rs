@@ -174,16 +174,40 @@ impl Client {
                     choose_simple(prng)
                 }
             };
-            let xid = Xid(self.next_xid);
-            self.next_xid += 1;
-            let sent_at = history.step();
-            let log = history.conns.entry(conn).or_default();
-            let index = log.exchanges.len();
-            log.ask(sent_at, xid, request, &mut buf);
-            let seen = if asked == Asked::Sync { history.latest } else { history.seen };
-            self.in_flight.push_back(InFlight { xid, index, seen, asked });
+            self.send(conn, asked, request, history, &mut buf);
         }
         (!buf.is_empty()).then(|| buf.freeze())
+    }
+
+    /// One request of the caller's choice, when everything before is answered: bytes.
+    pub(super) fn ask(&mut self, request: Request, history: &mut History) -> Option<Bytes> {
+        let conn = self.conn.filter(|_| self.is_idle())?;
+        let mut buf = BytesMut::new();
+        self.send(conn, Asked::Other, request, history, &mut buf);
+        Some(buf.freeze())
+    }
+
+    /// Whether it waits for nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.attached && self.in_flight.is_empty()
+    }
+
+    fn send(
+        &mut self,
+        conn: ConnId,
+        asked: Asked,
+        request: Request,
+        history: &mut History,
+        buf: &mut BytesMut,
+    ) {
+        let xid = Xid(self.next_xid);
+        self.next_xid += 1;
+        let sent_at = history.step();
+        let log = history.conns.entry(conn).or_default();
+        let index = log.exchanges.len();
+        log.ask(sent_at, xid, request, buf);
+        let seen = if asked == Asked::Sync { history.latest } else { history.seen };
+        self.in_flight.push_back(InFlight { xid, index, seen, asked });
     }
 
     fn choose(&mut self, prng: &mut Prng, clients: usize) -> (Asked, Request) {

@@ -170,8 +170,9 @@ impl Disk {
             FileOp::Remove { file } => {
                 self.live.remove(file);
             }
-            // Members of simulated ensembles are not changed.
-            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {}
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {
+                self.config.run(op, self.plant);
+            }
             FileOp::SyncDir { .. } if self.plant == Plant::DirectoryNotFlushed => {}
             FileOp::SyncDir { dir } => {
                 self.durable.retain(|file, _| file.dir != *dir);
@@ -245,6 +246,9 @@ impl Disk {
                 }
             }
             FileOp::Flush { .. } | FileOp::SyncDir { .. } if crash == Crash::PowerCut => return,
+            FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. } => {
+                return self.config.run_partly(op, self.plant, prng);
+            }
             other => other.clone(),
         };
         // A file that is already gone takes no more writes.
@@ -256,6 +260,7 @@ impl Disk {
         if crash == Crash::Kill {
             return;
         }
+        self.config.lose_power(prng);
         for inode in &mut self.inodes {
             inode.tear(prng);
         }

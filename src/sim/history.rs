@@ -25,6 +25,8 @@ pub(super) struct History {
     pub(super) latest: Zxid,
     /// Sessions are local until they own an ephemeral.
     pub(super) has_local_sessions: bool,
+    /// The texts of all configurations of the ensemble that were ever proposed, by their versions.
+    pub(super) configs: BTreeMap<i64, String>,
     /// A write failed for want of space: growth may be refused.
     pub(super) disk_was_full: bool,
 }
@@ -84,11 +86,17 @@ impl History {
         self.steps
     }
 
-    /// Takes note of the txns in a write to the log.
+    /// Takes note of the txns in a write to the log, and of a configuration that is proposed.
     pub(super) fn logged(&mut self, op: &FileOp) -> Result<(), Failure> {
         for (zxid, txn) in records(op) {
             let txn = wire::txn::decode(&txn).map_err(Failure::because)?;
             self.txns.insert(zxid, txn);
+        }
+        if let FileOp::WriteNextConfig { text } = op {
+            let version = text.rsplit_once("version=").map(|(_, version)| version);
+            let version = version.and_then(|version| i64::from_str_radix(version, 16).ok());
+            let version = version.ok_or_else(|| Failure::new(format!("no version in {text}")))?;
+            self.configs.insert(version, text.clone());
         }
         Ok(())
     }

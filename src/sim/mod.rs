@@ -31,6 +31,7 @@ mod content;
 mod disk;
 pub mod ensemble;
 mod history;
+mod members;
 mod model;
 mod plant;
 mod replay;

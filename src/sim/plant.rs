@@ -65,6 +65,14 @@ pub enum Plant {
     EventOfAnotherPath,
     /// An event is of another type.
     EventOfAnotherType,
+    /// A proposed configuration is acknowledged and not written down.
+    ProposedConfigForgotten,
+    /// No configuration is written down.
+    ConfigsForgotten,
+    /// A restart takes a proposed configuration for the one in force: the old quorum is not asked.
+    ProposedTakenForCommitted,
+    /// A restart counts the votes of servers that were removed.
+    RemovedStillVotes,
     /// Servers know only a part of the voters: a minority is a quorum.
     MinorityIsQuorum,
     /// Some servers count servers where weights count.
@@ -125,7 +133,7 @@ impl Plant {
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 31] = [
+    pub const OF_ENSEMBLES: [Self; 35] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -141,6 +149,10 @@ impl Plant {
         Self::HistoryGap,
         Self::PacketsLost,
         Self::PacketsTwice,
+        Self::ProposedConfigForgotten,
+        Self::ConfigsForgotten,
+        Self::ProposedTakenForCommitted,
+        Self::RemovedStillVotes,
         Self::MinorityIsQuorum,
         Self::WeightsIgnored,
         Self::ObserversCounted,
@@ -158,6 +170,17 @@ impl Plant {
         Self::RequestAltered,
         Self::ChecksumIgnored,
     ];
+
+    /// Whether only changes of an ensemble's members reveal it.
+    pub(super) const fn needs_changes(self) -> bool {
+        matches!(
+            self,
+            Self::ProposedConfigForgotten
+                | Self::ConfigsForgotten
+                | Self::ProposedTakenForCommitted
+                | Self::RemovedStillVotes
+        )
+    }
 
     /// Whether it is in the packets that servers send each other.
     pub(super) const fn is_in_packets(self) -> bool {

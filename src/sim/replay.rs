@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use super::history::{Answer, ConnHistory, Exchange, History, Received};
+use super::members;
 use super::model::{Change, Model, Outcome, parent};
 use super::world::Failure;
 use crate::model::{
@@ -155,6 +156,11 @@ impl<'a> Replay<'a> {
             let Request::Write(write) = &exchange.request else {
                 return Err(format!("{:?} became a txn", exchange.request));
             };
+            if let WriteRequest::Reconfig(request) = write {
+                members::judge(&self.history.configs, request, txn, exchange.answer.as_ref())?;
+                self.changes.insert(header.zxid, changes);
+                return Ok(());
+            }
             let judged = self.model.execute(header, write, &mut changes);
             if judged.as_ref().err().copied() != refusal(&txn.body) {
                 return Err(format!("{write:?} became {:?}, not {judged:?}", txn.body));

@@ -121,27 +121,33 @@ impl Shards {
         for remote in &self.all {
             let replica = remote.machine.tree();
             let comparable = tree.is_whole() && replica.is_whole();
-            if comparable && replica.last_zxid() == tree.last_zxid() && !same(replica, tree, "/") {
+            if comparable
+                && replica.last_zxid() == tree.last_zxid()
+                && let Some(place) = difference(replica, tree, "/")
+            {
                 let id = remote.machine.id().0;
-                return Err(Failure::new(format!("the replica of shard {id} differs")));
+                return Err(Failure::new(format!("the replica of shard {id} differs at {place}")));
             }
         }
         Ok(())
     }
 }
 
-/// Whether two trees hold the same below `path`; the order of children is nobody's business.
-pub(super) fn same(left: &Tree, right: &Tree, path: &str) -> bool {
-    let (Some(a), Some(b)) = (left.get(path), right.get(path)) else { return false };
+/// Where two trees differ, below `path`; the order of children is nobody's business.
+pub(super) fn difference(left: &Tree, right: &Tree, path: &str) -> Option<String> {
+    let (Some(a), Some(b)) = (left.get(path), right.get(path)) else { return Some(path.into()) };
     let names = |znode: &ZnodeRef<'_>| -> BTreeSet<String> {
         znode.children().map(str::to_owned).collect()
     };
     let children = names(&a);
     let base = if path == "/" { "" } else { path };
-    a.persisted() == b.persisted()
+    let is_same = a.persisted() == b.persisted()
         && a.data() == b.data()
         && a.acl() == b.acl()
         && a.child_count() == b.child_count()
-        && children == names(&b)
-        && children.iter().all(|name| same(left, right, &format!("{base}/{name}")))
+        && children == names(&b);
+    if !is_same {
+        return Some(format!("{path}: {:?} and {:?}", a.persisted(), b.persisted()));
+    }
+    children.iter().find_map(|name| difference(left, right, &format!("{base}/{name}")))
 }

@@ -37,7 +37,7 @@ impl World {
         Ok(())
     }
 
-    fn connect(&mut self, number: usize) -> Result<(), Failure> {
+    pub(super) fn connect(&mut self, number: usize) -> Result<(), Failure> {
         let member = self.any_member();
         let now = self.now;
         let there = self.member(member);
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// The network cuts the stream where it likes.
-    fn send(&mut self, conn: ConnId, bytes: &Bytes) {
+    pub(super) fn send(&mut self, conn: ConnId, bytes: &Bytes) {
         let cut = usize::try_from(self.prng.below(bytes.len() as u64)).unwrap_or_default();
         for part in [bytes.slice(..cut), bytes.slice(cut..)] {
             if !part.is_empty() {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::super::disk::Crash;
 use super::super::world::Failure;
 use super::membership::sid_of;
+use super::upgrade::Version;
 use super::{Event, World};
 use crate::base::Duration;
 use crate::model::ServerId;
@@ -55,8 +56,7 @@ pub enum Fault {
     FailedFlush,
     /// A part of a leader's log cannot be read when a learner needs it.
     UnreadLog,
-    /// A log cannot be cut as a leader wants it; of one server at a time, and the others are a
-    /// quorum.
+    /// A log cannot be cut as a leader wants it.
     NotCut,
     /// Bytes of one server's log or snapshots change while it is down.
     BitRot,
@@ -70,11 +70,13 @@ pub enum Fault {
     Corruption,
     /// A minority does not come back at the end.
     Death,
+    /// Members come, go, change their roles and ports, while other faults are made.
+    Reconfiguration,
 }
 
 impl Fault {
     /// All of them; first those that begin at any time, then those that need an occasion.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Kill,
         Self::PowerCut,
         Self::Blackout,
@@ -101,6 +103,7 @@ impl Fault {
         Self::LostDisk,
         Self::Drift,
         Self::Death,
+        Self::Reconfiguration,
     ];
     const AT_ANY_TIME: usize = 19;
 }
@@ -189,7 +192,8 @@ impl World {
             | Fault::BitRot
             | Fault::LostDisk
             | Fault::Drift
-            | Fault::Death => {}
+            | Fault::Death
+            | Fault::Reconfiguration => {}
         }
         Ok(())
     }
@@ -282,10 +286,19 @@ impl World {
         }
     }
 
-    /// Whether the others are a quorum without what this server has; of one server at a time.
+    /// Whether the others are a quorum without what this server has; of one server at a time, and
+    /// where all know each other for Ringkeepers: another one whose log cannot be cut would be one
+    /// too many.
     pub(super) fn can_spare(&self, at: usize) -> bool {
-        self.config.is_quorum(|sid| sid != sid_of(at))
-            && self.members.iter().all(|member| !member.is_uncounted)
+        let others = match self.membership.is_dynamic {
+            true => self.membership.fragile == Some(at),
+            false => self.membership.first.is_quorum(|sid| sid != sid_of(at)),
+        };
+        let is_known = |version| version != Version::Unmarked;
+        others
+            && self.members.iter().all(|member| {
+                !member.is_uncounted && is_known(member.version) && is_known(member.next_version)
+            })
     }
 
     /// The disk of a server that is down loses something.
@@ -311,7 +324,10 @@ impl World {
                 let member = self.members.iter().find(|member| member.sid == sid);
                 sid != sid_of(at) && member.is_some_and(|it| !it.is_dead && !it.is_uncounted)
             };
-            let may_die = self.config.is_quorum(stays);
+            let may_die = match self.membership.is_dynamic {
+                true => self.membership.doomed == Some(at),
+                false => self.membership.first.is_quorum(stays),
+            };
             if may_die && self.prng.one_in(6) && self.inject(Fault::Death) {
                 self.crash(at, Crash::Kill);
                 self.member(at).is_dead = true;
@@ -319,6 +335,7 @@ impl World {
         }
         self.healed = true;
         self.end_lasting();
+        self.operate();
         for at in 0..self.members.len() {
             self.start(at)?;
         }

@@ -2,6 +2,7 @@
 
 use super::super::plant::Plant;
 use super::World;
+use super::membership::line;
 use crate::config::Ensemble;
 use crate::model::{EnsembleConfig, LearnerType, QuorumRule, ServerId, Zxid};
 
@@ -10,8 +11,18 @@ impl World {
     pub(super) fn misread(&self, told: &mut Ensemble) {
         let me = told.me;
         let configs = &mut told.configs;
+        if self.plant == Plant::ProposedTakenForCommitted {
+            configs.committed = configs.last_seen.clone();
+        }
         for config in [&mut configs.committed, &mut configs.last_seen] {
             match self.plant {
+                Plant::RemovedStillVotes if config.version != 0 => {
+                    for sid in self.membership.first.members.keys() {
+                        let at = usize::try_from(sid.0 - 1).unwrap_or_default();
+                        let line = || line(at, LearnerType::Participant, 0);
+                        config.members.entry(*sid).or_insert_with(line);
+                    }
+                }
                 Plant::MinorityIsQuorum => {
                     config.members.retain(|sid, _| (sid.0 + me.0) % 2 == 0);
                 }

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use bytes::Bytes;
 
-use self::membership::sid_of;
+use self::membership::{Membership, sid_of};
 use self::network::{End, Network};
 use self::tamper::Directions;
 use self::upgrade::Version;
@@ -36,7 +36,7 @@ use super::plant::Plant;
 use super::shards::Shards;
 use super::world::Failure;
 use crate::base::{Duration, FileOp, FileOpId, FilePart, Instant, Prng, WallMs};
-use crate::model::{ConnId, EnsembleConfig, LocalSessions, QuorumRule, ServerId, ShardId, Zxid};
+use crate::model::{ClientAddress, ConnId, LocalSessions, ServerAddress, ServerId, ShardId, Zxid};
 use crate::server::{Clock, DialId, Input, Mesh, PeerAddress, PeerInput, PeerPort, Server};
 use crate::zab::leader::EpochZxids;
 
@@ -53,11 +53,12 @@ const WALL_ERROR_MS_MAX: u64 = 3_600_000;
 /// When a server without a leader serves reads: sooner than most partitions end.
 const READS_AFTER: Duration = Duration::from_millis(100);
 /// Make a seed's number into others, which decide about local sessions, reads without a quorum, the
-/// length of epochs, groups of voters, and servers of an older version.
+/// length of epochs, groups of voters, changes of members, and servers of an older version.
 const LOCAL_SESSIONS: u64 = 0x6c6f_6361_6c00;
 const READ_ONLY: u64 = 0x7265_6164_0000;
 const EPOCH_ZXIDS: u64 = 0x7a78_6964_0000;
 const GROUPS: u64 = 0x6772_6f75_7073;
+const MEMBERS: u64 = 0x6d65_6d62_6572;
 const VERSIONS: u64 = 0x7665_7273_696f;
 
 /// What a seed is run with.
@@ -114,6 +115,10 @@ pub struct EnsembleReport {
     pub planned_stops: u64,
     /// Requests answered by servers without a quorum.
     pub read_only: u64,
+    /// Changes of the members that were committed.
+    pub reconfigurations: u64,
+    /// Members that were given the present list, since theirs was too old to find the others.
+    pub repaired_lists: u64,
 }
 
 impl EnsembleReport {
@@ -134,11 +139,13 @@ impl EnsembleReport {
         self.upgrades += other.upgrades;
         self.planned_stops += other.planned_stops;
         self.read_only += other.read_only;
+        self.reconfigurations += other.reconfigurations;
+        self.repaired_lists += other.repaired_lists;
     }
 }
 
-/// Runs one seed of an ensemble of 1 to 7 voters and up to 2 observers to its end, or to the first
-/// thing that must not be.
+/// Runs one seed of an ensemble that begins with 1 to 7 voters and up to 2 observers to its end, or
+/// to the first thing that must not be.
 pub fn run(seed: u64, with: &EnsembleRun) -> Result<EnsembleReport, Failure> {
     let mut world = World::new(seed, with);
     while world.now < Instant(with.faults_for.0) {
@@ -174,6 +181,10 @@ enum Event {
     Took(End, usize),
     Closed(End),
     Act(usize),
+    /// The administrator looks around.
+    Administer,
+    /// The operator looks around.
+    Operate,
     Turn(usize),
     Heartbeat(usize),
     Fault,
@@ -196,6 +207,9 @@ struct Member {
     version: Version,
     next_version: Version,
     disk: Disk,
+    /// Where it listens for other servers, and where for clients.
+    ports: Vec<ServerAddress>,
+    client_port: Option<ClientAddress>,
     in_flight: BTreeMap<FileOpId, FileOp>,
     turn_waits: bool,
     /// The txns in its log.
@@ -213,8 +227,7 @@ struct Member {
     full_until: Instant,
     /// An operation has failed in this life: the server may halt.
     disk_failed: bool,
-    /// Its log was not cut as a leader wanted, or it may have lost its history: until it has a
-    /// snapshot, no leader counts it.
+    /// It may have lost its history: until it has a snapshot, no leader counts it.
     is_uncounted: bool,
     /// It does not come back.
     is_dead: bool,
@@ -232,6 +245,8 @@ impl Member {
             version: Version::default(),
             next_version: Version::default(),
             disk,
+            ports: Vec::new(),
+            client_port: None,
             in_flight: BTreeMap::new(),
             turn_waits: false,
             log: BTreeSet::new(),
@@ -260,8 +275,7 @@ struct World {
     events: BTreeMap<u64, (Option<(usize, u64)>, Event)>,
     streams: BTreeMap<(ConnId, bool), Instant>,
     members: Vec<Member>,
-    /// Who they are.
-    config: EnsembleConfig,
+    membership: Membership,
     /// Txns that a server keeps in memory for learners.
     recent_bytes_max: u64,
     /// An empty database is a lost one (`db.autocreate=false`).
@@ -316,12 +330,20 @@ impl World {
         let reads_without_quorum = with.requests.is_none() && Prng::new(seed ^ READ_ONLY).one_in(4);
         let mut others = Prng::new(seed ^ GROUPS);
         let has_groups = others.one_in(6) || with.plant == Plant::WeightsIgnored;
-        let quorum = match 2 < voters && has_groups {
-            true => membership::groups(&mut others, voters),
-            false => QuorumRule::Majority,
-        };
+        let mut changes = Prng::new(seed ^ MEMBERS);
+        let is_dynamic = with.requests.is_none()
+            && !with.without.contains(&Fault::Reconfiguration)
+            && (changes.one_in(3) || with.plant.needs_changes());
+        let spares = if is_dynamic { changes.below(3) as usize } else { 0 };
+        let servers = voters + observers + spares;
+        let groups = 2 < voters && has_groups;
+        let groups = groups.then(|| membership::groups(&mut others, servers));
+        let mut membership = Membership::new(voters, observers, groups);
+        if is_dynamic {
+            membership.change(&mut changes, servers);
+        }
         let is_older = Prng::new(seed ^ VERSIONS).one_in(4);
-        let members = (0..voters + observers).map(|at| Member::new(sid_of(at), disk()));
+        let members = (0..servers).map(|at| Member::new(sid_of(at), disk()));
         let mut world = Self {
             plant: with.plant,
             without: with.without.clone(),
@@ -331,7 +353,7 @@ impl World {
             events: BTreeMap::new(),
             streams: BTreeMap::new(),
             members: members.collect(),
-            config: membership::first(voters, observers, quorum),
+            membership,
             recent_bytes_max: match prng.one_in(3) || with.plant == Plant::HistoryGap {
                 true => 20_000,
                 false => 1 << 30,
@@ -346,7 +368,8 @@ impl World {
             directions: Directions::default(),
             corrupts: false,
             upgrading: false,
-            clients: (0..CLIENTS).map(Client::new).collect(),
+            // The last one is the administrator.
+            clients: (0..CLIENTS + usize::from(is_dynamic)).map(Client::new).collect(),
             conns: BTreeMap::new(),
             next_conn: 1,
             reads_without_quorum,
@@ -359,8 +382,7 @@ impl World {
         };
         world.history.has_local_sessions = has_local_sessions;
         for at in 0..world.members.len() {
-            let text = membership::zoo_cfg(&world.config);
-            world.member(at).disk.config.write(sid_of(at), &text);
+            world.install(at);
             if is_older && !world.without.contains(&Fault::Upgrade) {
                 world.member(at).next_version = Version::any(&mut others);
             }
@@ -379,6 +401,9 @@ impl World {
             world.after_micros(100_000, None, Event::Act(number));
         }
         world.after_micros(800_000, None, Event::Fault);
+        if is_dynamic {
+            world.after_micros(800_000, None, Event::Administer);
+        }
         world
     }
 
@@ -463,6 +488,11 @@ impl World {
             }
             Event::Closed(end) => self.peer(end.member, PeerInput::Closed { link: end.link }),
             Event::Act(client) => self.act(client),
+            Event::Administer => self.administer(),
+            Event::Operate => {
+                self.repair();
+                Ok(())
+            }
             Event::Turn(member) => {
                 self.member(member).turn_waits = false;
                 self.turn(member)

@@ -4,10 +4,9 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::plant::Plant;
 use super::super::world::Failure;
-use super::membership::ELECTION_PORT;
 use super::network::{End, Parcel};
 use super::upgrade::Version;
-use super::{Event, World, tamper};
+use super::{Event, Member, World, tamper};
 use crate::base::Duration;
 use crate::server::{DialId, Input, PeerAddress, PeerInput, PeerOutput, PeerPort};
 
@@ -48,7 +47,8 @@ impl World {
             }
             // What is on its way arrives all the same.
             PeerOutput::PauseReading { .. } => self.report.pauses += 1,
-            PeerOutput::ResumeReading { .. } | PeerOutput::Listen { .. } => {}
+            PeerOutput::ResumeReading { .. } => {}
+            PeerOutput::Listen { addresses } => self.member(at).ports = addresses,
         }
     }
 
@@ -105,11 +105,7 @@ impl World {
     ) -> Result<(), Failure> {
         let found = addresses.first().and_then(|address| {
             let to = address.host.strip_prefix('s')?.parse::<usize>().ok()?;
-            let port = match address.port {
-                ELECTION_PORT => PeerPort::Election,
-                _ => PeerPort::Quorum,
-            };
-            Some((to, port))
+            Some((to, self.members.get(to)?.port(address.port)))
         });
         let Some((to, port)) = found else {
             return Err(Failure::new(format!("server {at} dials {addresses:?}")));
@@ -120,9 +116,9 @@ impl World {
             self.at(until, Some(at), Event::Dial(at, dial, addresses.to_vec()));
             return Ok(());
         }
-        if self.server(to).is_none() {
+        let Some(port) = port.filter(|_| self.server(to).is_some()) else {
             return self.peer(at, PeerInput::DialFailed { dial });
-        }
+        };
         let (near, far) = self.network.connect(at, to, port);
         // The system accepts also for a process that is stopped.
         self.at(self.now, Some(to), Event::Accepted(far, port));
@@ -145,5 +141,16 @@ impl World {
                 self.peer(end.member, PeerInput::Closed { link: end.link })
             }
         }
+    }
+}
+
+impl Member {
+    /// What listens at a port of this server.
+    fn port(&self, number: u16) -> Option<PeerPort> {
+        self.ports.iter().find_map(|address| match number {
+            _ if number == address.quorum_port => Some(PeerPort::Quorum),
+            _ if number == address.election_port => Some(PeerPort::Election),
+            _ => None,
+        })
     }
 }

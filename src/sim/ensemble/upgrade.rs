@@ -47,7 +47,10 @@ impl World {
         let ping_ms = 20 + self.prng.below(80);
         let detect_ms = 200 + self.prng.below(400);
         let (init_limit, sync_limit) = (4 + self.prng.below(3), 2 + self.prng.below(3));
-        let version = Version::any(&mut self.prng);
+        let version = match Version::any(&mut self.prng) {
+            Version::Unmarked if self.members.iter().any(|it| it.is_uncounted) => Version::Marked,
+            version => version,
+        };
         let member = self.member(at);
         let config = &mut member.disk.config;
         config.set("ringkeeper.pingMillis", ping_ms);

@@ -4,21 +4,25 @@ use std::collections::BTreeSet;
 
 use super::super::replay;
 use super::super::search;
-use super::super::shards::same;
+use super::super::shards::difference;
 use super::super::world::Failure;
 use super::{EnsembleReport, Event, Member, World};
-use crate::model::{Txn, TxnBody, Zxid};
+use crate::model::{EnsembleConfig, Txn, TxnBody, Zxid};
 use crate::server::Server;
 
 impl World {
-    /// Those that came back when the faults were over.
-    fn living(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| !member.is_dead)
+    /// Members, by the configuration in force, that came back when the faults were over.
+    fn living<'a>(&'a self, config: &'a EnsembleConfig) -> impl Iterator<Item = &'a Member> {
+        let members = self.members.iter().filter(|member| !member.is_dead);
+        members.filter(|member| config.members.contains_key(&member.sid))
     }
 
     /// Every living server serves, clients have stopped, and everybody has everything.
     pub(super) fn is_settled(&self) -> bool {
-        let acts = self.events.values().any(|(_, event)| matches!(event, Event::Act(_)));
+        if self.events.values().any(|(_, event)| matches!(event, Event::Act(_))) {
+            return false;
+        }
+        let config = self.in_force();
         let serves = |member: &Member| {
             let Some(server) = &member.server else { return false };
             let tree = server.tree();
@@ -26,9 +30,9 @@ impl World {
                 && member.log.last().is_none_or(|last| *last == tree.last_zxid())
                 && member.shards.have_followed(tree)
         };
-        let servers = self.living().filter_map(|member| member.server.as_ref());
+        let servers = self.living(&config).filter_map(|member| member.server.as_ref());
         let zxids: BTreeSet<Zxid> = servers.map(|server| server.tree().last_zxid()).collect();
-        !acts && zxids.len() == 1 && self.living().all(serves)
+        zxids.len() == 1 && self.living(&config).all(serves)
     }
 
     pub(super) fn describe(&self) -> String {
@@ -44,14 +48,16 @@ impl World {
                 if follows { "followed" } else { "not followed" }
             )
         };
-        self.living().map(line).collect::<Vec<_>>().join("; ")
+        self.living(&self.in_force()).map(line).collect::<Vec<_>>().join("; ")
     }
 
     /// All living servers hold the same, nothing that was ever applied is lost, and what clients
     /// were told is what the order of txns in the logs makes of their requests.
     pub(super) fn judge(mut self) -> Result<EnsembleReport, Failure> {
+        let config = self.in_force();
+        self.judge_members(&config)?;
         let all: Vec<(&Member, &Server)> =
-            self.living().filter_map(|it| Some((it, it.server.as_ref()?))).collect();
+            self.living(&config).filter_map(|it| Some((it, it.server.as_ref()?))).collect();
         let Some((first, server)) = all.first() else {
             return Err(Failure::new("no server".to_owned()));
         };
@@ -62,8 +68,12 @@ impl World {
         }
         for (member, other) in &all {
             let (one, two) = (first.sid, member.sid);
-            if other.tree().digest() != tree.digest() || !same(other.tree(), tree, "/") {
-                return Err(Failure::new(format!("the trees of servers {one} and {two} differ")));
+            let place = difference(tree, other.tree(), "/");
+            if other.tree().digest() != tree.digest() || place.is_some() {
+                let place = place.unwrap_or_else(|| "their digests".to_owned());
+                return Err(Failure::new(format!(
+                    "the trees of servers {one} and {two} differ at {place}"
+                )));
             }
             if sessions(other) != sessions(server) {
                 return Err(Failure::new(format!("the sessions of {one} and {two} differ")));
@@ -85,7 +95,9 @@ impl World {
         let used_up = log.iter().filter(|zxid| zxid.counter() == self.zxids.last);
         self.report.rollovers = used_up.count() as u64;
         self.history.txns.retain(|zxid, _| log.contains(zxid));
-        let server = self.members.iter().filter(|it| !it.is_dead).find_map(|it| it.server.as_ref());
+        let is_change = |txn: &&Txn| matches!(txn.body, TxnBody::Reconfig { .. });
+        self.report.reconfigurations = self.history.txns.values().filter(is_change).count() as u64;
+        let server = self.living(&config).find_map(|it| it.server.as_ref());
         if let Some(server) = server {
             replay::check(&self.history, server.tree())?;
         }
