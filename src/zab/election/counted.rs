@@ -66,6 +66,20 @@ impl Votes {
 
     /// Whether a quorum agrees with this vote.
     pub(super) fn is_quorum(&self, configs: &EnsembleConfigs, vote: &CountedVote) -> bool {
-        configs.is_quorum(|sid| self.0.get(&sid).is_some_and(|counted| counted.agrees_with(vote)))
+        configs.is_quorum(|sid| self.agrees(sid, vote))
+    }
+
+    /// Whether a quorum of one configuration does.
+    pub(super) fn is_quorum_of_either(
+        &self,
+        configs: &EnsembleConfigs,
+        vote: &CountedVote,
+    ) -> bool {
+        let configs = [&configs.committed, &configs.last_seen];
+        configs.iter().any(|config| config.is_quorum(|sid| self.agrees(sid, vote)))
+    }
+
+    fn agrees(&self, sid: ServerId, vote: &CountedVote) -> bool {
+        self.0.get(&sid).is_some_and(|counted| counted.agrees_with(vote))
     }
 }

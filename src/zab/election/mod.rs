@@ -383,7 +383,13 @@ impl Election {
             }
         }
         self.outside.insert(from, said);
-        if self.outside.is_quorum(&self.configs, &said) && self.leads(&self.outside, &said) {
+        // Whoever joins promises nothing by it. The voters of a proposed configuration may be
+        // elsewhere, and the leader may never have heard of it: one of the two will do.
+        let has_followers = match said.vote.leader == self.me {
+            true => self.outside.is_quorum(&self.configs, &said),
+            false => self.outside.is_quorum_of_either(&self.configs, &said),
+        };
+        if has_followers && self.leads(&self.outside, &said) {
             self.round = said.round;
             self.decide(said.vote, said.round);
         }

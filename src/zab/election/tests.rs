@@ -188,6 +188,25 @@ fn both_configurations_elect() {
     assert_eq!(decided(&mut election), Some((Following, 5)));
 }
 
+/// 2.3: a proposed configuration that the others never heard of does not keep a server away from
+/// their leader, but it leads nobody by their word.
+#[test]
+fn a_leader_is_joined_by_the_word_of_one_configuration() {
+    let last_seen = EnsembleConfig { version: 9, ..members(2, 0) };
+    let configs = EnsembleConfigs { committed: members(5, 0), last_seen };
+    let mut election = started(2, configs.clone(), Some(end(1, 7)));
+    hear(&mut election, 3, &says(Following, vote(5, 5), 4));
+    hear(&mut election, 4, &says(Following, vote(5, 5), 4));
+    assert_eq!(decided(&mut election), None, "the leader has not spoken");
+    hear(&mut election, 5, &says(Leading, vote(5, 5), 4));
+    assert_eq!(decided(&mut election), Some((Following, 5)), "server 1 need not follow");
+    let mut election = started(2, configs, Some(end(1, 7)));
+    for from in [3, 4, 5] {
+        hear(&mut election, from, &says(Following, vote(2, 7), 1));
+    }
+    assert_eq!(decided(&mut election), None, "both are asked who is to lead");
+}
+
 /// 2.3 and 9.3: a server that lost its database neither votes nor hears votes; it joins.
 #[test]
 fn a_wiped_server_only_joins() {
