@@ -29,6 +29,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Ops of a multi and of a multiRead.
 const MULTI_OPS: u64 = 10_000;
+/// Ops of a multi of short ones: more than a MiB, the usual `jute.maxbuffer`, does not hold.
+const SHORT_OPS: usize = 45_000;
 /// Znodes of one parent while the tree is filled.
 const FILL_CHILDREN: u64 = 10_000;
 
@@ -162,6 +164,12 @@ fn drive(arguments: &Arguments) -> Rig {
         version: -1,
     };
     let multi = WriteRequest::Multi((0..MULTI_OPS).map(set).collect());
+    rig.ask(HOME, writer, std::iter::once(Request::Write(multi)));
+    rig.settle();
+    rig.phase = "short ops";
+    rig.create(writer, 1, 0, |_| "/b".to_owned());
+    let set = || WriteRequest::SetData { path: "/b".into(), data: Some(Bytes::new()), version: -1 };
+    let multi = WriteRequest::Multi(std::iter::repeat_with(set).take(SHORT_OPS).collect());
     rig.ask(HOME, writer, std::iter::once(Request::Write(multi)));
     rig.settle();
     rig.phase = "multiRead";

@@ -172,6 +172,8 @@ pub struct Slices {
     /// Ephemerals of ending sessions that are found or deleted, and ops of multis that are judged
     /// or applied. What has more is seen whole all the same.
     pub ops: usize,
+    /// Ops of a multi that are read out of its frame.
+    pub decoded_ops: usize,
     /// Overdue sessions that are looked at.
     pub expiries: usize,
     /// Containers and TTL znodes that are looked at.
@@ -191,6 +193,7 @@ impl Default for Slices {
             words: limits::WORD_STEPS_PER_TURN,
             commits: limits::COMMITS_PER_TURN,
             ops: limits::OPS_PER_TURN,
+            decoded_ops: limits::OPS_DECODED_AT_ONCE,
             expiries: limits::EXPIRIES_PER_TURN,
             overdue_looks: limits::OVERDUE_LOOKS_PER_TURN,
             told: limits::TOLD_PER_TURN,

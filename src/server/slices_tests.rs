@@ -258,7 +258,7 @@ fn multi_read() -> Request {
 }
 
 fn small() -> Slices {
-    Slices { long_steps: 9, told: 2, ops: 5, ..Slices::default() }
+    Slices { long_steps: 9, told: 2, ops: 5, decoded_ops: 3, ..Slices::default() }
 }
 
 #[test]
@@ -372,8 +372,47 @@ fn changed(pair: &Pair, value: u64) -> usize {
 }
 
 #[test]
-fn a_multi_is_judged_and_applied_in_slices_and_seen_whole() {
+fn a_multi_is_read_in_slices_while_others_go_on() {
     let mut pair = Pair::new(small(), 1);
+    let (writer, idle) = (pair.connect(0), pair.connect(0));
+    for number in 0..ZNODES {
+        pair.ask(writer, requests::create(&path(number), b"0", 0));
+    }
+    pair.settle();
+    pair.ask(writer, multi(1, true));
+    pair.ask(writer, multi(2, false));
+    let (mut out, mut turns) = (Vec::new(), 0);
+    for input in std::mem::take(&mut pair.inputs[0]) {
+        pair.server.step(pair.clock(), input, &mut out);
+    }
+    while pair.server.pipeline.outstanding() < 2 {
+        pair.ask(idle, Request::Ping);
+        for input in std::mem::take(&mut pair.inputs[0]) {
+            pair.server.step(pair.clock(), input, &mut out);
+        }
+        assert!(pair.server.wants_turn());
+        pair.server.turn_end(pair.clock(), &mut out);
+        turns += 1;
+        for output in std::mem::take(&mut out) {
+            match output {
+                Output::Send { conn, bytes } => pair.receive(conn, bytes),
+                Output::File { id, .. } => pair.push(0, Input::FileDone { id, result: Ok(()) }),
+                _ => {}
+            }
+        }
+        assert_eq!(pair.clients[&idle].pings, turns, "others are answered");
+    }
+    // 13 ops and their end, then 12 and theirs, 3 at once, at most twice a turn.
+    assert!(5 <= turns, "{turns} turns");
+    pair.settle();
+    assert_eq!(pair.clients[&writer].writes, 2);
+    assert_eq!(changed(&pair, 2), ZNODES);
+}
+
+#[test]
+fn a_multi_is_judged_and_applied_in_slices_and_seen_whole() {
+    let decoded_ops = Slices::default().decoded_ops;
+    let mut pair = Pair::new(Slices { decoded_ops, ..small() }, 1);
     let (writer, reader, idle) = (pair.connect(0), pair.connect(0), pair.connect(0));
     let behind = pair.connect(0);
     for number in 0..ZNODES {

@@ -95,6 +95,7 @@ pub(super) fn options_of(prng: &mut Prng) -> ServerOptions {
                 words: 1,
                 commits: 1,
                 ops: 1,
+                decoded_ops: 2,
                 expiries: 1,
                 overdue_looks: 1,
                 told: 1,

@@ -57,6 +57,12 @@ impl Reader {
         Self { bytes: bytes.clone(), at: 0 }
     }
 
+    /// Bytes read.
+    #[must_use]
+    pub const fn read(&self) -> usize {
+        self.at
+    }
+
     /// Bytes not read yet.
     #[must_use]
     pub const fn remaining(&self) -> usize {

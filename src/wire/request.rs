@@ -55,14 +55,32 @@ impl RequestFault {
 
 /// Reads a request frame. An error means that not even the header is there.
 pub fn decode(frame: &Bytes) -> Result<RequestFrame, DecodeError> {
+    match decode_some(frame, usize::MAX)? {
+        Decoded::Whole(frame) => Ok(frame),
+        Decoded::Part(_) => unreachable!("a frame has fewer ops than that"),
+    }
+}
+
+/// What was read of a request frame.
+#[derive(Debug)]
+pub enum Decoded {
+    /// All of it.
+    Whole(RequestFrame),
+    /// A multi that has more ops than were to be read at once.
+    Part(MultiDecoder),
+}
+
+/// The same, but of a multi at most so many ops at once.
+pub fn decode_some(frame: &Bytes, ops_max: usize) -> Result<Decoded, DecodeError> {
     let mut reader = Reader::new(frame);
     let xid = Xid(reader.i32("xid")?);
     let opcode = reader.i32("type")?;
     let request = match opcode {
         opcode::DELETE_CONTAINER => Err(RequestFault::Refused),
+        opcode::MULTI => return Ok(MultiDecoder::new(xid, reader).go_on(ops_max)),
         _ => judge(opcode, &mut reader),
     };
-    Ok(RequestFrame { xid, opcode, request })
+    Ok(Decoded::Whole(RequestFrame { xid, opcode, request }))
 }
 
 /// Reads the body of a request without its header, as one server forwards it to another.
@@ -114,7 +132,10 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
             acl: reader.raw_acls()?,
             version: reader.i32("version")?,
         }),
-        opcode::MULTI => Request::Write(WriteRequest::Multi(multi(reader)?)),
+        opcode::MULTI => {
+            let mut decoder = MultiDecoder::new(Xid(0), reader.clone());
+            Request::Write(WriteRequest::Multi(decoder.ops(usize::MAX)?.unwrap_or_default()))
+        }
         opcode::CLOSE_SESSION => Request::Write(WriteRequest::CloseSession),
         opcode::EXISTS => Request::Read(ReadRequest::Exists(path_watch(reader)?)),
         opcode::GET_DATA => Request::Read(ReadRequest::GetData(path_watch(reader)?)),
@@ -196,44 +217,84 @@ fn create(number: i32, path: Str, reader: &mut Reader) -> Result<CreateRequest, 
     Ok(CreateRequest { kind, path, data, acl, flags })
 }
 
-/// Repeated {header, op}, then a header that is done. Ops that no multi may hold, flags that are no
-/// create mode, a TTL mode without a TTL, and a null ACL make the whole request undecodable.
-fn multi(reader: &mut Reader) -> Result<Vec<WriteRequest>, DecodeError> {
-    let mut requests = Vec::new();
-    let mut null_path = None;
-    let mut read = None;
-    while let Some(number) = multi_header(reader)? {
-        let is_read = matches!(number, opcode::GET_DATA | opcode::GET_CHILDREN);
-        let is_write = matches!(
-            number,
-            opcode::CREATE
-                | opcode::CREATE2
-                | opcode::CREATE_CONTAINER
-                | opcode::CREATE_TTL
-                | opcode::DELETE
-                | opcode::SET_DATA
-                | opcode::CHECK
-        );
-        if is_read {
-            reader.str("path")?;
-            reader.bool("watch")?;
-            read.get_or_insert_with(|| reader.error("type", DecodeErrorKind::Unknown(number)));
-        } else if is_write {
-            let request = shared_write(number, reader, &mut null_path)?;
-            if let WriteRequest::Create(create) = &request {
-                check_create_in_multi(create, reader)?;
-            }
-            requests.push(request);
-        } else {
-            return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
-        }
-        if read.is_some() && !requests.is_empty() {
-            return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
-        }
+/// A multi of which some ops are read: repeated {header, op}, then a header that is done. Ops that
+/// no multi may hold, flags that are no create mode, a TTL mode without a TTL, and a null ACL make
+/// the whole request undecodable.
+#[derive(Debug)]
+pub struct MultiDecoder {
+    xid: Xid,
+    reader: Reader,
+    requests: Vec<WriteRequest>,
+    null_path: Option<DecodeError>,
+    /// A read, which may not stand beside writes.
+    read: Option<DecodeError>,
+}
+
+impl MultiDecoder {
+    const fn new(xid: Xid, reader: Reader) -> Self {
+        Self { xid, reader, requests: Vec::new(), null_path: None, read: None }
     }
-    match read.or(null_path) {
-        Some(error) => Err(error),
-        None => Ok(requests),
+
+    /// Reads at most so many ops more.
+    #[must_use]
+    pub fn go_on(mut self, ops_max: usize) -> Decoded {
+        let request = match self.ops(ops_max) {
+            Ok(None) => {
+                self.make_room();
+                return Decoded::Part(self);
+            }
+            Ok(Some(requests)) => Ok(Request::Write(WriteRequest::Multi(requests))),
+            Err(error) => Err(RequestFault::Undecodable(error)),
+        };
+        Decoded::Whole(RequestFrame { xid: self.xid, opcode: opcode::MULTI, request })
+    }
+
+    /// Room for the rest, if it is like what was read: what is there is not moved again and again.
+    fn make_room(&mut self) {
+        let read = self.reader.read().max(1);
+        let more = self.reader.remaining() * self.requests.len() / read;
+        self.requests.reserve(more + more / 16);
+    }
+
+    /// The same; all ops once the last one is read.
+    fn ops(&mut self, ops_max: usize) -> Result<Option<Vec<WriteRequest>>, DecodeError> {
+        let Self { reader, requests, null_path, read, .. } = self;
+        for _ in 0..ops_max {
+            let Some(number) = multi_header(reader)? else {
+                return match read.or(*null_path) {
+                    Some(error) => Err(error),
+                    None => Ok(Some(std::mem::take(requests))),
+                };
+            };
+            let is_read = matches!(number, opcode::GET_DATA | opcode::GET_CHILDREN);
+            let is_write = matches!(
+                number,
+                opcode::CREATE
+                    | opcode::CREATE2
+                    | opcode::CREATE_CONTAINER
+                    | opcode::CREATE_TTL
+                    | opcode::DELETE
+                    | opcode::SET_DATA
+                    | opcode::CHECK
+            );
+            if is_read {
+                reader.str("path")?;
+                reader.bool("watch")?;
+                read.get_or_insert_with(|| reader.error("type", DecodeErrorKind::Unknown(number)));
+            } else if is_write {
+                let request = shared_write(number, reader, null_path)?;
+                if let WriteRequest::Create(create) = &request {
+                    check_create_in_multi(create, reader)?;
+                }
+                requests.push(request);
+            } else {
+                return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
+            }
+            if read.is_some() && !requests.is_empty() {
+                return Err(reader.error("type", DecodeErrorKind::Unknown(number)));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -170,8 +170,12 @@ pub enum MultiResult {
     Check,
 }
 
+/// A header and a stat.
+const MULTI_RESULT_BYTES: usize = 9 + 68;
+
 /// The body of a multi that succeeded.
 pub fn multi(buf: &mut BytesMut, results: impl Iterator<Item = MultiResult>) {
+    buf.reserve(results.size_hint().0 * MULTI_RESULT_BYTES);
     for result in results {
         match result {
             MultiResult::Create { path } => {

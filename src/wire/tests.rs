@@ -8,7 +8,7 @@ use super::client::{decode_event, decode_reply_header, encode_request};
 use super::connect::{ConnectRequest, ConnectResponse, session_password};
 use super::frame::{Deframer, Framed};
 use super::jute::Reader;
-use super::request::{RequestFault, decode};
+use super::request::{Decoded, RequestFault, decode, decode_some};
 use super::{response, txn};
 use crate::base::Str;
 use crate::model::request::{
@@ -463,6 +463,32 @@ proptest! {
         let decoded = decode(&frame).unwrap();
         prop_assert_eq!(decoded.xid, Xid(xid));
         prop_assert_eq!(decoded.request, Ok(request));
+    }
+
+    #[test]
+    fn a_multi_is_the_same_read_in_parts(
+        ops in prop::collection::vec(any_single_write(-9..9), 0..9),
+        damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        ops_at_once in 1..4_usize,
+    ) {
+        let mut buf = BytesMut::new();
+        encode_request(Xid(7), &Request::Write(WriteRequest::Multi(ops)), &mut buf);
+        // Behind length, xid and opcode.
+        if let Some((index, byte)) = damage {
+            let at = 12 + index.index(buf.len() - 12);
+            buf[at] = byte;
+        }
+        let frame = buf.freeze().slice(4..);
+        let mut decoded = decode_some(&frame, ops_at_once).unwrap();
+        let parts = loop {
+            match decoded {
+                Decoded::Part(decoder) => decoded = decoder.go_on(ops_at_once),
+                Decoded::Whole(frame) => break frame,
+            }
+        };
+        let whole = decode(&frame).unwrap();
+        prop_assert_eq!((parts.xid, parts.opcode), (whole.xid, whole.opcode));
+        prop_assert_eq!(parts.request, whole.request);
     }
 
     #[test]

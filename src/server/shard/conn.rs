@@ -11,6 +11,7 @@ use crate::limits;
 use crate::model::{ErrorCode, Generation, ReadRequest, SessionId, Xid, Zxid};
 use crate::wire::frame::Deframer;
 use crate::wire::opcode;
+use crate::wire::request::MultiDecoder;
 
 use super::outbox::Outbox;
 use crate::server::contract::Clock;
@@ -33,8 +34,10 @@ pub(super) struct Conn {
     pub(super) out: Outbox,
     /// Those of them whose frames are large.
     pub(super) large_bytes: usize,
-    /// Room kept for the long frame that has begun to arrive.
+    /// Room kept for the long frame that has begun to arrive, or is being decoded.
     pub(super) reserved_bytes: usize,
+    /// A multi that is being decoded, with its frame.
+    pub(super) decoding: Option<Box<(Bytes, MultiDecoder)>>,
     /// Bytes handed to the driver that the socket has not taken.
     pub(super) unsent_bytes: usize,
     /// When the socket last took some, or was given the first.
@@ -211,6 +214,7 @@ impl Conn {
             queued_bytes: 0,
             large_bytes: 0,
             reserved_bytes: 0,
+            decoding: None,
             out: Outbox::default(),
             unsent_bytes: 0,
             sent_at: clock.now,

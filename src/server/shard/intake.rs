@@ -7,8 +7,9 @@ use crate::model::{Acl, ConnId, CreateKind, ErrorCode, Request, WriteRequest, Xi
 use crate::tree::Tree;
 use crate::wire::connect::ConnectRequest;
 use crate::wire::frame::Framed;
+use crate::wire::jute::DecodeError;
 use crate::wire::opcode;
-use crate::wire::request::{self, RequestFault, RequestFrame};
+use crate::wire::request::{self, Decoded, RequestFault, RequestFrame};
 use crate::wire::response;
 use crate::wire::word::Word;
 
@@ -42,18 +43,29 @@ impl Shard {
             if matches!(conn.phase, Phase::Attaching { .. } | Phase::Word | Phase::Closing { .. }) {
                 return;
             }
+            if let Some(decoding) = conn.decoding.take() {
+                let (frame, decoder) = *decoding;
+                let decoded = decoder.go_on(self.options.slices.decoded_ops);
+                if !self.decoded(id, conn, frame, Ok(decoded), around, asks) {
+                    return;
+                }
+                continue;
+            }
             if self.is_held_back(conn, around) {
                 self.hold(id, conn, around.now, asks);
                 return;
             }
             match conn.deframer.next_framed() {
-                Ok(Some(Framed::Frame(frame))) => {
+                Ok(Some(Framed::Frame(frame))) if conn.phase == Phase::Fresh => {
                     conn.reserved_bytes = 0;
-                    match conn.phase {
-                        Phase::Fresh => self.handshake(id, conn, &frame, around, asks),
-                        _ => self.request(id, conn, &frame, around, asks),
-                    }
+                    self.handshake(id, conn, &frame, around, asks);
                     self.recount(conn);
+                }
+                Ok(Some(Framed::Frame(frame))) => {
+                    let decoded = request::decode_some(&frame, self.options.slices.decoded_ops);
+                    if !self.decoded(id, conn, frame, decoded, around, asks) {
+                        return;
+                    }
                 }
                 Ok(Some(Framed::Skipped { len, head })) => {
                     self.refuse_too_long(conn, len, &head, around.now);
@@ -75,6 +87,35 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// A part of a request's frame was read, or all of it. Whether the next one may be: others go
+    /// on before the rest is read.
+    fn decoded(
+        &mut self,
+        id: ConnId,
+        conn: &mut Conn,
+        frame: Bytes,
+        decoded: Result<Decoded, DecodeError>,
+        around: Surroundings<'_>,
+        asks: &mut Vec<Ask>,
+    ) -> bool {
+        let decoded = match decoded {
+            Ok(Decoded::Part(decoder)) => {
+                conn.reserved_bytes = frame.len();
+                conn.decoding = Some(Box::new((frame, decoder)));
+                self.recount(conn);
+                self.hold(id, conn, around.now, asks);
+                self.stalled_looks = 0;
+                return false;
+            }
+            Ok(Decoded::Whole(decoded)) => Ok(decoded),
+            Err(error) => Err(error),
+        };
+        conn.reserved_bytes = 0;
+        self.request(id, conn, &frame, decoded, around, asks);
+        self.recount(conn);
+        true
     }
 
     /// Whether a limit is reached: then frames stay where they are, and reading is paused.
@@ -216,13 +257,14 @@ impl Shard {
         id: ConnId,
         conn: &mut Conn,
         frame: &Bytes,
+        decoded: Result<RequestFrame, DecodeError>,
         around: Surroundings<'_>,
         asks: &mut Vec<Ask>,
     ) {
         let Phase::Live { session, generation } = conn.phase else { return };
         self.received += 1;
         conn.stats.received += 1;
-        let Ok(RequestFrame { xid, opcode, request }) = request::decode(frame) else {
+        let Ok(RequestFrame { xid, opcode, request }) = decoded else {
             tracing::debug!(peer = %conn.stats.peer, "closed: frame shorter than a request header");
             conn.begin_close();
             return;

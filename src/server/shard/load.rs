@@ -85,7 +85,8 @@ impl Shard {
         self.frames_at = None;
         let after = limits::FRAME_STALLED_AFTER;
         for (id, conn) in &mut self.conns {
-            if conn.reserved_bytes != 0 && after <= now.since(conn.heard) && !conn.paused {
+            let waits = conn.reserved_bytes != 0 && conn.decoding.is_none() && !conn.paused;
+            if waits && after <= now.since(conn.heard) {
                 tracing::warn!(peer = %conn.stats.peer, bytes = conn.reserved_bytes, "closed: the \
                     rest of a long request does not come, and others wait for its room");
                 conn.begin_close();

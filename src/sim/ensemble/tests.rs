@@ -73,12 +73,13 @@ const LOSING: [Fault; 10] = [
 ];
 
 /// Seeds that found those bugs that take many: they are tried before all others.
-const FOUND_BY: [(Plant, u64); 5] = [
+const FOUND_BY: [(Plant, u64); 6] = [
     (Plant::LossForgotten, 23),
-    (Plant::PacketsLost, 7),
-    (Plant::ProposedConfigForgotten, 210),
+    (Plant::ProposedConfigForgotten, 51),
+    (Plant::ProposedTakenForCommitted, 176),
     (Plant::CommitBeforeQuorum, 23),
-    (Plant::AckInflated, 67),
+    (Plant::NewLeaderAckedEarly, 40),
+    (Plant::AckInflated, 176),
 ];
 
 #[test]
