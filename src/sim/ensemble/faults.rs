@@ -172,7 +172,11 @@ impl World {
             Fault::Clogged => self.network.clog(one, until),
             Fault::CutLink => self.cut_link(one)?,
             Fault::CutClient => self.cut_client()?,
-            Fault::Pause => self.member(one).paused_until = until,
+            // Never until an earlier time: what waits for the end of a pause would be overtaken.
+            Fault::Pause => {
+                let member = self.member(one);
+                member.paused_until = member.paused_until.max(until);
+            }
             Fault::SlowDisk => self.member(one).slow_until = until,
             Fault::FullDisk => {
                 self.history.disk_was_full = true;

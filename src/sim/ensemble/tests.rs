@@ -74,7 +74,7 @@ const LOSING: [Fault; 10] = [
 
 /// Seeds that found those bugs that take many: they are tried before all others.
 const FOUND_BY: [(Plant, u64); 6] = [
-    (Plant::LossForgotten, 23),
+    (Plant::LossForgotten, 54),
     (Plant::ProposedConfigForgotten, 51),
     (Plant::ProposedTakenForCommitted, 176),
     (Plant::CommitBeforeQuorum, 23),
