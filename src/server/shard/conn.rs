@@ -258,6 +258,7 @@ impl Conn {
             self.queue.clear();
             (self.queued_bytes, self.large_bytes, self.reserved_bytes) = (0, 0, 0);
             self.held_since = None;
+            self.decoding = None;
         }
     }
 

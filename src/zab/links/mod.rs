@@ -173,10 +173,11 @@ impl Links {
             });
             self.members.insert(*sid, addresses.collect());
         }
-        // Where a server has moved it is not found at the address that it once came with.
+        // Where a server has moved, or was none of the members for a while, it is not found at the
+        // address that it once came with.
         for (sid, addresses) in &self.members {
             if let Some(peer) = self.peers.get_mut(sid)
-                && before.get(sid).is_some_and(|before| before != addresses)
+                && before.get(sid) != Some(addresses)
             {
                 peer.addresses.clear();
             }

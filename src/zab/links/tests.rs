@@ -106,6 +106,23 @@ fn a_dialled_larger_server_dials_back() {
     assert_eq!(links.next_timeout(), None);
 }
 
+/// A server that was removed and is added elsewhere is dialled there, not where it once said.
+#[test]
+fn who_comes_again_elsewhere_is_found() {
+    let mut links = links();
+    links.on_accepted(NOW, LinkId(1));
+    links.on_bytes(NOW, LinkId(1), greeting(1));
+    assert_eq!(outputs(&mut links), [close(1), dial(1, port(77))], "where it says");
+    links.on_dial_failed(NOW, ServerId(1));
+    let mut others = configs(3);
+    others.committed.members.remove(&ServerId(1));
+    links.set_configs(&EnsembleConfigs::settled(others.committed));
+    links.set_configs(&configs(3));
+    links.send(ServerId(1), frame("vote"));
+    links.on_timeout(NOW + ELECTION_DIAL_RETRY_AFTER_MAX);
+    assert_eq!(outputs(&mut links), [dial(1, port(1))]);
+}
+
 /// 1.2, acceptor, larger: what there was and the new connection are closed, and it is dialled where
 /// it says, or as configured.
 #[test]
