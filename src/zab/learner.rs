@@ -347,6 +347,7 @@ impl Learner {
     fn replaced(&mut self, now: Instant, zxid: Zxid) {
         let Stage::Preparing(epoch) = self.stage else { return };
         self.stage = Stage::Receiving(epoch);
+        self.cannot_cut = false;
         self.last = Some(zxid);
         self.flushed = zxid;
         self.committed = zxid;
@@ -449,9 +450,10 @@ impl Learner {
         if self.last.is_none_or(|last| last <= self.flushed)
             && let Some(current_epoch) = self.promise_waits.take()
         {
-            let cannot_cut = self.cannot_cut && self.leader_is_ringkeeper;
-            self.last = self.last.filter(|_| cannot_cut || !self.cannot_cut);
-            let last_zxid = self.last.unwrap_or(Zxid(-1));
+            if self.cannot_cut && !self.leader_is_ringkeeper {
+                (self.last, self.cannot_cut) = (None, false);
+            }
+            let (last_zxid, cannot_cut) = (self.last.unwrap_or(Zxid(-1)), self.cannot_cut);
             let promise = LearnerPacket::AckEpoch { last_zxid, current_epoch, cannot_cut };
             out.push(Output::Send(promise));
         }

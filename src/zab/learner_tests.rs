@@ -118,6 +118,24 @@ fn only_a_ringkeeper_is_told_of_a_log_that_cannot_be_cut() {
 }
 
 #[test]
+fn a_log_that_a_snapshot_has_replaced_can_be_cut() {
+    let mut following = Following::with(true);
+    following.hears(LeaderPacket::leader_info(2, true));
+    following.stored();
+    following.hears(LeaderPacket::Snap { zxid: LAST });
+    following.learner.installed(NOW, LAST);
+    following.hears(LeaderPacket::NewLeader { epoch: 2, config: None });
+    following.stored();
+    following.hears(LeaderPacket::UpToDate);
+    following.take();
+    // The leader's next epoch.
+    following.hears(LeaderPacket::leader_info(3, true));
+    following.stored();
+    let promise = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 2, cannot_cut: false };
+    assert_eq!(following.take(), [Output::Send(promise)]);
+}
+
+#[test]
 fn an_epoch_is_promised_if_it_is_later_and_only_once() {
     let mut following = Following::new();
     following.take();

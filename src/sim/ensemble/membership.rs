@@ -44,7 +44,8 @@ pub(super) fn sid_of(at: usize) -> ServerId {
     ServerId(i64::try_from(at + 1).unwrap_or_default())
 }
 
-fn at_of(sid: ServerId) -> usize {
+/// The member with this sid.
+pub(super) fn at_of(sid: ServerId) -> usize {
     usize::try_from(sid.0 - 1).unwrap_or(usize::MAX)
 }
 

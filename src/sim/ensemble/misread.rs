@@ -2,7 +2,7 @@
 
 use super::super::plant::Plant;
 use super::World;
-use super::membership::line;
+use super::membership::{at_of, line};
 use crate::config::Ensemble;
 use crate::model::{EnsembleConfig, LearnerType, QuorumRule, ServerId, Zxid};
 
@@ -18,8 +18,7 @@ impl World {
             match self.plant {
                 Plant::RemovedStillVotes if config.version != 0 => {
                     for sid in self.membership.first.members.keys() {
-                        let at = usize::try_from(sid.0 - 1).unwrap_or_default();
-                        let line = || line(at, LearnerType::Participant, 0);
+                        let line = || line(at_of(*sid), LearnerType::Participant, 0);
                         config.members.entry(*sid).or_insert_with(line);
                     }
                 }
