@@ -39,6 +39,7 @@ mod search;
 mod shards;
 mod small;
 mod stall;
+mod trace;
 mod world;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::plant::Plant;
 use super::replay;
 use super::shards::Shards;
 use super::stall::{Stalls, judge_expiries};
+use super::trace;
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, Instant, Prng, WallMs};
 use crate::model::{ConnId, ShardId};
 use crate::server::{Clock, Input, Machine, Mesh, Output, Server};
@@ -270,8 +271,13 @@ impl World {
             self.at(until, event);
             return Ok(true);
         }
-        let line = format!("{} {event:?}", self.now.0);
-        self.report.trace = crc32c::crc32c_append(self.report.trace, line.as_bytes());
+        let (now, trace) = (self.now, &mut self.report.trace);
+        match &event {
+            Event::ToServer(conn, bytes) => trace::take(trace, now, &("to server", conn), bytes),
+            Event::ToClient(conn, bytes) => trace::take(trace, now, &("to client", conn), bytes),
+            Event::Mesh(mesh) => trace::take(trace, now, &mesh.sender(), &[]),
+            event => trace::take(trace, now, event, &[]),
+        }
         match event {
             Event::ToServer(conn, bytes) => {
                 if self.conns.contains_key(&conn) || self.stalls.has_left(conn) {

@@ -34,6 +34,7 @@ use super::disk::Disk;
 use super::history::History;
 use super::plant::Plant;
 use super::shards::Shards;
+use super::trace;
 use super::world::Failure;
 use crate::base::{Duration, FileOp, FileOpId, FilePart, Instant, Prng, WallMs};
 use crate::model::{ClientAddress, ConnId, LocalSessions, ServerAddress, ServerId, ShardId, Zxid};
@@ -44,6 +45,8 @@ use crate::zab::leader::EpochZxids;
 /// in virtual time.
 const FAULTS_FOR: Duration = Duration::from_millis(4_000);
 const HEALS_WITHIN: Duration = Duration::from_millis(10_000);
+/// From one look whether an ensemble has settled to the next.
+const LOOKS_EVERY: Duration = Duration::from_millis(1);
 const CLIENTS: usize = 4;
 /// From one look at the clock to the next, as the shell's heartbeat.
 const HEARTBEAT: Duration = Duration::from_millis(5);
@@ -157,7 +160,10 @@ pub fn run(seed: u64, with: &EnsembleRun) -> Result<EnsembleReport, Failure> {
         if deadline < world.now {
             return Err(Failure::new(format!("no ensemble again: {}", world.describe())));
         }
-        world.next_event()?;
+        let next_look = world.now + LOOKS_EVERY;
+        while world.now < next_look {
+            world.next_event()?;
+        }
     }
     world.judge()
 }
@@ -464,8 +470,13 @@ impl World {
             self.events.insert(sequence, (of, event));
             return Ok(());
         }
-        let line = format!("{} {event:?}", self.now.0);
-        self.report.trace = crc32c::crc32c_append(self.report.trace, line.as_bytes());
+        let (now, trace) = (self.now, &mut self.report.trace);
+        match &event {
+            Event::ToServer(conn, bytes) => trace::take(trace, now, &("to server", conn), bytes),
+            Event::ToClient(conn, bytes) => trace::take(trace, now, &("to client", conn), bytes),
+            Event::Mesh(member, mesh) => trace::take(trace, now, &(member, mesh.sender()), &[]),
+            event => trace::take(trace, now, event, &[]),
+        }
         match event {
             Event::ToServer(conn, bytes) => self.received(conn, bytes),
             Event::ToClient(conn, bytes) => self.receive(conn, bytes),
