@@ -216,8 +216,9 @@ pub const REQUESTS_PER_TURN: usize = 2_048;
 /// hundred nanoseconds. What has more steps than this is a long answer.
 pub const LONG_STEPS_PER_TURN: usize = 2_048;
 
-/// Ops of a multi that are read out of its frame at once, each some tens of nanoseconds.
-pub const OPS_DECODED_AT_ONCE: usize = 8_192;
+/// Ops of a multi that are read out of its frame at once, each some hundred nanoseconds with the
+/// first touch of the memory it takes.
+pub const OPS_DECODED_AT_ONCE: usize = 4_096;
 
 /// Ephemerals of ending sessions that one turn finds, or deletes, and ops of multis that it judges,
 /// or applies: some microseconds each with their events.

@@ -87,10 +87,12 @@ mod tests {
             MultiResult::SetData(Stat { version: 3, ..Stat::default() }),
             MultiResult::Check,
         ];
-        response::multi(&mut buf, results.iter().cloned());
+        results.iter().for_each(|result| response::multi_result(&mut buf, result));
+        response::multi_end(&mut buf);
         assert_eq!(multi(&mut Reader::new(&buf.split().freeze())), Ok(Ok(results)));
         let codes = vec![ErrorCode::OK, ErrorCode::NO_NODE, ErrorCode::RUNTIME_INCONSISTENCY];
-        response::multi_failed(&mut buf, codes.iter().copied());
+        codes.iter().for_each(|code| response::multi_error(&mut buf, *code));
+        response::multi_end(&mut buf);
         assert_eq!(multi(&mut Reader::new(&buf.split().freeze())), Ok(Err(codes)));
         response::strings(&mut buf, ["x", "y"].into_iter());
         let names = strings(&mut Reader::new(&buf.split().freeze()));

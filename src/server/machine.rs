@@ -277,13 +277,10 @@ impl Server {
             };
             let around = surroundings(&self.pipeline, self.published, clock);
             self.shard.on_delta(&commit.delta, &commit.delta.applied.steps, around);
-            if !self.satellites.is_empty() {
-                let delta = Arc::new(commit.delta);
-                for (id, link) in &mut self.satellites {
-                    let urgent = link.watching || origin.is_some_and(|(_, shard)| shard == *id);
-                    link.behind_bytes += commit.bytes;
-                    link.push(ToShard::Delta(Arc::clone(&delta), commit.bytes), urgent);
-                }
+            for (id, link) in &mut self.satellites {
+                let urgent = link.watching || origin.is_some_and(|(_, shard)| shard == *id);
+                link.behind_bytes += commit.bytes;
+                link.push(ToShard::Delta(Arc::clone(&commit.delta), commit.bytes), urgent);
             }
             if let Some((shard, notice)) = commit.notice {
                 self.deliver(shard, notice);

@@ -3,7 +3,7 @@
 //! Every request becomes a txn: what the rules refuse becomes an error txn with its own zxid. The
 //! order of the checks is `client-protocol.md` 5.2 and 5.3; the first failure wins.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::auth::{self, AuthConfig, Identities};
 use crate::base::Str;
@@ -13,7 +13,7 @@ use crate::model::{
     ExtendedTypes, Perms, TxnBody, TxnHeader, WriteRequest, path,
 };
 use crate::tree::{Excess, Overlay, PendingZnode, Tree};
-use crate::wire::txn::encoded_bytes;
+use crate::wire::txn::{encode_op, encoded_bytes, multi_encoded_bytes};
 
 type Judged<T> = Result<T, ErrorCode>;
 
@@ -36,22 +36,54 @@ pub(crate) struct MultiPrep {
     requests: std::vec::IntoIter<WriteRequest>,
     identities: Identities,
     bodies: Vec<TxnBody>,
+    /// The same, as [`encode_op`] makes them.
+    encoded: BytesMut,
     begun: bool,
     /// An op was refused.
     failed: bool,
     /// What it has come to, while what was staged is taken back.
-    refused: Option<TxnBody>,
+    refused: Option<Made>,
 }
+
+/// A txn that is made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) body: TxnBody,
+    /// Of a multi its ops, as [`encode_op`] makes them.
+    pub(crate) encoded_ops: BytesMut,
+}
+
+impl From<TxnBody> for Made {
+    /// One that is no multi.
+    fn from(body: TxnBody) -> Self {
+        Self { body, encoded_ops: BytesMut::new() }
+    }
+}
+
+/// Bytes of an op in a txn that most are shorter than.
+const OP_BYTES: usize = 64;
 
 impl MultiPrep {
     pub(crate) fn new(requests: Vec<WriteRequest>, identities: Identities) -> Self {
-        let bodies = Vec::with_capacity(requests.len());
-        let requests = requests.into_iter();
-        Self { requests, identities, bodies, begun: false, failed: false, refused: None }
+        Self {
+            bodies: Vec::with_capacity(requests.len()),
+            encoded: BytesMut::with_capacity(requests.len() * OP_BYTES),
+            requests: requests.into_iter(),
+            identities,
+            begun: false,
+            failed: false,
+            refused: None,
+        }
     }
 
-    pub(crate) const fn identities(&self) -> &Identities {
-        &self.identities
+    /// Whether an op was refused.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    fn push(&mut self, body: TxnBody) {
+        encode_op(&body, &mut self.encoded);
+        self.bodies.push(body);
     }
 }
 
@@ -65,7 +97,9 @@ impl Prep<'_> {
         identities: &Identities,
     ) -> TxnBody {
         match self.single(header, request, identities, false) {
-            Ok(body) if self.is_too_long(header, &body) => TxnBody::Error(ErrorCode::BAD_ARGUMENTS),
+            Ok(body) if self.is_too_long(header, encoded_bytes(&body, Some(0))) => {
+                TxnBody::Error(ErrorCode::BAD_ARGUMENTS)
+            }
             Ok(body) => {
                 self.overlay.stage(self.tree, header, &body);
                 body
@@ -75,8 +109,7 @@ impl Prep<'_> {
     }
 
     /// A txn that no server could read must not reach a log (ZOOKEEPER-3496, 2101).
-    fn is_too_long(&self, header: &TxnHeader, body: &TxnBody) -> bool {
-        let size = encoded_bytes(body, Some(0));
+    fn is_too_long(&self, header: &TxnHeader, size: usize) -> bool {
         let too_long = self.txn_bytes_max < size;
         if too_long {
             let (session, limit) = (header.session, self.txn_bytes_max);
@@ -98,7 +131,7 @@ impl Prep<'_> {
         self.demand(&znode.acl, Perms::WRITE, identities)?;
         let data = Some(Bytes::copy_from_slice(text.as_bytes()));
         let body = TxnBody::Reconfig { path, data, version: -1 };
-        if self.is_too_long(header, &body) {
+        if self.is_too_long(header, encoded_bytes(&body, Some(0))) {
             return Err(ErrorCode::BAD_ARGUMENTS);
         }
         self.overlay.stage(self.tree, header, &body);
@@ -118,14 +151,14 @@ impl Prep<'_> {
     }
 
     /// Goes on with a multi; its txn once it is made. `left` says how many ops may still be judged
-    /// or taken back; those that were judged are kept in `judged`, if anybody wants them.
+    /// or taken back; `granted` hears of each that was granted.
     pub(crate) fn multi(
         &mut self,
         header: &TxnHeader,
         multi: &mut MultiPrep,
-        judged: &mut Option<Vec<WriteRequest>>,
+        mut granted: impl FnMut(&WriteRequest, &TxnBody),
         left: &mut usize,
-    ) -> Option<TxnBody> {
+    ) -> Option<Made> {
         if multi.refused.is_none() {
             if !std::mem::replace(&mut multi.begun, true) {
                 self.overlay.begin_multi();
@@ -133,41 +166,48 @@ impl Prep<'_> {
             while multi.refused.is_none() && !multi.requests.as_slice().is_empty() {
                 *left = left.checked_sub(1)?;
                 let Some(request) = multi.requests.next() else { break };
-                self.next_of_multi(header, multi, &request);
-                if let Some(judged) = judged {
-                    judged.push(request);
-                }
+                self.next_of_multi(header, multi, &request, &mut granted);
             }
             if multi.refused.is_none() {
                 let body = TxnBody::Multi(std::mem::take(&mut multi.bodies));
-                let is_too_long = self.is_too_long(header, &body);
+                let made = Made { body, encoded_ops: std::mem::take(&mut multi.encoded) };
+                let is_too_long = self.is_too_long(header, multi_encoded_bytes(&made.encoded_ops));
                 if !is_too_long && !multi.failed {
                     self.overlay.keep_multi();
-                    return Some(body);
+                    return Some(made);
                 }
-                let too_long = TxnBody::Error(ErrorCode::BAD_ARGUMENTS);
-                multi.refused = Some(if is_too_long { too_long } else { body });
+                let too_long = TxnBody::Error(ErrorCode::BAD_ARGUMENTS).into();
+                multi.failed = true;
+                multi.refused = Some(if is_too_long { too_long } else { made });
             }
         }
         self.overlay.take_back_multi(left).then(|| multi.refused.take()).flatten()
     }
 
-    fn next_of_multi(&mut self, header: &TxnHeader, multi: &mut MultiPrep, request: &WriteRequest) {
+    fn next_of_multi(
+        &mut self,
+        header: &TxnHeader,
+        multi: &mut MultiPrep,
+        request: &WriteRequest,
+        granted: &mut impl FnMut(&WriteRequest, &TxnBody),
+    ) {
         if multi.failed {
-            multi.bodies.push(TxnBody::Error(ErrorCode::RUNTIME_INCONSISTENCY));
+            multi.push(TxnBody::Error(ErrorCode::RUNTIME_INCONSISTENCY));
             return;
         }
         match self.single(header, request, &multi.identities, true) {
             Ok(body) => {
                 self.overlay.stage(self.tree, header, &body);
-                multi.bodies.push(body);
+                granted(request, &body);
+                multi.push(body);
             }
             Err(ErrorCode::MARSHALLING_ERROR) => {
-                multi.refused = Some(TxnBody::Error(ErrorCode::MARSHALLING_ERROR));
+                multi.failed = true;
+                multi.refused = Some(TxnBody::Error(ErrorCode::MARSHALLING_ERROR).into());
             }
             Err(code) => {
                 multi.failed = true;
-                multi.bodies.push(TxnBody::Error(code));
+                multi.push(TxnBody::Error(code));
             }
         }
     }

@@ -3,12 +3,13 @@
 //! it is judged by.
 
 use super::audit;
-use super::prep::{MultiPrep, Prep};
+use super::prep::{Made, MultiPrep, Prep};
 use super::stream::Origin;
 use crate::auth::Identities;
 use crate::base::Str;
 use crate::base::str_list::StrListMut;
-use crate::model::{ErrorCode, TxnBody, TxnHeader, WriteRequest};
+use crate::model::{ErrorCode, Request, TxnBody, TxnHeader, WriteRequest};
+use crate::wire::request::{Decoded, MultiDecoder};
 use crate::wire::txn::encoded_bytes;
 
 /// One txn.
@@ -31,11 +32,13 @@ enum Work {
         /// What was found up to this path.
         to: Str,
     },
-    Multi {
-        multi: MultiPrep,
-        /// For the audit log: what was judged.
-        asked: Option<Vec<WriteRequest>>,
+    /// A multi of which some ops are yet to be read, so many at once.
+    Undecoded {
+        rest: Option<MultiDecoder>,
+        identities: Identities,
+        ops_max: usize,
     },
+    Multi(MultiPrep),
 }
 
 impl Preparing {
@@ -57,20 +60,32 @@ impl Preparing {
         may_own: Result<(), ErrorCode>,
         audits: bool,
     ) -> Self {
+        let audit = audits.then(|| audit::Entry::begin(header.session, &identities));
         let multi = MultiPrep::new(requests, identities);
-        let work = Work::Multi { multi, asked: audits.then(Vec::new) };
-        Self { header, origin, audit: None, may_own, work }
+        Self { header, origin, audit, may_own, work: Work::Multi(multi) }
+    }
+
+    /// A multi that a learner has passed on.
+    pub(super) fn undecoded(
+        (header, identities): (TxnHeader, Identities),
+        rest: MultiDecoder,
+        may_own: Result<(), ErrorCode>,
+        ops_max: usize,
+    ) -> Self {
+        let work = Work::Undecoded { rest: Some(rest), identities, ops_max };
+        Self { header, origin: None, audit: None, may_own, work }
     }
 
     /// Goes on; the txn once it is made. `left` says how many ephemerals may still be found, or ops
     /// judged.
-    pub(super) fn go_on(&mut self, prep: &mut Prep<'_>, left: &mut usize) -> Option<TxnBody> {
+    pub(super) fn go_on(&mut self, prep: &mut Prep<'_>, left: &mut usize) -> Option<Made> {
         match &mut self.work {
             Work::Close { paths, to } => {
                 while *left != 0 {
                     let next = prep.overlay.next_ephemeral(prep.tree, self.header.session, to);
                     let Some(path) = next else {
-                        return Some(close_body(std::mem::take(paths), prep.txn_bytes_max));
+                        let body = close_body(std::mem::take(paths), prep.txn_bytes_max);
+                        return Some(body.into());
                     };
                     prep.overlay.stage_delete(prep.tree, self.header.zxid, &path);
                     paths.push(&path);
@@ -79,14 +94,32 @@ impl Preparing {
                 }
                 None
             }
-            Work::Multi { multi, asked } => {
-                let body = prep.multi(&self.header, multi, asked, left)?;
-                if let Some(asked) = asked.take() {
-                    let request = Ok(WriteRequest::Multi(asked));
-                    let (session, who) = (self.header.session, multi.identities());
-                    self.audit = Some(audit::Entry::of(session, who, &request, &body));
+            Work::Undecoded { rest, identities, ops_max } => match rest.take()?.go_on(*ops_max) {
+                Decoded::Part(decoder) => {
+                    *rest = Some(decoder);
+                    None
                 }
-                Some(body)
+                Decoded::Whole(frame) => match frame.request {
+                    Ok(Request::Write(WriteRequest::Multi(requests))) => {
+                        let multi = MultiPrep::new(requests, std::mem::take(identities));
+                        self.work = Work::Multi(multi);
+                        self.go_on(prep, left)
+                    }
+                    _ => Some(TxnBody::Error(ErrorCode::MARSHALLING_ERROR).into()),
+                },
+            },
+            Work::Multi(multi) => {
+                let audit = &mut self.audit;
+                let granted = |request: &WriteRequest, body: &TxnBody| {
+                    if let Some(entry) = audit.as_mut() {
+                        entry.granted(request, body);
+                    }
+                };
+                let made = prep.multi(&self.header, multi, granted, left)?;
+                if let Some(entry) = audit.as_mut().filter(|_| multi.has_failed()) {
+                    entry.multi_failed();
+                }
+                Some(made)
             }
         }
     }

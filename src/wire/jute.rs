@@ -273,17 +273,23 @@ pub fn put_acls(buf: &mut BytesMut, acls: &[Acl]) {
     }
 }
 
+/// Bytes of a stat.
+const STAT_BYTES: usize = 68;
+
 /// A stat as clients see it, 68 bytes.
 pub fn put_stat(buf: &mut BytesMut, stat: &Stat) {
-    buf.put_i64(stat.czxid.0);
-    buf.put_i64(stat.mzxid.0);
-    buf.put_i64(stat.ctime);
-    buf.put_i64(stat.mtime);
-    buf.put_i32(stat.version);
-    buf.put_i32(stat.cversion);
-    buf.put_i32(stat.aversion);
-    buf.put_i64(stat.ephemeral_owner);
-    buf.put_i32(stat.data_length);
-    buf.put_i32(stat.num_children);
-    buf.put_i64(stat.pzxid.0);
+    let mut bytes = [0; STAT_BYTES];
+    let mut room = bytes.as_mut_slice();
+    room.put_i64(stat.czxid.0);
+    room.put_i64(stat.mzxid.0);
+    room.put_i64(stat.ctime);
+    room.put_i64(stat.mtime);
+    room.put_i32(stat.version);
+    room.put_i32(stat.cversion);
+    room.put_i32(stat.aversion);
+    room.put_i64(stat.ephemeral_owner);
+    room.put_i32(stat.data_length);
+    room.put_i32(stat.num_children);
+    room.put_i64(stat.pzxid.0);
+    buf.put_slice(&bytes);
 }

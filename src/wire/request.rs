@@ -75,25 +75,30 @@ pub fn decode_some(frame: &Bytes, ops_max: usize) -> Result<Decoded, DecodeError
     let mut reader = Reader::new(frame);
     let xid = Xid(reader.i32("xid")?);
     let opcode = reader.i32("type")?;
-    let request = match opcode {
-        opcode::DELETE_CONTAINER => Err(RequestFault::Refused),
-        opcode::MULTI => return Ok(MultiDecoder::new(xid, reader).go_on(ops_max)),
-        _ => judge(opcode, &mut reader),
-    };
-    Ok(Decoded::Whole(RequestFrame { xid, opcode, request }))
+    if opcode == opcode::DELETE_CONTAINER {
+        let request = Err(RequestFault::Refused);
+        return Ok(Decoded::Whole(RequestFrame { xid, opcode, request }));
+    }
+    Ok(behind_header(xid, opcode, reader, ops_max))
 }
 
-/// Reads the body of a request without its header, as one server forwards it to another.
-pub fn decode_body(opcode: i32, bytes: &Bytes) -> Result<Request, RequestFault> {
-    judge(opcode, &mut Reader::new(bytes))
+/// Reads the body of a request without its header, as one server forwards it to another; of a multi
+/// at most so many ops at once.
+#[must_use]
+pub fn decode_body(xid: Xid, opcode: i32, bytes: &Bytes, ops_max: usize) -> Decoded {
+    behind_header(xid, opcode, Reader::new(bytes), ops_max)
 }
 
-fn judge(opcode: i32, reader: &mut Reader) -> Result<Request, RequestFault> {
-    match body(opcode, reader) {
+fn behind_header(xid: Xid, opcode: i32, mut reader: Reader, ops_max: usize) -> Decoded {
+    if opcode == opcode::MULTI {
+        return MultiDecoder::new(xid, reader).go_on(ops_max);
+    }
+    let request = match body(opcode, &mut reader) {
         Ok(Some(request)) => Ok(request),
         Ok(None) => Err(RequestFault::Unknown),
         Err(error) => Err(RequestFault::Undecodable(error)),
-    }
+    };
+    Decoded::Whole(RequestFrame { xid, opcode, request })
 }
 
 /// The path that a request begins with, from the front of its frame.
@@ -132,10 +137,6 @@ fn body(number: i32, reader: &mut Reader) -> Result<Option<Request>, DecodeError
             acl: reader.raw_acls()?,
             version: reader.i32("version")?,
         }),
-        opcode::MULTI => {
-            let mut decoder = MultiDecoder::new(Xid(0), reader.clone());
-            Request::Write(WriteRequest::Multi(decoder.ops(usize::MAX)?.unwrap_or_default()))
-        }
         opcode::CLOSE_SESSION => Request::Write(WriteRequest::CloseSession),
         opcode::EXISTS => Request::Read(ReadRequest::Exists(path_watch(reader)?)),
         opcode::GET_DATA => Request::Read(ReadRequest::GetData(path_watch(reader)?)),

@@ -170,37 +170,24 @@ pub enum MultiResult {
     Check,
 }
 
-/// A header and a stat.
-const MULTI_RESULT_BYTES: usize = 9 + 68;
-
-/// The body of a multi that succeeded.
-pub fn multi(buf: &mut BytesMut, results: impl Iterator<Item = MultiResult>) {
-    buf.reserve(results.size_hint().0 * MULTI_RESULT_BYTES);
-    for result in results {
-        match result {
-            MultiResult::Create { path } => {
-                multi_header(buf, opcode::CREATE, ErrorCode::OK);
-                put_str(buf, &path);
-            }
-            MultiResult::Create2 { path, stat } => {
-                multi_header(buf, opcode::CREATE2, ErrorCode::OK);
-                path_and_stat(buf, &path, &stat);
-            }
-            MultiResult::Delete => multi_header(buf, opcode::DELETE, ErrorCode::OK),
-            MultiResult::SetData(stat) => {
-                multi_header(buf, opcode::SET_DATA, ErrorCode::OK);
-                put_stat(buf, &stat);
-            }
-            MultiResult::Check => multi_header(buf, opcode::CHECK, ErrorCode::OK),
+/// One result of a multi that succeeded; [`multi_end`] follows the last.
+pub fn multi_result(buf: &mut BytesMut, result: &MultiResult) {
+    match result {
+        MultiResult::Create { path } => {
+            multi_header(buf, opcode::CREATE, ErrorCode::OK);
+            put_str(buf, path);
         }
+        MultiResult::Create2 { path, stat } => {
+            multi_header(buf, opcode::CREATE2, ErrorCode::OK);
+            path_and_stat(buf, path, stat);
+        }
+        MultiResult::Delete => multi_header(buf, opcode::DELETE, ErrorCode::OK),
+        MultiResult::SetData(stat) => {
+            multi_header(buf, opcode::SET_DATA, ErrorCode::OK);
+            put_stat(buf, stat);
+        }
+        MultiResult::Check => multi_header(buf, opcode::CHECK, ErrorCode::OK),
     }
-    multi_end(buf);
-}
-
-/// The body of a multi that failed: a code for every op.
-pub fn multi_failed(buf: &mut BytesMut, codes: impl Iterator<Item = ErrorCode>) {
-    codes.for_each(|code| multi_error(buf, code));
-    multi_end(buf);
 }
 
 /// The end of a multi's or multiRead's body.
@@ -210,7 +197,7 @@ pub fn multi_end(buf: &mut BytesMut) {
     buf.put_i32(-1);
 }
 
-/// One item of a multiRead that failed.
+/// One op of a multi of which an op failed, or one item of a multiRead that failed.
 pub fn multi_error(buf: &mut BytesMut, code: ErrorCode) {
     multi_header(buf, -1, code);
     buf.put_i32(code.0);

@@ -96,7 +96,8 @@ fn replies_and_events_are_golden() {
     let expected = "00000016 00000001 0000000000000007 00000000 00000002 2f61";
     assert_eq!(buf.split().freeze(), hex(expected));
     response::reply(&mut buf, Xid(3), Zxid(4), ErrorCode::OK, |buf| {
-        response::multi_failed(buf, std::iter::once(ErrorCode::UNIMPLEMENTED));
+        response::multi_error(buf, ErrorCode::UNIMPLEMENTED);
+        response::multi_end(buf);
     });
     let expected = "00000026 00000003 0000000000000004 00000000 ffffffff 00 fffffffa fffffffa
         ffffffff 01 ffffffff";
@@ -329,6 +330,15 @@ fn the_length_of_every_txn_is_foretold() {
             let mut buf = BytesMut::new();
             txn::encode(&TxnHeader::default(), &body, digest, &mut buf);
             assert_eq!(txn::encoded_bytes(&body, digest), buf.len(), "{body:?}");
+        }
+        if let TxnBody::Multi(bodies) = &body {
+            let (header, mut ops) = (TxnHeader::default(), BytesMut::new());
+            bodies.iter().for_each(|body| txn::encode_op(body, &mut ops));
+            let (mut in_parts, mut at_once) = (BytesMut::new(), BytesMut::new());
+            txn::encode_multi(&header, &ops, bodies.len(), Some(1), &mut in_parts);
+            txn::encode(&header, &body, Some(1), &mut at_once);
+            assert_eq!(in_parts, at_once);
+            assert_eq!(txn::multi_encoded_bytes(&ops), at_once.len());
         }
     }
 }

@@ -10,17 +10,55 @@ use crate::model::{
 
 /// The only digest version that is written.
 const DIGEST_VERSION: i32 = 2;
+/// The type of a multi.
+const MULTI: i32 = 14;
+/// Bytes in front of a record.
+const HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 4;
 /// Bytes of a digest behind a record.
 const DIGEST_BYTES: usize = 12;
 
 /// Appends a txn.
 pub fn encode(header: &TxnHeader, body: &TxnBody, digest: Option<u64>, buf: &mut BytesMut) {
+    around(header, body.type_number(), digest, buf, |buf| record(body, buf));
+}
+
+/// Appends the txn of a multi whose ops [`encode_op`] has put into `ops`.
+pub fn encode_multi(
+    header: &TxnHeader,
+    ops: &[u8],
+    op_count: usize,
+    digest: Option<u64>,
+    buf: &mut BytesMut,
+) {
+    around(header, MULTI, digest, buf, |buf| {
+        jute::put_len(buf, op_count);
+        buf.put_slice(ops);
+    });
+}
+
+/// Appends one op of a multi's txn.
+pub fn encode_op(body: &TxnBody, buf: &mut BytesMut) {
+    debug_assert!(!matches!(body, TxnBody::Multi(_)), "a multi holds no multi");
+    buf.put_i32(body.type_number());
+    let frame = jute_frame(buf);
+    record(body, buf);
+    finish_frame(buf, frame);
+}
+
+/// Header and digest around a record.
+fn around(
+    header: &TxnHeader,
+    number: i32,
+    digest: Option<u64>,
+    buf: &mut BytesMut,
+    record: impl FnOnce(&mut BytesMut),
+) {
     buf.put_i64(header.session.0);
     buf.put_i32(header.cxid.0);
     buf.put_i64(header.zxid.0);
     buf.put_i64(header.time_ms);
-    buf.put_i32(body.type_number());
-    record(body, buf);
+    buf.put_i32(number);
+    record(buf);
     if let Some(digest) = digest {
         buf.put_i32(DIGEST_VERSION);
         buf.put_u64(digest);
@@ -53,13 +91,7 @@ fn record(body: &TxnBody, buf: &mut BytesMut) {
         }
         TxnBody::Multi(bodies) => {
             jute::put_len(buf, bodies.len());
-            for body in bodies {
-                debug_assert!(!matches!(body, TxnBody::Multi(_)), "a multi holds no multi");
-                buf.put_i32(body.type_number());
-                let frame = jute_frame(buf);
-                record(body, buf);
-                finish_frame(buf, frame);
-            }
+            bodies.iter().for_each(|body| encode_op(body, buf));
         }
     }
 }
@@ -84,8 +116,13 @@ fn create_record(create: &CreateTxn, buf: &mut BytesMut) {
 /// Length of what [`encode`] appends.
 #[must_use]
 pub fn encoded_bytes(body: &TxnBody, digest: Option<u64>) -> usize {
-    let header = 8 + 4 + 8 + 8 + 4;
-    header + record_bytes(body) + if digest.is_some() { 4 + 8 } else { 0 }
+    HEADER_BYTES + record_bytes(body) + if digest.is_some() { DIGEST_BYTES } else { 0 }
+}
+
+/// Length of what [`encode_multi`] appends, with a digest.
+#[must_use]
+pub const fn multi_encoded_bytes(ops: &[u8]) -> usize {
+    HEADER_BYTES + 4 + ops.len() + DIGEST_BYTES
 }
 
 fn record_bytes(body: &TxnBody) -> usize {
@@ -134,7 +171,7 @@ pub fn decode(bytes: &Bytes) -> Result<Txn, DecodeError> {
     let time_ms = reader.i64("time")?;
     let number = reader.i32("type")?;
     let body = match number {
-        14 => TxnBody::Multi(multi(&mut reader)?),
+        MULTI => TxnBody::Multi(multi(&mut reader)?),
         13 => return Err(reader.error("type", DecodeErrorKind::Unknown(number))),
         _ => decode_record(number, &mut reader)?,
     };

@@ -5,6 +5,8 @@
 //! are in zxid order and tell nothing that a crash could take back. Reads, and what is refused
 //! before it becomes a txn, are not told of.
 
+use std::collections::VecDeque;
+
 use crate::auth::Identities;
 use crate::base::Str;
 use crate::model::request::RawAcl;
@@ -19,11 +21,23 @@ pub const TARGET: &str = "audit";
 /// What will be told of one request.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// The beginning of each line.
+    who: Line,
     failed: bool,
-    lines: Vec<String>,
+    lines: VecDeque<String>,
 }
 
 impl Entry {
+    /// Nothing yet, of whoever asks.
+    pub(super) fn begin(session: SessionId, identities: &Identities) -> Self {
+        let mut who = Line::default();
+        who.field("session", &session.to_string());
+        who.field("user", &users(identities));
+        let ip = identities.iter().find(|id| id.scheme == "ip");
+        who.field("ip", ip.map_or("", |id| &id.id));
+        Self { who, failed: false, lines: VecDeque::new() }
+    }
+
     /// What is to be told of `request`, of which prep has made `body`.
     pub(super) fn of(
         session: SessionId,
@@ -31,50 +45,57 @@ impl Entry {
         request: &Result<WriteRequest, ErrorCode>,
         body: &TxnBody,
     ) -> Self {
-        let failed = match body {
-            TxnBody::Error(_) => true,
-            TxnBody::Multi(bodies) => bodies.iter().any(|body| matches!(body, TxnBody::Error(_))),
-            _ => false,
-        };
-        let operations = match request {
-            Ok(WriteRequest::Multi(_)) if failed => vec![Operation::named("multiOperation")],
-            Ok(WriteRequest::Multi(requests)) => match body {
-                TxnBody::Multi(bodies) => {
-                    requests.iter().zip(bodies).filter_map(|(r, b)| Operation::of(r, b)).collect()
-                }
-                _ => Vec::new(),
-            },
-            Ok(single) => Operation::of(single, body).into_iter().collect(),
-            // What does not decode has no name any more.
-            Err(_) => Vec::new(),
-        };
-        let line = |operation: &Operation<'_>| {
-            let mut line = Line::default();
-            line.field("session", &session.to_string());
-            line.field("user", &users(identities));
-            line.field(
-                "ip",
-                identities.iter().find(|id| id.scheme == "ip").map_or("", |id| &id.id),
-            );
-            line.field("operation", operation.name);
-            for (key, value) in [
-                ("znode", operation.path.map(Str::as_str)),
-                ("znode_type", operation.create_mode),
-                ("acl", operation.acl.as_deref()),
-            ] {
-                if let Some(value) = value {
-                    line.field(key, value);
-                }
+        let mut entry = Self::begin(session, identities);
+        match (request, body) {
+            (Ok(WriteRequest::Multi(requests)), TxnBody::Multi(bodies))
+                if !bodies.iter().any(TxnBody::is_error) =>
+            {
+                requests.iter().zip(bodies).for_each(|(asked, made)| entry.granted(asked, made));
             }
-            line.field("result", if failed { "failure" } else { "success" });
-            line.0
-        };
-        Self { failed, lines: operations.iter().map(line).collect() }
+            (Ok(WriteRequest::Multi(_)), _) => entry.multi_failed(),
+            (Ok(single), _) => {
+                entry.failed = body.is_error();
+                entry.granted(single, body);
+            }
+            // What does not decode has no name any more.
+            (Err(_), _) => {}
+        }
+        entry
     }
 
-    /// The txn is committed.
-    pub(super) fn tell(&self) {
-        for line in &self.lines {
+    /// Of a multi, one op after the other: `request`, of which prep has made `body`.
+    pub(super) fn granted(&mut self, request: &WriteRequest, body: &TxnBody) {
+        if let Some(operation) = Operation::of(request, body) {
+            self.push(&operation);
+        }
+    }
+
+    /// Of a multi: it failed, whatever was granted.
+    pub(super) fn multi_failed(&mut self) {
+        self.failed = true;
+        self.lines.clear();
+        self.push(&Operation::named("multiOperation"));
+    }
+
+    fn push(&mut self, operation: &Operation<'_>) {
+        let mut line = self.who.clone();
+        line.field("operation", operation.name);
+        for (key, value) in [
+            ("znode", operation.path.map(Str::as_str)),
+            ("znode_type", operation.create_mode),
+            ("acl", operation.acl.as_deref()),
+        ] {
+            if let Some(value) = value {
+                line.field(key, value);
+            }
+        }
+        line.field("result", if self.failed { "failure" } else { "success" });
+        self.lines.push_back(line.0);
+    }
+
+    /// The txn is committed: tells the next lines, at most so many.
+    pub(super) fn tell(&mut self, lines_max: usize) {
+        for line in self.lines.drain(..lines_max.min(self.lines.len())) {
             if self.failed {
                 tracing::error!(target: TARGET, "{line}");
             } else {
@@ -189,7 +210,7 @@ fn users(identities: &Identities) -> String {
 }
 
 /// One line.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Line(String);
 
 impl Line {

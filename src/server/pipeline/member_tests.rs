@@ -411,3 +411,37 @@ fn a_learner_notices_that_its_tree_is_another_one() {
         assert!(!learner.member.differs, "each role tells of it");
     }
 }
+
+#[test]
+fn a_forwarded_multi_is_read_in_slices_as_at_once() {
+    let ops = vec![WriteRequest::Check { path: "/".into(), version: -1 }; 7];
+    let mut frame = BytesMut::new();
+    let multi = crate::model::Request::Write(WriteRequest::Multi(ops));
+    wire::client::encode_request(Xid(1), &multi, &mut frame);
+    let body = frame.freeze().slice(12..);
+    let judged = |decoded_ops, body: Bytes| {
+        let mut options = options_of_member(LocalSessions::Off);
+        options.slices.decoded_ops = decoded_ops;
+        let mut recovered = nothing_on_disk();
+        recovered.sessions.push((SESSION, 4_000));
+        let mut leader = Pipeline::new(options, recovered, 1, clock(0), &mut FileOps::default());
+        leader.lead(1, clock(0).now);
+        let authinfo = Some(Vec::new());
+        let request =
+            ForwardedRequest { session: SESSION, cxid: Xid(1), opcode: 14, body, authinfo };
+        leader.submit_forwarded(clock(0), LINK, request);
+        let mut turns = 0;
+        while leader.is_preparing() {
+            turns += 1;
+            leader.prepare_some();
+        }
+        (turns, leader.in_flight.back().expect("it is a txn").body.clone())
+    };
+    let (turns, at_once) = judged(100, body.clone());
+    assert!(turns == 0 && matches!(&at_once, TxnBody::Multi(made) if made.len() == 7));
+    assert_eq!(judged(2, body.clone()), (3, at_once));
+    let damaged = body.slice(..body.len() - 20);
+    let refused = TxnBody::Error(ErrorCode::MARSHALLING_ERROR);
+    assert_eq!(judged(100, damaged.clone()), (0, refused.clone()));
+    assert_eq!(judged(2, damaged).1, refused);
+}

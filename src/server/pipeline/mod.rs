@@ -20,6 +20,7 @@ mod reconfig;
 mod time;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use self::local::Ended;
 use self::member::Member;
@@ -40,7 +41,7 @@ use crate::wire;
 use super::audit;
 use super::contract::Clock;
 use super::options::ServerOptions;
-use super::prep::Prep;
+use super::prep::{Made, Prep};
 use super::preparing::Preparing;
 use super::recovery::Recovered;
 use super::snapshotter::Snapshotter;
@@ -130,7 +131,7 @@ pub(crate) struct Part {
 
 /// What [`Pipeline::apply_next`] applied.
 pub(crate) struct Commit {
-    pub(crate) delta: Delta,
+    pub(crate) delta: Arc<Delta>,
     /// The handshake that the txn completes.
     pub(crate) notice: Option<(ShardId, Notice)>,
     /// Size of the txn in the log.
@@ -454,14 +455,14 @@ impl Pipeline {
     fn go_on_preparing(&mut self) {
         let Some(mut preparing) = self.preparing.take() else { return };
         let mut left = self.preparing_left;
-        let body = preparing.go_on(&mut self.prep(preparing.may_own), &mut left);
+        let made = preparing.go_on(&mut self.prep(preparing.may_own), &mut left);
         self.preparing_left = left;
-        let Some(body) = body else {
+        let Some(made) = made else {
             self.preparing = Some(preparing);
             return;
         };
         let Preparing { header, origin, audit, .. } = preparing;
-        self.log_txn(header, body, origin, None);
+        self.log_txn(header, made, origin, None);
         if let Some(logged) = self.in_flight.back_mut() {
             logged.audit = audit;
         }
@@ -501,7 +502,7 @@ impl Pipeline {
         now: Instant,
         ops_left: &mut usize,
     ) -> Result<Commit, Part> {
-        let (next, partial) = match self.applying.take() {
+        let (mut next, partial) = match self.applying.take() {
             Some((next, partial)) => (next, Some(partial)),
             None => self.begin_next(),
         };
@@ -511,10 +512,12 @@ impl Pipeline {
                 self.tree.apply(&next.header, &next.body)
             }
             Some(mut partial) => {
-                let mut steps = Vec::new();
+                let (mut steps, before) = (Vec::new(), *ops_left);
                 let outcome = self.tree.apply_some(&mut partial, &next.body, ops_left, &mut steps);
                 if matches!(next.body, TxnBody::CloseSession { .. }) {
                     self.audit_deletions(next.header.session, &steps);
+                } else {
+                    self.audit(&mut next.audit, before - *ops_left);
                 }
                 let Some(outcome) = outcome else {
                     let zxid = next.header.zxid;
@@ -524,12 +527,10 @@ impl Pipeline {
                 Applied { steps, outcome }
             }
         };
-        let InFlight { header, body, origin, attach, bytes, audit, digest, refusal } = next;
+        self.audit(&mut next.audit, usize::MAX);
+        let InFlight { header, body, origin, attach, bytes, digest, refusal, .. } = next;
         if let (Some(code), Outcome::Failed(told)) = (refusal, &mut applied.outcome) {
             *told = code;
-        }
-        if let (Some(entry), true) = (&audit, self.options.audit_user.is_some()) {
-            entry.tell();
         }
         self.compare(digest);
         self.retire();
@@ -552,7 +553,8 @@ impl Pipeline {
             }
             _ => {}
         }
-        Ok(Commit { delta: Delta { header, body, applied, origin }, notice, bytes })
+        let delta = Arc::new(Delta { header, body, applied, origin });
+        Ok(Commit { delta, notice, bytes })
     }
 
     /// Lets the overlay forget some of what is applied.
@@ -569,6 +571,12 @@ impl Pipeline {
         self.member.fuzzy.prepare(&mut self.tree, &next.body);
         let partial = Partial::begin(&next.header, &next.body, self.options.slices.ops);
         (next, partial)
+    }
+
+    fn audit(&self, entry: &mut Option<audit::Entry>, lines_max: usize) {
+        if let (Some(entry), true) = (entry, self.options.audit_user.is_some()) {
+            entry.tell(lines_max);
+        }
     }
 
     fn audit_deletions(&self, session: SessionId, steps: &[Step]) {
@@ -630,10 +638,11 @@ impl Pipeline {
     fn log_txn(
         &mut self,
         header: TxnHeader,
-        body: TxnBody,
+        made: impl Into<Made>,
         origin: Option<Origin>,
         attach: Option<Address>,
     ) {
+        let Made { body, encoded_ops } = made.into();
         assert!(self.duty.assigns_zxids(), "only who assigns zxids makes txns");
         let carries_digest = self.options.digests && !matches!(body, TxnBody::Error(_));
         let digest = carries_digest.then(|| self.overlay.digest());
@@ -641,7 +650,12 @@ impl Pipeline {
         let (duty, member) = (self.duty, &mut self.member);
         self.log.append(header.zxid, |buf| {
             let before = buf.len();
-            wire::txn::encode(&header, &body, digest, buf);
+            match &body {
+                TxnBody::Multi(ops) => {
+                    wire::txn::encode_multi(&header, &encoded_ops, ops.len(), digest, buf);
+                }
+                single => wire::txn::encode(&header, single, digest, buf),
+            }
             bytes = buf.len() - before;
             if duty == Duty::Leading {
                 member.propose(header.zxid, buf.get(before..).unwrap_or_default());

@@ -12,6 +12,7 @@ use crate::watch::{Filter, Firing, Foreseen};
 use crate::wire::response;
 
 use super::conn::{Conn, Work, WriteKind};
+use super::long::{LongAnswer, Results};
 use super::{Shard, Surroundings, mark_dirty};
 use crate::server::stream::{Delta, Origin};
 
@@ -105,7 +106,12 @@ impl Shard {
 
     /// Takes note of an applied txn, with all steps that no part has told of. `around.view` shows
     /// the tree right behind it.
-    pub(crate) fn on_delta(&mut self, delta: &Delta, steps: &[Step], around: Surroundings<'_>) {
+    pub(crate) fn on_delta(
+        &mut self,
+        delta: &Arc<Delta>,
+        steps: &[Step],
+        around: Surroundings<'_>,
+    ) {
         self.midway = None;
         let mut firings = Vec::new();
         for step in steps {
@@ -199,7 +205,7 @@ impl Shard {
         }
     }
 
-    fn answer_write(&mut self, origin: Origin, delta: &Delta, around: Surroundings<'_>) {
+    fn answer_write(&mut self, origin: Origin, delta: &Arc<Delta>, around: Surroundings<'_>) {
         let id = origin.address.conn;
         let Some(mut conn) = self.conns.remove(&id) else { return };
         self.answer_head(id, &mut conn, origin, delta, around);
@@ -211,7 +217,7 @@ impl Shard {
         id: ConnId,
         conn: &mut Conn,
         origin: Origin,
-        delta: &Delta,
+        delta: &Arc<Delta>,
         around: Surroundings<'_>,
     ) {
         if conn.phase.is_closing() {
@@ -222,7 +228,10 @@ impl Shard {
         let Work::Write(kind) = pending.work else {
             unreachable!("before_delta has run everything in front of the write")
         };
-        super::replies::write(conn.out.tail(), kind, pending.xid, delta);
+        match Results::begin(delta, pending.xid, self.options.slices.long_steps) {
+            Some(results) => conn.out.hold(LongAnswer::Results(results)),
+            None => super::replies::write(conn.out.tail(), kind, pending.xid, delta),
+        }
         self.count_reply(conn, &pending, delta.header.zxid, around.now);
         let closes = match &delta.applied.outcome {
             Outcome::Failed(ErrorCode::SESSION_MOVED) => true,

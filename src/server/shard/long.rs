@@ -1,4 +1,4 @@
-//! [`LongRead`]: an answer that is too long for one turn, made a slice at a time while other
+//! [`LongAnswer`]: an answer that is too long for one turn, made a slice at a time while other
 //! connections go on.
 //!
 //! To its session it is made at the moment it begins: it carries that moment's zxid, a list of
@@ -9,15 +9,20 @@
 //!
 //! A multiRead shows one state of the tree: until it has read everything, no txn is applied here.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::auth::{self, AuthConfig, Identities};
 use crate::base::{Str, StrList, str_set};
 use crate::model::request::{MultiReadKind, SetWatches};
 use crate::model::{ConnId, ErrorCode, EventType, Perms, SessionId, Stat, WatchEvent, Xid, Zxid};
-use crate::tree::{Listing, Tree, ZnodeRef};
+use crate::server::stream::Delta;
+use crate::tree::{Listing, Outcome, Tree, ZnodeRef};
 use crate::watch::{WatchKind, WatchTable};
 use crate::wire::response;
+
+use super::replies;
 
 /// Setting a watch again looks a path up twice: it costs about as much as so many names of a list.
 const WATCH_STEPS: usize = 8;
@@ -29,9 +34,9 @@ const STEP_BYTES: usize = 512;
 /// Bytes of one piece of a long answer.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A read under way.
+/// An answer that is being made.
 #[derive(Debug)]
-pub(super) enum LongRead {
+pub(super) enum LongAnswer {
     /// getChildren and getChildren2.
     Children(Children),
     /// getEphemerals.
@@ -40,9 +45,11 @@ pub(super) enum LongRead {
     Rewatch(Rewatch),
     /// multiRead, carried on by [`MultiRead::go_on`].
     Multi(MultiRead),
+    /// multi.
+    Results(Results),
 }
 
-impl LongRead {
+impl LongAnswer {
     /// Does at most so many steps; the whole answer once it is made.
     pub(super) fn go_on(
         &mut self,
@@ -59,6 +66,7 @@ impl LongRead {
                 rewatch.is_done().then(|| vec![rewatch.answer()])
             }
             Self::Multi(read) => read.is_done().then(|| read.answer()),
+            Self::Results(results) => results.go_on(steps_max),
         }
     }
 }
@@ -217,6 +225,48 @@ impl MultiRead {
     /// The reply, once it is done.
     pub(super) fn answer(&mut self) -> Vec<Bytes> {
         self.pieces.answer(|_| true)
+    }
+}
+
+/// The results of a multi, which all stand in its delta.
+#[derive(Debug)]
+pub(super) struct Results {
+    delta: Arc<Delta>,
+    failed: bool,
+    /// How many are in `pieces`.
+    made: usize,
+    pieces: Pieces,
+}
+
+impl Results {
+    /// If it is a multi of more than so many ops.
+    pub(super) fn begin(delta: &Arc<Delta>, xid: Xid, ops_max: usize) -> Option<Self> {
+        let Outcome::Multi(outcomes) = &delta.applied.outcome else { return None };
+        if outcomes.len() <= ops_max {
+            return None;
+        }
+        let mut first = BytesMut::with_capacity(CHUNK_BYTES);
+        response::open(&mut first, xid, delta.header.zxid);
+        let pieces = Pieces::new(xid, delta.header.zxid, first);
+        let failed = replies::has_failed(outcomes);
+        Some(Self { delta: Arc::clone(delta), failed, made: 0, pieces })
+    }
+
+    fn go_on(&mut self, results_max: usize) -> Option<Vec<Bytes>> {
+        let Outcome::Multi(outcomes) = &self.delta.applied.outcome else {
+            unreachable!("it was begun with a multi's")
+        };
+        let results = replies::ops(&self.delta.body).iter().zip(outcomes);
+        for (body, outcome) in results.skip(self.made).take(results_max) {
+            replies::op(&mut self.pieces.open, body, outcome, self.failed);
+            self.pieces.cut();
+            self.made += 1;
+        }
+        if self.made != outcomes.len() {
+            return None;
+        }
+        response::multi_end(&mut self.pieces.open);
+        Some(self.pieces.answer(|_| true))
     }
 }
 
@@ -381,6 +431,52 @@ impl Rewatch {
                 let event = WatchEvent { event_type, path: path.clone() };
                 response::event(&mut self.events, Zxid(-1), &event);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CreateTxn, CreateTxnKind, TxnBody, TxnHeader};
+    use crate::server::shard::conn::WriteKind;
+    use crate::tree::Applied;
+
+    #[test]
+    fn a_multi_is_answered_in_slices_as_at_once() {
+        let path = Str::from_static("/a");
+        let stat = Stat { version: 3, ..Stat::default() };
+        let create = |kind| {
+            let (path, acl) = (path.clone(), Vec::new());
+            TxnBody::Create(CreateTxn { kind, path, data: None, acl, parent_cversion: 1 })
+        };
+        let created = || Outcome::Created { path: path.clone(), stat };
+        let set = TxnBody::SetData { path: path.clone(), data: None, version: 3 };
+        let kinds = [
+            (create(CreateTxnKind::Create { ephemeral: false }), created()),
+            (create(CreateTxnKind::Container), created()),
+            (set, Outcome::Set(stat)),
+            (TxnBody::Check { path: path.clone(), version: 3 }, Outcome::Done),
+            (TxnBody::Delete { path: path.clone() }, Outcome::Done),
+        ];
+        let (bodies, outcomes): (Vec<_>, Vec<_>) = kinds.into_iter().cycle().take(3_000).unzip();
+        let mut refused = outcomes.clone();
+        *refused.last_mut().expect("there are some") = Outcome::Failed(ErrorCode::NO_NODE);
+        let header = TxnHeader { session: SessionId(1), cxid: Xid(5), zxid: Zxid(9), time_ms: 0 };
+        for outcomes in [outcomes, refused] {
+            let applied = Applied { steps: Vec::new(), outcome: Outcome::Multi(outcomes) };
+            let body = TxnBody::Multi(bodies.clone());
+            let delta = Arc::new(Delta { header, body, applied, origin: None });
+            let mut at_once = BytesMut::new();
+            replies::write(&mut at_once, WriteKind::Multi, Xid(5), &delta);
+            for results_max in [1, 7, 999, 2_999, 3_000] {
+                let mut results = Results::begin(&delta, Xid(5), 2_999).expect("it is long");
+                let slices = 3_000_usize.div_ceil(results_max);
+                assert!((1..slices).all(|_| results.go_on(results_max).is_none()));
+                let answer = results.go_on(results_max).expect("that was the last");
+                assert_eq!(answer.concat(), at_once, "{results_max}");
+            }
+            assert!(Results::begin(&delta, Xid(5), 3_000).is_none(), "it is not long");
         }
     }
 }

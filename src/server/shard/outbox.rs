@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::long::{LongRead, MultiRead};
+use super::long::{LongAnswer, MultiRead};
 
 /// Finished bytes, then long answers that are being made, each with what comes behind it.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Outbox {
     /// An event that many connections hear, in its one encoding; everything else is empty then.
     event: Option<Bytes>,
     bytes: BytesMut,
-    held: VecDeque<(LongRead, BytesMut)>,
+    held: VecDeque<(LongAnswer, BytesMut)>,
 }
 
 impl Outbox {
@@ -38,7 +38,7 @@ impl Outbox {
     }
 
     /// Appends a long answer that is yet to be made.
-    pub(super) fn hold(&mut self, read: LongRead) {
+    pub(super) fn hold(&mut self, read: LongAnswer) {
         self.tail();
         self.held.push_back((read, BytesMut::new()));
     }
@@ -49,7 +49,7 @@ impl Outbox {
     }
 
     /// Goes on with the long answer that comes first. `slice` gives the answer once it is whole.
-    pub(super) fn go_on(&mut self, slice: impl FnOnce(&mut LongRead) -> Option<Vec<Bytes>>) {
+    pub(super) fn go_on(&mut self, slice: impl FnOnce(&mut LongAnswer) -> Option<Vec<Bytes>>) {
         let Some((read, _)) = self.held.front_mut() else { return };
         let Some(answer) = slice(read) else { return };
         let Some((_, behind)) = self.held.pop_front() else { return };
@@ -63,7 +63,7 @@ impl Outbox {
     /// The multiRead that has not read everything.
     pub(super) fn multi_read(&mut self) -> Option<&mut MultiRead> {
         self.held.iter_mut().find_map(|(read, _)| match read {
-            LongRead::Multi(read) if !read.is_done() => Some(read),
+            LongAnswer::Multi(read) if !read.is_done() => Some(read),
             _ => None,
         })
     }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_comes_behind_a_long_answer_waits_for_it() {
-        let read = || LongRead::Rewatch(Rewatch::begin(SetWatches::default(), Xid(1), Zxid(1)));
+        let read = || LongAnswer::Rewatch(Rewatch::begin(SetWatches::default(), Xid(1), Zxid(1)));
         let mut outbox = Outbox::default();
         outbox.tail().extend_from_slice(b"before");
         outbox.hold(read());

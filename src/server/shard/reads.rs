@@ -13,7 +13,7 @@ use crate::wire::{opcode, response};
 
 use super::conn::{Conn, Pending, Work};
 use super::load::abort_if_too_slow;
-use super::long::{Children, Ephemerals, LongRead, MultiRead, Rewatch, Wanted};
+use super::long::{Children, Ephemerals, LongAnswer, MultiRead, Rewatch, Wanted};
 use super::{Shard, Surroundings};
 
 impl Shard {
@@ -55,7 +55,7 @@ impl Shard {
         let Some(mut pending) = conn.dequeue() else { return };
         let session = conn.attachment().map_or(SessionId(0), |(session, _)| session);
         let zxid = match self.long_read((id, session), &mut pending, around) {
-            Some(LongRead::Multi(mut read)) if read.is_done() => {
+            Some(LongAnswer::Multi(mut read)) if read.is_done() => {
                 read.answer().iter().for_each(|piece| conn.out.tail().extend_from_slice(piece));
                 around.view.last_zxid()
             }
@@ -77,7 +77,7 @@ impl Shard {
         (id, session): (ConnId, SessionId),
         pending: &mut Pending,
         around: Surroundings<'_>,
-    ) -> Option<LongRead> {
+    ) -> Option<LongAnswer> {
         let Work::Read(read, identities) = &mut pending.work else { return None };
         let steps_max = self.options.slices.long_steps;
         match read {
@@ -91,14 +91,14 @@ impl Shard {
                     self.watches.add(id, &target.path, WatchKind::Child);
                 }
                 let with_stat = pending.opcode == opcode::GET_CHILDREN2;
-                Some(LongRead::Children(Children::begin(view, &znode, pending.xid, with_stat)))
+                Some(LongAnswer::Children(Children::begin(view, &znode, pending.xid, with_stat)))
             }
             ReadRequest::GetEphemerals { prefix }
                 if steps_max < around.view.ephemerals_count_of(session) =>
             {
                 let wanted = Wanted::new(prefix.as_ref());
                 let read = Ephemerals::begin(around.view, session, pending.xid, wanted);
-                Some(LongRead::Ephemerals(read))
+                Some(LongAnswer::Ephemerals(read))
             }
             ReadRequest::MultiRead(items) => {
                 let (items, zxid) = (std::mem::take(items), around.view.last_zxid());
@@ -107,11 +107,11 @@ impl Shard {
                 if !read.go_on(around.view, &self.options.auth, steps_max) {
                     self.pinning = Some(id);
                 }
-                Some(LongRead::Multi(read))
+                Some(LongAnswer::Multi(read))
             }
             ReadRequest::SetWatches(set) if steps_max < set.path_count() => {
                 let (set, zxid) = (std::mem::take(set), around.view.last_zxid());
-                Some(LongRead::Rewatch(Rewatch::begin(set, pending.xid, zxid)))
+                Some(LongAnswer::Rewatch(Rewatch::begin(set, pending.xid, zxid)))
             }
             _ => None,
         }

@@ -30,28 +30,39 @@ pub(super) fn write(out: &mut BytesMut, kind: WriteKind, xid: Xid, delta: &Delta
             };
             response::data_and_stat(buf, text, stat);
         }
-        (WriteKind::Multi, Outcome::Multi(outcomes)) => multi(buf, &delta.body, outcomes),
+        (WriteKind::Multi, Outcome::Multi(outcomes)) => {
+            let failed = has_failed(outcomes);
+            for (body, outcome) in ops(&delta.body).iter().zip(outcomes) {
+                op(buf, body, outcome, failed);
+            }
+            response::multi_end(buf);
+        }
         (WriteKind::Delete | WriteKind::Close, _) => {}
         (kind, outcome) => unreachable!("{kind:?} cannot have come to {outcome:?}"),
     });
 }
 
-/// `client-protocol.md` 6.2. The failure of one op shows as an error for every op.
-fn multi(buf: &mut BytesMut, body: &TxnBody, outcomes: &[Outcome]) {
-    let TxnBody::Multi(bodies) = body else {
-        unreachable!("only a multi comes to several outcomes")
-    };
-    assert_eq!(bodies.len(), outcomes.len(), "one outcome per op");
-    if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))) {
-        let code = |outcome: &Outcome| match outcome {
-            Outcome::Failed(code) => *code,
-            _ => ErrorCode::OK,
-        };
-        response::multi_failed(buf, outcomes.iter().map(code));
-        return;
+/// The ops of a multi.
+pub(super) fn ops(body: &TxnBody) -> &[TxnBody] {
+    match body {
+        TxnBody::Multi(bodies) => bodies,
+        _ => unreachable!("only a multi comes to several outcomes"),
     }
-    let results = bodies.iter().zip(outcomes).map(|(body, outcome)| result(body, outcome));
-    response::multi(buf, results);
+}
+
+/// Whether a multi failed.
+pub(super) fn has_failed(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_)))
+}
+
+/// Appends the result of one op of a multi (`client-protocol.md` 6.2): the failure of one shows as
+/// an error for every one.
+pub(super) fn op(buf: &mut BytesMut, body: &TxnBody, outcome: &Outcome, failed: bool) {
+    match outcome {
+        Outcome::Failed(code) => response::multi_error(buf, *code),
+        _ if failed => response::multi_error(buf, ErrorCode::OK),
+        _ => response::multi_result(buf, &result(body, outcome)),
+    }
 }
 
 fn result(body: &TxnBody, outcome: &Outcome) -> MultiResult {

@@ -222,8 +222,10 @@ fn replies() -> Vec<Vec<u8>> {
         Box::new(move |buf| response::acl_and_stat(buf, &[ringkeeper::model::Acl::open()], &stat)),
         Box::new(move |buf| response::children_and_stat(buf, names.into_iter(), &stat)),
         Box::new(|buf| {
-            let codes = [ringkeeper::model::ErrorCode::NO_NODE; 3];
-            response::multi_failed(buf, codes.into_iter());
+            for _ in 0..3 {
+                response::multi_error(buf, ringkeeper::model::ErrorCode::NO_NODE);
+            }
+            response::multi_end(buf);
         }),
     ];
     let mut all: Vec<Vec<u8>> = bodies
