@@ -11,6 +11,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ringkeeper::model::request::RawAcl;
 use ringkeeper::model::{ErrorCode, Perms, Request, WriteRequest};
 
@@ -231,6 +232,13 @@ fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
         });
     let multi = Request::Write(WriteRequest::Multi(writes.collect()));
     assert_eq!(client.code(&multi), ErrorCode::SYSTEM_ERROR);
+    let shorten = |ops| {
+        let path = "/n0".into();
+        let set = WriteRequest::SetData { path, data: Some(Bytes::new()), version: -1 };
+        Request::Write(WriteRequest::Multi(vec![set; ops]))
+    };
+    assert_eq!(client.code(&shorten(3)), ErrorCode::OK);
+    assert_eq!(client.code(&shorten(300)), ErrorCode::SYSTEM_ERROR, "too long to be looked into");
     // The operator makes room, and it goes on by itself.
     let more = Command::new("mount")
         .args(["-o", &format!("remount,size={}", 256 * MIB)])

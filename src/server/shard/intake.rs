@@ -304,7 +304,9 @@ impl Shard {
             _ if self.service == Service::ReadOnly && opcode::needs_quorum(opcode) => {
                 Work::Answer(Answer::error(ErrorCode::NOT_READ_ONLY))
             }
-            Ok(Request::Write(write)) if around.low_on_disk && grows(&write, around.view) => {
+            Ok(Request::Write(write))
+                if around.low_on_disk && grows(&write, around.view, self.options.slices.ops) =>
+            {
                 Work::Answer(Answer::error(ErrorCode::SYSTEM_ERROR))
             }
             Ok(Request::Write(write)) => {
@@ -432,8 +434,9 @@ fn write_kind(write: &WriteRequest) -> WriteKind {
     }
 }
 
-/// Whether a write makes the tree larger.
-fn grows(write: &WriteRequest, view: &Tree) -> bool {
+/// Whether a write makes the tree larger. A multi of more than so many ops does, too, unless it
+/// only deletes: it is long in the log, and to look so many up takes long.
+fn grows(write: &WriteRequest, view: &Tree, ops_max: usize) -> bool {
     match write {
         WriteRequest::Create(_) => true,
         WriteRequest::SetData { path, data, .. } => {
@@ -447,7 +450,13 @@ fn grows(write: &WriteRequest, view: &Tree) -> bool {
             let bytes = |acl: &Acl| acl.id.scheme.len() + acl.id.id.len();
             view.get(path).is_some_and(|znode| znode.acl().iter().map(bytes).sum::<usize>() < new)
         }
-        WriteRequest::Multi(writes) => writes.iter().any(|write| grows(write, view)),
+        WriteRequest::Multi(writes) if ops_max < writes.len() => {
+            let may_grow = |write: &WriteRequest| {
+                !matches!(write, WriteRequest::Delete { .. } | WriteRequest::Check { .. })
+            };
+            writes.iter().any(may_grow)
+        }
+        WriteRequest::Multi(writes) => writes.iter().any(|write| grows(write, view, ops_max)),
         _ => false,
     }
 }
