@@ -29,6 +29,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+#[cfg(test)]
+mod settings_tests;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -334,9 +337,9 @@ fn settings(config: &Config, file: Option<&String>) -> Result<Settings, String> 
             },
             digests: config.digest_enabled,
             snap_txn_count: config.snap_count,
-            snap_log_bytes: config.snap_size_limit_kb * 1024,
+            snap_log_bytes: kib(config.snap_size_limit_kb),
             snap_retain_count: config.snap_retain_count,
-            segment_bytes: config.pre_alloc_size_kb * 1024,
+            segment_bytes: kib(config.pre_alloc_size_kb),
             inflight_bytes_max: limits::PIPELINE_INFLIGHT_BYTES_MAX,
             sessionless_timeout: Duration::from_millis(u64::from(config.sessionless_timeout_ms)),
             server_id: config.ensemble.as_ref().map_or(1, server_id),
@@ -346,6 +349,11 @@ fn settings(config: &Config, file: Option<&String>) -> Result<Settings, String> 
             slices: Slices::default(),
         },
     })
+}
+
+/// So many KiB in bytes, and no more than can be added up with others.
+fn kib(count: u64) -> u64 {
+    count.saturating_mul(1024).min(i64::MAX.cast_unsigned())
 }
 
 /// The top byte of session ids.

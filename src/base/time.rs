@@ -32,16 +32,16 @@ impl Duration {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
-    /// A span of whole microseconds.
+    /// A span of whole microseconds; the longest there is if they are too many.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros * 1_000)
+        Self(micros.saturating_mul(1_000))
     }
 
-    /// A span of whole milliseconds.
+    /// A span of whole milliseconds; the longest there is if they are too many.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self(millis.saturating_mul(1_000_000))
     }
 
     /// Whole milliseconds, rounded down.
