@@ -294,7 +294,13 @@ pub const HISTORY_BYTES_PER_TURN: usize = 256 << 10;
 pub const HISTORY_UNSENT_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a snapshot for a learner that one turn makes.
-pub const SNAPSHOT_SENT_BYTES_PER_TURN: usize = 256 << 10;
+pub const SNAPSHOT_SENT_BYTES_PER_TURN: usize = 64 << 10;
+
+/// Bytes of it that are sent in a second, if that is enough for it to end in time.
+pub const SNAPSHOT_SENT_BYTES_PER_SECOND: u64 = 48 << 20;
+
+/// How much of the time in which none could be sent is made up for: more than a heartbeat.
+pub const SNAPSHOT_MADE_UP_FOR: Duration = Duration::from_millis(10);
 
 /// Bytes of it that may wait for the learner's socket.
 pub const SNAPSHOT_UNSENT_BYTES_MAX: usize = 4 << 20;

@@ -197,7 +197,9 @@ fn round(
 fn fill(catchup: &Catchup, server: SocketAddr, json: bool) -> Result<(), String> {
     let text = client::word(server, "mntr").map_err(|error| format!("{server}: {error}"))?;
     let count = text.lines().find_map(|line| line.strip_prefix("zk_znode_count\t"));
-    let count = count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or_default();
+    let count = count.and_then(|count| count.trim().parse::<u64>().ok()).ok_or_else(|| {
+        format!("{server} does not answer mntr: its 4lw.commands.whitelist must have it")
+    })?;
     if catchup.znodes <= count {
         return Ok(());
     }

@@ -83,7 +83,7 @@ impl Sending {
 }
 
 /// About how long a snapshot for a learner is.
-fn snapshot_bytes(cx: &Context<'_>) -> u64 {
+pub(super) fn snapshot_bytes(cx: &Context<'_>) -> u64 {
     let tree = cx.pipeline.tree();
     tree.data_bytes() + tree.znode_count() as u64 * limits::SNAPSHOT_ZNODE_BYTES
 }

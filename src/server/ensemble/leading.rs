@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::history::Histories;
+use super::history::{Histories, snapshot_bytes};
 use super::reconfig::Leaving;
 use super::{Context, Effect, Ensemble, Role};
-use crate::base::Instant;
+use crate::base::{Duration, Instant};
 use crate::limits;
 use crate::model::{ServerId, Zxid};
 use crate::server::contract::PeerLink;
 use crate::server::pipeline::{Duty, Proposal};
-use crate::server::snap_send::SnapshotSender;
+use crate::server::snap_send::{Pace, SnapshotSender};
 use crate::server::stats::ProposalSizes;
 use crate::server::stream::{Notice, Origin};
 use crate::wire::opcode;
@@ -34,7 +34,7 @@ pub(super) struct Leading {
     syncs: BTreeMap<u64, Sync>,
     next_sync: u64,
     /// Snapshots on their way to learners.
-    snapshots: BTreeMap<LinkId, SnapshotSender>,
+    snapshots: BTreeMap<LinkId, Snapshot>,
     /// Parts of the log on their way to learners.
     pub(super) histories: Histories,
     /// Learners whose snapshot begins with the next whole txn.
@@ -49,6 +49,15 @@ pub(super) struct Leading {
     writing_since: Option<Instant>,
     /// Another server leads from here on.
     leaving: Option<Leaving>,
+}
+
+/// A snapshot on its way to a learner.
+#[derive(Debug)]
+struct Snapshot {
+    sender: SnapshotSender,
+    pace: Pace,
+    /// More of it was due when it was last looked at.
+    is_due: bool,
 }
 
 /// What a learner asks on behalf of a client.
@@ -67,7 +76,8 @@ enum Sync {
 
 impl Leading {
     pub(super) fn next_timer(&self) -> Instant {
-        self.leader.next_timer()
+        let snapshots = self.snapshots.values().map(|snapshot| snapshot.pace.due());
+        snapshots.fold(self.leader.next_timer(), Instant::min)
     }
 
     /// Who leads next.
@@ -323,10 +333,12 @@ impl Ensemble {
         // its log, follows the snapshot as history.
         if !cx.pipeline.is_applying() {
             for link in std::mem::take(&mut leading.wanting) {
+                let within = Duration(self.timing.establish_within.0 / 4);
+                let pace = Pace::new(cx.clock.now, snapshot_bytes(cx), within);
                 let sender = cx.pipeline.begin_snapshot_for_learner();
                 let zxid = sender.zxid();
                 if let Some(leading) = self.leading() {
-                    leading.snapshots.insert(link, sender);
+                    leading.snapshots.insert(link, Snapshot { sender, pace, is_due: true });
                 }
                 self.tell_learner(cx, link, &LeaderPacket::Snap { zxid });
             }
@@ -341,23 +353,29 @@ impl Ensemble {
         if limits::SNAPSHOT_UNSENT_BYTES_MAX <= self.peers.unsent_bytes(PeerLink(link.0)) {
             return;
         }
-        let Some(mut sender) = self.leading().and_then(|it| it.snapshots.remove(&link)) else {
+        let Some(leading) = self.leading() else { return };
+        let Some(snapshot) = leading.snapshots.get_mut(&link) else { return };
+        snapshot.is_due = snapshot.pace.is_due(cx.clock.now);
+        if !snapshot.is_due {
             return;
-        };
-        let chunk = sender.next_chunk(cx.pipeline.tree_mut(), limits::SNAPSHOT_SENT_BYTES_PER_TURN);
-        match chunk {
+        }
+        let Some(mut snapshot) = leading.snapshots.remove(&link) else { return };
+        let (tree, bytes_max) = (cx.pipeline.tree_mut(), limits::SNAPSHOT_SENT_BYTES_PER_TURN);
+        match snapshot.sender.next_chunk(tree, bytes_max) {
             Some(chunk) => {
                 if !self.peers.raw(PeerLink(link.0), &chunk) {
-                    sender.end(cx.pipeline.tree_mut());
+                    snapshot.sender.end(cx.pipeline.tree_mut());
                     return self.drop_learner(cx, link);
                 }
+                snapshot.pace.sent(cx.clock.now, chunk.len());
+                snapshot.is_due = snapshot.pace.is_due(cx.clock.now);
                 if let Some(leading) = self.leading() {
-                    leading.snapshots.insert(link, sender);
+                    leading.snapshots.insert(link, snapshot);
                 }
             }
             None => {
-                let zxid = sender.zxid();
-                sender.end(cx.pipeline.tree_mut());
+                let zxid = snapshot.sender.zxid();
+                snapshot.sender.end(cx.pipeline.tree_mut());
                 self.peers.raw_ends(PeerLink(link.0));
                 let mut out = Vec::new();
                 if let Some(leading) = self.leading() {
@@ -371,8 +389,9 @@ impl Ensemble {
     /// Whether a snapshot can go on without any other input.
     pub(super) fn has_snapshot_to_send(&self) -> bool {
         let Role::Leading(leading) = &self.role else { return false };
-        leading.snapshots.keys().any(|link| {
-            self.peers.unsent_bytes(PeerLink(link.0)) < limits::SNAPSHOT_UNSENT_BYTES_MAX
+        leading.snapshots.iter().any(|(link, snapshot)| {
+            let unsent = self.peers.unsent_bytes(PeerLink(link.0));
+            snapshot.is_due && unsent < limits::SNAPSHOT_UNSENT_BYTES_MAX
         })
     }
 
@@ -381,11 +400,11 @@ impl Ensemble {
         let Some(leading) = self.leading() else { return };
         leading.wanting.retain(|link| of.is_some_and(|gone| gone != *link));
         let all = std::mem::take(&mut leading.snapshots);
-        for (link, sender) in all {
+        for (link, snapshot) in all {
             if of.is_none_or(|gone| gone == link) {
-                sender.end(cx.pipeline.tree_mut());
+                snapshot.sender.end(cx.pipeline.tree_mut());
             } else {
-                leading.snapshots.insert(link, sender);
+                leading.snapshots.insert(link, snapshot);
             }
         }
     }
