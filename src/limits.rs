@@ -212,7 +212,7 @@ pub const REQUESTS_PER_CONN_AND_TURN: usize = 256;
 /// Requests that are executed in one turn; below a microsecond each.
 pub const REQUESTS_PER_TURN: usize = 2_048;
 
-/// Steps of long answers that one turn makes: names of children, or watches set again, each some
+/// Steps of long answers that one turn makes: names, results, or watches set again, each some
 /// hundred nanoseconds. What has more steps than this is a long answer.
 pub const LONG_STEPS_PER_TURN: usize = 2_048;
 

@@ -72,7 +72,7 @@ pub struct Published {
     pub zxid: Zxid,
     /// The pipeline takes no writes for the moment.
     pub pipeline_full: bool,
-    /// What makes the tree larger is refused.
+    /// What makes the tree larger, or might, is refused.
     pub low_on_disk: bool,
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct MultiPrep {
     /// The same, as [`encode_op`] makes them.
     encoded: BytesMut,
     begun: bool,
-    /// An op was refused.
+    /// An op was refused, or the whole.
     failed: bool,
     /// What it has come to, while what was staged is taken back.
     refused: Option<Made>,
@@ -56,6 +56,7 @@ pub(crate) struct Made {
 impl From<TxnBody> for Made {
     /// One that is no multi.
     fn from(body: TxnBody) -> Self {
+        debug_assert!(!matches!(body, TxnBody::Multi(_)), "its ops are encoded by who makes them");
         Self { body, encoded_ops: BytesMut::new() }
     }
 }
@@ -76,9 +77,15 @@ impl MultiPrep {
         }
     }
 
-    /// Whether an op was refused.
+    /// Whether it is refused.
     pub(crate) const fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// As a whole, without its ops.
+    fn refuse(&mut self, code: ErrorCode) {
+        self.failed = true;
+        self.refused = Some(TxnBody::Error(code).into());
     }
 
     fn push(&mut self, body: TxnBody) {
@@ -167,18 +174,19 @@ impl Prep<'_> {
                 *left = left.checked_sub(1)?;
                 let Some(request) = multi.requests.next() else { break };
                 self.next_of_multi(header, multi, &request, &mut granted);
+                // What it refers to may be long: the rest is not made to be thrown away.
+                if self.is_too_long(header, multi_encoded_bytes(&multi.encoded)) {
+                    multi.refuse(ErrorCode::BAD_ARGUMENTS);
+                }
             }
             if multi.refused.is_none() {
                 let body = TxnBody::Multi(std::mem::take(&mut multi.bodies));
                 let made = Made { body, encoded_ops: std::mem::take(&mut multi.encoded) };
-                let is_too_long = self.is_too_long(header, multi_encoded_bytes(&made.encoded_ops));
-                if !is_too_long && !multi.failed {
+                if !multi.failed {
                     self.overlay.keep_multi();
                     return Some(made);
                 }
-                let too_long = TxnBody::Error(ErrorCode::BAD_ARGUMENTS).into();
-                multi.failed = true;
-                multi.refused = Some(if is_too_long { too_long } else { made });
+                multi.refused = Some(made);
             }
         }
         self.overlay.take_back_multi(left).then(|| multi.refused.take()).flatten()
@@ -202,8 +210,7 @@ impl Prep<'_> {
                 multi.push(body);
             }
             Err(ErrorCode::MARSHALLING_ERROR) => {
-                multi.failed = true;
-                multi.refused = Some(TxnBody::Error(ErrorCode::MARSHALLING_ERROR).into());
+                multi.refuse(ErrorCode::MARSHALLING_ERROR);
             }
             Err(code) => {
                 multi.failed = true;

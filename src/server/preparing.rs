@@ -65,12 +65,11 @@ impl Preparing {
         Self { header, origin, audit, may_own, work: Work::Multi(multi) }
     }
 
-    /// A multi that a learner has passed on.
+    /// A multi that a learner has passed on, and how many ops are read at once.
     pub(super) fn undecoded(
         (header, identities): (TxnHeader, Identities),
-        rest: MultiDecoder,
+        (rest, ops_max): (MultiDecoder, usize),
         may_own: Result<(), ErrorCode>,
-        ops_max: usize,
     ) -> Self {
         let work = Work::Undecoded { rest: Some(rest), identities, ops_max };
         Self { header, origin: None, audit: None, may_own, work }

@@ -482,3 +482,25 @@ fn a_multi_is_judged_and_applied_in_slices_and_seen_whole() {
     assert!(pair.clients.values().all(|client| client.asked.is_empty()));
     assert_eq!(changed(&pair, 2), ZNODES);
 }
+
+#[test]
+fn a_long_reply_is_made_while_long_multis_of_others_are_applied() {
+    let mut pair = Pair::new(Slices { long_steps: 1, ..small() }, 1);
+    let (one, others) = (pair.connect(0), pair.connect(0));
+    for number in 0..ZNODES {
+        pair.ask(one, requests::create(&path(number), b"0", 0));
+    }
+    pair.settle();
+    pair.ask(one, multi(1, false));
+    (2..100).for_each(|value| pair.ask(others, multi(value, false)));
+    while pair.clients[&one].writes == 0 {
+        assert!(!pair.is_idle(), "it is answered");
+        pair.turn(0);
+    }
+    let answered_at = pair.server.published();
+    pair.settle();
+    assert_eq!(pair.clients[&others].writes, 98);
+    // Twelve slices, one in each turn. If they were made only between txns, it would be 76.
+    let behind = pair.server.published().0 - answered_at.0;
+    assert!(85 < behind, "it came {behind} txns before the last");
+}

@@ -1,4 +1,5 @@
-//! A checksum of all that happens: two runs of one seed are the same if theirs are.
+//! A checksum of what happens, of mail between shards only whose it is: two runs of one seed are
+//! the same if theirs are.
 
 use std::fmt::Debug;
 

@@ -75,30 +75,26 @@ pub fn decode_some(frame: &Bytes, ops_max: usize) -> Result<Decoded, DecodeError
     let mut reader = Reader::new(frame);
     let xid = Xid(reader.i32("xid")?);
     let opcode = reader.i32("type")?;
-    if opcode == opcode::DELETE_CONTAINER {
-        let request = Err(RequestFault::Refused);
-        return Ok(Decoded::Whole(RequestFrame { xid, opcode, request }));
-    }
-    Ok(behind_header(xid, opcode, reader, ops_max))
+    let request = match opcode {
+        opcode::DELETE_CONTAINER => Err(RequestFault::Refused),
+        opcode::MULTI => return Ok(MultiDecoder::new(xid, reader).go_on(ops_max)),
+        _ => judge(opcode, &mut reader),
+    };
+    Ok(Decoded::Whole(RequestFrame { xid, opcode, request }))
 }
 
 /// Reads the body of a request without its header, as one server forwards it to another; of a multi
-/// at most so many ops at once.
-#[must_use]
-pub fn decode_body(xid: Xid, opcode: i32, bytes: &Bytes, ops_max: usize) -> Decoded {
-    behind_header(xid, opcode, Reader::new(bytes), ops_max)
+/// with [`MultiDecoder::of_body`].
+pub fn decode_body(opcode: i32, bytes: &Bytes) -> Result<Request, RequestFault> {
+    judge(opcode, &mut Reader::new(bytes))
 }
 
-fn behind_header(xid: Xid, opcode: i32, mut reader: Reader, ops_max: usize) -> Decoded {
-    if opcode == opcode::MULTI {
-        return MultiDecoder::new(xid, reader).go_on(ops_max);
-    }
-    let request = match body(opcode, &mut reader) {
+fn judge(opcode: i32, reader: &mut Reader) -> Result<Request, RequestFault> {
+    match body(opcode, reader) {
         Ok(Some(request)) => Ok(request),
         Ok(None) => Err(RequestFault::Unknown),
         Err(error) => Err(RequestFault::Undecodable(error)),
-    };
-    Decoded::Whole(RequestFrame { xid, opcode, request })
+    }
 }
 
 /// The path that a request begins with, from the front of its frame.
@@ -234,6 +230,12 @@ pub struct MultiDecoder {
 impl MultiDecoder {
     const fn new(xid: Xid, reader: Reader) -> Self {
         Self { xid, reader, requests: Vec::new(), null_path: None, read: None }
+    }
+
+    /// Of a body without its header, as one server forwards it to another.
+    #[must_use]
+    pub fn of_body(bytes: &Bytes) -> Self {
+        Self::new(Xid(0), Reader::new(bytes))
     }
 
     /// Reads at most so many ops more.

@@ -24,7 +24,8 @@ pub(super) struct Entry {
     /// The beginning of each line.
     who: Line,
     failed: bool,
-    lines: VecDeque<String>,
+    /// The rest of each.
+    lines: VecDeque<Line>,
 }
 
 impl Entry {
@@ -78,7 +79,7 @@ impl Entry {
     }
 
     fn push(&mut self, operation: &Operation<'_>) {
-        let mut line = self.who.clone();
+        let mut line = Line::default();
         line.field("operation", operation.name);
         for (key, value) in [
             ("znode", operation.path.map(Str::as_str)),
@@ -90,16 +91,17 @@ impl Entry {
             }
         }
         line.field("result", if self.failed { "failure" } else { "success" });
-        self.lines.push_back(line.0);
+        self.lines.push_back(line);
     }
 
     /// The txn is committed: tells the next lines, at most so many.
     pub(super) fn tell(&mut self, lines_max: usize) {
-        for line in self.lines.drain(..lines_max.min(self.lines.len())) {
+        let who = &self.who.0;
+        for Line(rest) in self.lines.drain(..lines_max.min(self.lines.len())) {
             if self.failed {
-                tracing::error!(target: TARGET, "{line}");
+                tracing::error!(target: TARGET, "{who}\t{rest}");
             } else {
-                tracing::info!(target: TARGET, "{line}");
+                tracing::info!(target: TARGET, "{who}\t{rest}");
             }
         }
     }
@@ -210,7 +212,7 @@ fn users(identities: &Identities) -> String {
 }
 
 /// One line.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 struct Line(String);
 
 impl Line {

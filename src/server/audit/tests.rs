@@ -16,9 +16,10 @@ fn created(path: &str) -> TxnBody {
 
 fn lines(request: Result<WriteRequest, ErrorCode>, body: &TxnBody) -> Vec<String> {
     let me = Identities::of_peer("10.1.2.3".parse().unwrap());
-    let prefix = "session=0x7\tuser=10.1.2.3\tip=10.1.2.3\toperation=";
-    let lines = Entry::of(SessionId(7), &me, &request, body).lines;
-    lines.iter().map(|line| line.strip_prefix(prefix).expect("the same start").into()).collect()
+    let entry = Entry::of(SessionId(7), &me, &request, body);
+    assert_eq!(entry.who.0, "session=0x7\tuser=10.1.2.3\tip=10.1.2.3");
+    let lines = entry.lines.iter();
+    lines.map(|Line(line)| line.strip_prefix("operation=").expect("the start").into()).collect()
 }
 
 #[test]

@@ -70,8 +70,9 @@ impl Pipeline {
     fn notice_disk_space(&mut self) {
         if let Some(failure) = self.log.prepare_failure() {
             if !self.low_on_disk {
-                tracing::warn!(%failure, "no room for the next log segment: creates and longer \
-                    values are refused until there is; reads, deletes and sessions go on");
+                tracing::warn!(%failure, "no room for the next log segment: creates, longer \
+                    values and long multis are refused until there is; reads, deletes and \
+                    sessions go on");
             }
             self.low_on_disk = true;
         } else if self.low_on_disk && self.log.has_reserve() {

@@ -26,7 +26,7 @@ use crate::tree::{Overlay, Tree};
 use crate::txnlog::{LogCursor, Position};
 use crate::wire::jute::DecodeError;
 use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
-use crate::wire::request::{Decoded, RequestFrame};
+use crate::wire::request::MultiDecoder;
 use crate::wire::{self, opcode};
 use crate::zab::leader::LinkId;
 
@@ -403,31 +403,19 @@ impl Pipeline {
             Err(code) => TxnBody::Error(code),
             Ok(may_own) => {
                 let identities = Identities::of_forwarded(authinfo.unwrap_or_default());
-                let ops_max = self.options.slices.decoded_ops;
-                let decoded = match number {
-                    opcode::CLOSE_SESSION => Ok(WriteRequest::CloseSession),
-                    _ => match wire::request::decode_body(cxid, number, &body, ops_max) {
-                        Decoded::Whole(request) => forwarded(request),
-                        Decoded::Part(multi) => {
-                            let by = (header, identities);
-                            let rest = Preparing::undecoded(by, multi, may_own, ops_max);
-                            self.preparing = Some(rest);
-                            return;
-                        }
-                    },
-                };
-                match decoded {
+                if number == opcode::MULTI {
+                    let ops_max = self.options.slices.decoded_ops;
+                    let rest = (MultiDecoder::of_body(&body), ops_max);
+                    let by = (header, identities);
+                    return self.prepare(Preparing::undecoded(by, rest, may_own));
+                }
+                match judge(number, &body) {
                     // Its end is its own server's affair.
                     Ok(WriteRequest::CloseSession) if may_own.is_err() => {
                         TxnBody::Error(ErrorCode::SESSION_EXPIRED)
                     }
                     Ok(WriteRequest::CloseSession) => {
                         return self.close_session(Preparing::close(header, None, None));
-                    }
-                    Ok(WriteRequest::Multi(requests)) => {
-                        let by = (header, None);
-                        let asked = Preparing::multi(by, requests, identities, may_own, false);
-                        return self.prepare(asked);
                     }
                     Ok(WriteRequest::Reconfig(asked)) => {
                         return self.begin_reconfig(header, asked, identities, None);
@@ -642,10 +630,13 @@ impl Pipeline {
 }
 
 /// What a forwarded request asks for, or the error that its txn carries.
-fn forwarded(frame: RequestFrame) -> Result<WriteRequest, ErrorCode> {
-    match frame.request {
-        Ok(Request::Write(write)) => Ok(write),
-        Ok(_) => Err(ErrorCode::UNIMPLEMENTED),
-        Err(_) => Err(ErrorCode::MARSHALLING_ERROR),
+fn judge(number: i32, body: &Bytes) -> Result<WriteRequest, ErrorCode> {
+    match number {
+        opcode::CLOSE_SESSION => Ok(WriteRequest::CloseSession),
+        _ => match wire::request::decode_body(number, body) {
+            Ok(Request::Write(write)) => Ok(write),
+            Ok(_) => Err(ErrorCode::UNIMPLEMENTED),
+            Err(_) => Err(ErrorCode::MARSHALLING_ERROR),
+        },
     }
 }

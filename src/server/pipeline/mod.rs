@@ -1,7 +1,7 @@
 //! The commit pipeline: requests in, one total order of txns out.
 //!
 //! It owns the tree, the sessions and the log. A request becomes a txn in [`Pipeline::submit`],
-//! which stages it in the overlay and encodes it once, into the open batch of the log. When the
+//! which stages it in the overlay and encodes it, into the open batch of the log. When the
 //! batch's flush has completed, and only then, [`Pipeline::next_commit`] and
 //! [`Pipeline::apply_next`] hand the txns out as deltas, one at a time and in zxid order.
 //!
@@ -516,8 +516,8 @@ impl Pipeline {
                 let outcome = self.tree.apply_some(&mut partial, &next.body, ops_left, &mut steps);
                 if matches!(next.body, TxnBody::CloseSession { .. }) {
                     self.audit_deletions(next.header.session, &steps);
-                } else {
-                    self.audit(&mut next.audit, before - *ops_left);
+                } else if let Some(entry) = &mut next.audit {
+                    entry.tell(before - *ops_left);
                 }
                 let Some(outcome) = outcome else {
                     let zxid = next.header.zxid;
@@ -527,7 +527,9 @@ impl Pipeline {
                 Applied { steps, outcome }
             }
         };
-        self.audit(&mut next.audit, usize::MAX);
+        if let Some(entry) = &mut next.audit {
+            entry.tell(usize::MAX);
+        }
         let InFlight { header, body, origin, attach, bytes, digest, refusal, .. } = next;
         if let (Some(code), Outcome::Failed(told)) = (refusal, &mut applied.outcome) {
             *told = code;
@@ -571,12 +573,6 @@ impl Pipeline {
         self.member.fuzzy.prepare(&mut self.tree, &next.body);
         let partial = Partial::begin(&next.header, &next.body, self.options.slices.ops);
         (next, partial)
-    }
-
-    fn audit(&self, entry: &mut Option<audit::Entry>, lines_max: usize) {
-        if let (Some(entry), true) = (entry, self.options.audit_user.is_some()) {
-            entry.tell(lines_max);
-        }
     }
 
     fn audit_deletions(&self, session: SessionId, steps: &[Step]) {
@@ -635,6 +631,7 @@ impl Pipeline {
         TxnHeader { session, cxid, zxid: self.assigned, time_ms: wall.0 }
     }
 
+    /// Appends a txn to the log, with its header.
     fn log_txn(
         &mut self,
         header: TxnHeader,

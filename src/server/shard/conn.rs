@@ -277,13 +277,18 @@ impl Conn {
             },
             large_bytes: self.large_bytes,
             // A closing connection is given a few seconds at most.
-            unsent_bytes: if self.phase.is_closing() { 0 } else { self.unsent_bytes },
+            unsent_bytes: if self.phase.is_closing() { 0 } else { self.kept_bytes() },
         }
     }
 
     /// Bytes of replies and events that wait for the client.
     pub(super) fn owed_bytes(&self) -> usize {
         self.unsent_bytes + self.out.len()
+    }
+
+    /// The same with what long answers will come to and what stands behind them.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.owed_bytes() + self.out.held_bytes()
     }
 
     pub(super) fn is_over_limits(&self) -> bool {

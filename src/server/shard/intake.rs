@@ -435,7 +435,7 @@ fn write_kind(write: &WriteRequest) -> WriteKind {
 }
 
 /// Whether a write makes the tree larger. A multi of more than so many ops does, too, unless it
-/// only deletes: it is long in the log, and to look so many up takes long.
+/// only deletes and checks: it is long in the log, and to look so many up takes long.
 fn grows(write: &WriteRequest, view: &Tree, ops_max: usize) -> bool {
     match write {
         WriteRequest::Create(_) => true,

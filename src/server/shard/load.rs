@@ -54,7 +54,7 @@ impl Shard {
             return;
         }
         let is_slow = |conn: &Conn| {
-            conn.counted.unsent_bytes != 0 && limits::SLOW_READER_AFTER <= now.since(conn.sent_at)
+            conn.unsent_bytes != 0 && limits::SLOW_READER_AFTER <= now.since(conn.sent_at)
         };
         let mut slow: Vec<(usize, ConnId)> = self
             .conns
@@ -98,7 +98,7 @@ impl Shard {
 
 /// Events come whether the client reads or not.
 pub(super) fn abort_if_too_slow(conn: &mut Conn) {
-    let unsent_bytes = conn.owed_bytes();
+    let unsent_bytes = conn.kept_bytes();
     let is_word = conn.phase == Phase::Word;
     if limits::CONN_UNSENT_BYTES_HARD_MAX < unsent_bytes && !conn.phase.is_closing() && !is_word {
         tracing::warn!(peer = %conn.stats.peer, unsent_bytes, "closed: the client does not read");

@@ -44,7 +44,7 @@ pub(super) enum LongAnswer {
     /// setWatches and setWatches2.
     Rewatch(Rewatch),
     /// multiRead, carried on by [`MultiRead::go_on`].
-    Multi(MultiRead),
+    MultiRead(MultiRead),
     /// multi.
     Results(Results),
 }
@@ -65,8 +65,16 @@ impl LongAnswer {
                 rewatch.go_on(view, watches, conn, (steps_max / WATCH_STEPS).max(1));
                 rewatch.is_done().then(|| vec![rewatch.answer()])
             }
-            Self::Multi(read) => read.is_done().then(|| read.answer()),
+            Self::MultiRead(read) => read.is_done().then(|| read.answer()),
             Self::Results(results) => results.go_on(steps_max),
+        }
+    }
+
+    /// About how many bytes there will be of what needs no reading.
+    pub(super) fn owed_bytes(&self) -> usize {
+        match self {
+            Self::Results(results) => results.owed_bytes(),
+            _ => 0,
         }
     }
 }
@@ -252,11 +260,20 @@ impl Results {
         Some(Self { delta: Arc::clone(delta), failed, made: 0, pieces })
     }
 
+    /// The delta takes more room than the reply.
+    fn owed_bytes(&self) -> usize {
+        const RESULT_BYTES: usize = 200;
+        match &self.delta.applied.outcome {
+            Outcome::Multi(outcomes) => outcomes.len() * RESULT_BYTES,
+            _ => 0,
+        }
+    }
+
     fn go_on(&mut self, results_max: usize) -> Option<Vec<Bytes>> {
         let Outcome::Multi(outcomes) = &self.delta.applied.outcome else {
             unreachable!("it was begun with a multi's")
         };
-        let results = replies::ops(&self.delta.body).iter().zip(outcomes);
+        let results = replies::ops(&self.delta.body, outcomes);
         for (body, outcome) in results.skip(self.made).take(results_max) {
             replies::op(&mut self.pieces.open, body, outcome, self.failed);
             self.pieces.cut();

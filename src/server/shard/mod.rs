@@ -122,7 +122,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) published: Zxid,
     /// The pipeline takes no writes for the moment.
     pub(crate) pipeline_full: bool,
-    /// What makes the tree larger is refused.
+    /// What makes the tree larger, or might, is refused.
     pub(crate) low_on_disk: bool,
 }
 
@@ -374,23 +374,27 @@ impl Shard {
             (!self.stalled.is_empty()).then(|| around.now + limits::STALLED_RETRY_AFTER);
     }
 
-    /// Makes a slice of the long answer whose turn it is.
+    /// Makes a slice of the long answer whose turn it is; of those that read nothing, in any case.
     fn go_on_long(&mut self, view: &Tree) {
         if let Some(id) = self.pinning {
-            return self.go_on_multi_read(id, view);
+            self.go_on_multi_read(id, view);
         }
-        if self.is_held_up() {
-            return;
+        let may_read = self.pinning.is_none() && !self.is_held_up();
+        for _ in 0..self.options.slices.conns.min(self.long.len()) {
+            let Some(id) = self.long.pop_front() else { return };
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            if !may_read && conn.out.is_at_read() {
+                self.long.push_back(id);
+                continue;
+            }
+            let (watches, steps_max) = (&mut self.watches, self.options.slices.long_steps);
+            conn.out.go_on(|answer| answer.go_on(view, watches, id, steps_max));
+            conn.in_long = conn.can_go_on();
+            if conn.in_long {
+                self.long.push_back(id);
+            }
+            return mark_dirty(&mut self.dirty, id, conn);
         }
-        let Some(id) = self.long.pop_front() else { return };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let (watches, steps_max) = (&mut self.watches, self.options.slices.long_steps);
-        conn.out.go_on(|read| read.go_on(view, watches, id, steps_max));
-        conn.in_long = conn.can_go_on();
-        if conn.in_long {
-            self.long.push_back(id);
-        }
-        mark_dirty(&mut self.dirty, id, conn);
     }
 
     /// Reads more, whatever the connection's socket takes: others wait for it. It shows a state

@@ -38,9 +38,9 @@ impl Outbox {
     }
 
     /// Appends a long answer that is yet to be made.
-    pub(super) fn hold(&mut self, read: LongAnswer) {
+    pub(super) fn hold(&mut self, answer: LongAnswer) {
         self.tail();
-        self.held.push_back((read, BytesMut::new()));
+        self.held.push_back((answer, BytesMut::new()));
     }
 
     /// Whether a long answer is being made.
@@ -48,10 +48,22 @@ impl Outbox {
         !self.held.is_empty()
     }
 
+    /// Whether the one that comes first reads the tree.
+    pub(super) fn is_at_read(&self) -> bool {
+        self.held.front().is_some_and(|(answer, _)| !matches!(answer, LongAnswer::Results(_)))
+    }
+
+    /// Bytes of long answers that need no reading, and of what stands behind long answers: the
+    /// client is owed them whatever it does.
+    pub(super) fn held_bytes(&self) -> usize {
+        let bytes = |(answer, behind): &(LongAnswer, BytesMut)| answer.owed_bytes() + behind.len();
+        self.held.iter().map(bytes).sum()
+    }
+
     /// Goes on with the long answer that comes first. `slice` gives the answer once it is whole.
     pub(super) fn go_on(&mut self, slice: impl FnOnce(&mut LongAnswer) -> Option<Vec<Bytes>>) {
-        let Some((read, _)) = self.held.front_mut() else { return };
-        let Some(answer) = slice(read) else { return };
+        let Some((held, _)) = self.held.front_mut() else { return };
+        let Some(answer) = slice(held) else { return };
         let Some((_, behind)) = self.held.pop_front() else { return };
         let before = std::mem::replace(&mut self.bytes, behind).freeze();
         for chunk in std::iter::once(before).chain(answer).filter(|chunk| !chunk.is_empty()) {
@@ -62,8 +74,8 @@ impl Outbox {
 
     /// The multiRead that has not read everything.
     pub(super) fn multi_read(&mut self) -> Option<&mut MultiRead> {
-        self.held.iter_mut().find_map(|(read, _)| match read {
-            LongAnswer::Multi(read) if !read.is_done() => Some(read),
+        self.held.iter_mut().find_map(|(answer, _)| match answer {
+            LongAnswer::MultiRead(read) if !read.is_done() => Some(read),
             _ => None,
         })
     }

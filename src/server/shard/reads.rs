@@ -55,7 +55,7 @@ impl Shard {
         let Some(mut pending) = conn.dequeue() else { return };
         let session = conn.attachment().map_or(SessionId(0), |(session, _)| session);
         let zxid = match self.long_read((id, session), &mut pending, around) {
-            Some(LongAnswer::Multi(mut read)) if read.is_done() => {
+            Some(LongAnswer::MultiRead(mut read)) if read.is_done() => {
                 read.answer().iter().for_each(|piece| conn.out.tail().extend_from_slice(piece));
                 around.view.last_zxid()
             }
@@ -107,7 +107,7 @@ impl Shard {
                 if !read.go_on(around.view, &self.options.auth, steps_max) {
                     self.pinning = Some(id);
                 }
-                Some(LongAnswer::Multi(read))
+                Some(LongAnswer::MultiRead(read))
             }
             ReadRequest::SetWatches(set) if steps_max < set.path_count() => {
                 let (set, zxid) = (std::mem::take(set), around.view.last_zxid());

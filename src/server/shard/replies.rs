@@ -32,7 +32,7 @@ pub(super) fn write(out: &mut BytesMut, kind: WriteKind, xid: Xid, delta: &Delta
         }
         (WriteKind::Multi, Outcome::Multi(outcomes)) => {
             let failed = has_failed(outcomes);
-            for (body, outcome) in ops(&delta.body).iter().zip(outcomes) {
+            for (body, outcome) in ops(&delta.body, outcomes) {
                 op(buf, body, outcome, failed);
             }
             response::multi_end(buf);
@@ -42,12 +42,16 @@ pub(super) fn write(out: &mut BytesMut, kind: WriteKind, xid: Xid, delta: &Delta
     });
 }
 
-/// The ops of a multi.
-pub(super) fn ops(body: &TxnBody) -> &[TxnBody] {
-    match body {
-        TxnBody::Multi(bodies) => bodies,
-        _ => unreachable!("only a multi comes to several outcomes"),
-    }
+/// The ops of a multi with their outcomes.
+pub(super) fn ops<'a>(
+    body: &'a TxnBody,
+    outcomes: &'a [Outcome],
+) -> impl Iterator<Item = (&'a TxnBody, &'a Outcome)> {
+    let TxnBody::Multi(bodies) = body else {
+        unreachable!("only a multi comes to several outcomes")
+    };
+    assert_eq!(bodies.len(), outcomes.len(), "one outcome per op");
+    bodies.iter().zip(outcomes)
 }
 
 /// Whether a multi failed.
