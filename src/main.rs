@@ -321,6 +321,7 @@ fn settings(config: &Config, file: Option<&String>) -> Result<Settings, String> 
                 digest_enabled: config.digest_auth_enabled,
                 digest_algorithm: config.digest_algorithm,
                 skip_acl: config.skip_acl,
+                eager: config.eager_acl_check,
                 ensemble_names: config.ensemble_auth_names.clone(),
                 enforced_schemes: config.enforced_auth_schemes.clone(),
             },

@@ -294,6 +294,7 @@ const ROWS: &[Row] = &[
         &["server.ensemble.zxids.last: 21", "server.ensemble.zxids.renew_at: 20"],
     )
     .of_member(),
+    row("enableEagerACLCheck", "true", &["server.auth.eager: true"]).of_member(),
     row("localSessionsEnabled", "true", &["server.ensemble.local_sessions: WithoutEphemerals"])
         .of_member(),
     row("localSessionsUpgradingEnabled", "true", &["server.ensemble.local_sessions: Upgradable"])

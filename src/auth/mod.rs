@@ -32,6 +32,9 @@ pub struct AuthConfig {
     /// `enforce.auth.schemes` if `enforce.auth.enabled`: a connection without an identity of any of
     /// these schemes is sent away. Empty: nothing is enforced.
     pub enforced_schemes: Vec<String>,
+    /// `enableEagerACLCheck`: a member of an ensemble refuses its clients' writes by its own tree,
+    /// too, before the leader hears of them.
+    pub eager: bool,
 }
 
 /// Why an auth packet adds no identity.
@@ -56,6 +59,7 @@ impl Default for AuthConfig {
             skip_acl: false,
             ensemble_names: None,
             enforced_schemes: Vec::new(),
+            eager: false,
         }
     }
 }

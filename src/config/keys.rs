@@ -214,7 +214,7 @@ pub static KEYS: &[Key] = &[
     without(&["admin.serverAddress"], "there is no admin server yet"),
     without(&["admin.commandURL"], "there is no admin server yet"),
     without(&["admin.idleTimeout"], "there is no admin server yet"),
-    without(&["enableEagerACLCheck"], "ACLs are checked once, in order"),
+    member(&["enableEagerACLCheck"]),
     without(&["IPAuthenticationProvider.usexforwardedfor"], "there is no admin server yet"),
     Key { names: &["localSessionsEnabled"], alone: ALL_GLOBAL, in_ensemble: Status::Used },
     Key { names: &["localSessionsUpgradingEnabled"], alone: ALL_GLOBAL, in_ensemble: Status::Used },

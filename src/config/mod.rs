@@ -70,6 +70,8 @@ pub struct Config {
     pub audit_enable: bool,
     pub digest_enabled: bool,
     pub skip_acl: bool,
+    /// `enableEagerACLCheck`.
+    pub eager_acl_check: bool,
     pub super_digest: Option<String>,
     pub digest_auth_enabled: bool,
     pub digest_algorithm: DigestAlgorithm,
@@ -209,6 +211,7 @@ impl Default for Config {
             audit_enable: false,
             digest_enabled: true,
             skip_acl: false,
+            eager_acl_check: false,
             super_digest: None,
             digest_auth_enabled: true,
             digest_algorithm: DigestAlgorithm::Sha1,

@@ -98,6 +98,7 @@ impl<'a> Values<'a> {
             audit_enable: self.lenient_true("audit.enable", false),
             digest_enabled: self.lenient_true("digest.enabled", true),
             skip_acl: self.text("skipACL") == Some("yes"),
+            eager_acl_check: self.lenient_true("enableEagerACLCheck", false),
             super_digest: self.text("DigestAuthenticationProvider.superDigest").map(str::to_owned),
             digest_auth_enabled: self.lenient_true("DigestAuthenticationProvider.enabled", true),
             digest_algorithm: self.digest_algorithm()?,

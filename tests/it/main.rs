@@ -14,6 +14,8 @@ mod clients;
 mod damage;
 /// Random sequences of requests: the same answers as Apache ZooKeeper's, byte by byte.
 mod differential;
+/// Which writes eager ACL checks refuse, and how.
+mod eager;
 /// Ensembles of real processes, with Apache ZooKeeper servers among them.
 mod ensemble;
 /// A damaged snapshot gives way to the one before it.

@@ -14,6 +14,7 @@ use crate::wire::response;
 use crate::wire::word::Word;
 
 use super::conn::{Answer, Conn, Pending, Phase, Work, WriteKind};
+use super::eager;
 use super::{Shard, Surroundings, mark_dirty};
 use crate::base::{Duration, Instant, Str};
 use crate::limits;
@@ -288,6 +289,18 @@ impl Shard {
         let throttled = self.throttled(conn, opcode, around.now.since(since));
         if let Some(answer) = throttled.filter(|_| is_admitted) {
             let work = Work::Answer(answer);
+            enqueue(conn, Pending { xid, bytes, large, since, opcode, work });
+            return;
+        }
+        let checks_eagerly = self.options.auth.eager && self.options.is_member;
+        if let Ok(Request::Write(write)) = &request
+            && checks_eagerly
+            && is_admitted
+            && self.service == Service::Full
+            && let Some(code) =
+                eager::refusal(&self.options.auth, around.view, write, &conn.identities)
+        {
+            let work = Work::Answer(Answer { zxid: Some(Zxid::ZERO), ..Answer::error(code) });
             enqueue(conn, Pending { xid, bytes, large, since, opcode, work });
             return;
         }

@@ -13,6 +13,7 @@
 
 mod conn;
 mod deltas;
+mod eager;
 mod intake;
 mod load;
 mod long;
