@@ -105,6 +105,15 @@ fn the_shell_is_at_home_on_a_terminal() {
     terminal.press("create /some-znode 'a \\x1b b'\r");
     terminal.until("/some-znode\r\n");
     terminal.prompt();
+    // A name that the shell would read as two words.
+    terminal.press("create '/two words' both\r");
+    terminal.until("/two words\r\n");
+    terminal.prompt();
+    terminal.press("get /tw\t");
+    terminal.until("get '/two words'");
+    terminal.press("\r");
+    terminal.until("both\r\n");
+    terminal.prompt();
     // A path is completed from the server, and what could steer the terminal is not sent to it.
     terminal.press("get /so\t");
     terminal.until("get /some-znode");

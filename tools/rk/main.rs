@@ -6,6 +6,8 @@ mod acl;
 mod cli;
 /// What can be asked for.
 mod commands;
+/// Commands and paths that are completed on a terminal.
+mod completion;
 /// Errors as text, JSON and exit codes.
 mod failure;
 /// Commands that run while something is held.

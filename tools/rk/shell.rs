@@ -11,19 +11,16 @@ use std::sync::mpsc::Receiver;
 use bytes::Bytes;
 use clap::{CommandFactory, Parser, Subcommand};
 use ringkeeper::client::session::{Phase, Session, SessionEvent, SessionOptions};
-use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
-use rustyline::validate::Validator;
-use rustyline::{Config, Editor, ExternalPrinter, Helper};
+use rustyline::{Config, Editor, ExternalPrinter};
 
 use crate::cli::{Cli, Command, Format};
 use crate::commands::{self, Context, watch, znode_path};
+use crate::completion::Completion;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, escaped};
-use crate::zk::{Zk, join};
+use crate::zk::Zk;
 
 /// How long completion waits for a server.
 const COMPLETION_WAITS: std::time::Duration = std::time::Duration::from_secs(1);
@@ -268,59 +265,12 @@ fn history_file() -> Option<PathBuf> {
     Some(folder.join("history"))
 }
 
-/// Completes commands, and paths from the server.
-struct Completion {
-    zk: Zk,
-}
-
-impl Completer for Completion {
-    type Candidate = Pair;
-
-    fn complete(
-        &self,
-        line: &str,
-        at: usize,
-        _: &rustyline::Context<'_>,
-    ) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let before = line.get(..at).unwrap_or(line);
-        let start = before.rfind(' ').map_or(0, |space| space + 1);
-        let word = before.get(start..).unwrap_or_default();
-        let pairs = if start == 0 {
-            let names = command_names(word).into_iter();
-            names.map(|name| Pair { replacement: format!("{name} "), display: name }).collect()
-        } else if word.starts_with('/') {
-            let paths = self.paths(word).into_iter();
-            paths.map(|path| Pair { display: path.clone(), replacement: path }).collect()
-        } else {
-            Vec::new()
-        };
-        Ok((start, pairs))
-    }
-}
-
-impl Completion {
-    fn paths(&self, word: &str) -> Vec<String> {
-        let Some((parent, _)) = word.rsplit_once('/') else { return Vec::new() };
-        let parent = if parent.is_empty() { "/" } else { parent };
-        let names = self.zk.children(parent, false).map(|(names, _)| names).unwrap_or_default();
-        let paths = names.iter().map(|name| join(parent, name));
-        paths.filter(|path| path.starts_with(word)).collect()
-    }
-}
-
-fn command_names(word: &str) -> Vec<String> {
+/// The commands that begin with `word`.
+pub(crate) fn command_names(word: &str) -> Vec<String> {
     let line = Line::command();
     let names = line.get_subcommands().map(|command| command.get_name().to_owned());
     names.filter(|name| name.starts_with(word)).collect()
 }
-
-impl Hinter for Completion {
-    type Hint = String;
-}
-
-impl Highlighter for Completion {}
-impl Validator for Completion {}
-impl Helper for Completion {}
 
 #[cfg(test)]
 mod tests {
