@@ -211,6 +211,7 @@ fn rk_bench_says_what_is_wrong() {
     for (arguments, expected) in [
         (&["run", "--server", &nobody][..], "Connection refused"),
         (&["run", "--sessions", "0"], "--sessions must not be 0"),
+        (&["run", "--rate", "9", "--pipeline", "2"], "--pipeline"),
         (&["run", "--op", "nothing"], "invalid value 'nothing'"),
         (&["failover", "--start", "127.0.0.1:1"], "write ADDRESS=COMMAND"),
         (&["failover", "--start", "127.0.0.1:1=x"], "at least three"),

@@ -15,7 +15,7 @@ pub(crate) struct Cell {
     #[arg(long, default_value_t = 1)]
     pub(crate) sessions: usize,
     /// Requests that each session keeps in flight.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, conflicts_with = "rate")]
     pub(crate) pipeline: usize,
     /// Bytes of each value.
     #[arg(long, default_value_t = 100)]
@@ -70,11 +70,24 @@ impl Cell {
         Duration::from_secs_f64(self.seconds)
     }
 
-    /// What a row of results is called.
+    /// What a row of results is called: all that is measured, but not how long.
     pub(crate) fn name(&self) -> String {
-        let op = format!("{:?}", self.op).to_lowercase();
-        let rate = self.rate.map(|rate| format!(" at {rate}/s")).unwrap_or_default();
-        format!("{op} {}x{} {} B{rate}", self.sessions, self.pipeline, self.size)
+        let Self { sessions, pipeline, size, znodes, .. } = self;
+        let op = match self.op {
+            Op::Mix => format!("mix of {}% reads", self.reads),
+            Op::Multi => format!("multi of {}", self.ops),
+            op => format!("{op:?}").to_lowercase(),
+        };
+        let (load, rate) = match self.rate {
+            Some(rate) => (format!("{sessions}x"), format!(" at {rate}/s")),
+            None => (format!("{sessions}x{pipeline}"), String::new()),
+        };
+        // Each session creates and deletes paths of its own.
+        let among = match self.op {
+            Op::Create => String::new(),
+            _ => format!(" {znodes} znodes"),
+        };
+        format!("{op} {load} {size} B{among}{rate}")
     }
 
     /// Checks what the types leave open.
@@ -97,5 +110,57 @@ impl Cell {
             return Err("--rate must not be 0".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    #[command(no_binary_name = true)]
+    struct Line {
+        #[command(flatten)]
+        cell: Cell,
+    }
+
+    fn name(line: &str) -> Result<String, clap::error::ErrorKind> {
+        let parsed = Line::try_parse_from(line.split_whitespace());
+        parsed.map(|line| line.cell.name()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn cells_that_differ_have_other_names() {
+        let lines = [
+            "--op set",
+            "--op get",
+            "--op set --sessions 2",
+            "--op set --pipeline 2",
+            "--op set --size 5",
+            "--op set --znodes 5",
+            "--op set --rate 5",
+            "--op set --rate 6",
+            "--op set --rate 6 --sessions 2",
+            "--op mix",
+            "--op mix --reads 50",
+            "--op multi",
+            "--op multi --ops 3",
+            "--op create",
+            "--op create --pipeline 2",
+        ];
+        let names: Vec<String> = lines.iter().map(|line| name(line).unwrap()).collect();
+        let different: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), lines.len(), "{names:?}");
+        assert_eq!(name("--op mix --reads 50").unwrap(), "mix of 50% reads 1x1 100 B 1000 znodes");
+        let rate = name("--op multi --rate 7 --sessions 3").unwrap();
+        assert_eq!(rate, "multi of 10 3x 100 B 1000 znodes at 7/s");
+    }
+
+    #[test]
+    fn a_schedule_has_no_pipeline() {
+        let both = name("--rate 100 --pipeline 4");
+        assert_eq!(both, Err(clap::error::ErrorKind::ArgumentConflict));
     }
 }

@@ -55,6 +55,8 @@ struct Row {
     rate_ratio: f64,
     /// Ours over theirs: below 1 is less.
     cpu_ratio: Option<f64>,
+    /// Ours over theirs: below 1 is less.
+    resident_ratio: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -118,6 +120,11 @@ fn row(cell: Cell, ours: &[Report], theirs: &[Report]) -> Row {
         pairs,
         p50_ratio: ours.p50_us / theirs.p50_us,
         rate_ratio: ours.rate / theirs.rate,
+        #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+        resident_ratio: ours
+            .resident
+            .zip(theirs.resident)
+            .map(|(ours, theirs)| ours as f64 / theirs as f64),
         cpu_ratio: ours.cpu_us.zip(theirs.cpu_us).map(|(ours, theirs)| ours / theirs),
         ours,
         theirs,
@@ -144,16 +151,73 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn print(row: &Row, json: bool) {
     if json {
         println!("{}", serde_json::to_string(row).expect("numbers and names serialize"));
-        return;
+    } else {
+        println!("{}", text(row));
     }
-    println!("{}, medians of {} pairs", row.cell.name(), row.pairs);
-    for (name, side) in [("ours  ", &row.ours), ("theirs", &row.theirs)] {
+}
+
+fn text(row: &Row) -> String {
+    let side = |side: &Side| {
         let cpu = side.cpu_us.map(|cpu| format!(", {cpu:.2} us cpu")).unwrap_or_default();
-        println!(
-            "  {name} {:.0}/s, p50 {:.0} us, p99 {:.0} us{cpu}",
-            side.rate, side.p50_us, side.p99_us
-        );
-    }
+        let resident = side.resident.map(|bytes| format!(", {} KiB", bytes / 1024));
+        let resident = resident.unwrap_or_default();
+        let Side { rate, p50_us, p99_us, .. } = side;
+        format!("{rate:.0}/s, p50 {p50_us:.0} us, p99 {p99_us:.0} us{cpu}{resident}")
+    };
     let cpu = row.cpu_ratio.map(|ratio| format!(", cpu {ratio:.2}")).unwrap_or_default();
-    println!("  ratio  rate {:.2}, p50 {:.2}{cpu}", row.rate_ratio, row.p50_ratio);
+    let resident = row.resident_ratio.map(|ratio| format!(", memory {ratio:.2}"));
+    let resident = resident.unwrap_or_default();
+    format!(
+        "{}, medians of {} pairs\n  ours   {}\n  theirs {}\n  ratio  rate {:.2}, p50 \
+         {:.2}{cpu}{resident}",
+        row.cell.name(),
+        row.pairs,
+        side(&row.ours),
+        side(&row.theirs),
+        row.rate_ratio,
+        row.p50_ratio,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::Histogram;
+
+    use super::*;
+    use crate::report::Percentiles;
+
+    fn report(cell: &Cell, rate: f64, usage: Option<(f64, u64)>) -> Report {
+        let mut histogram = Histogram::<u64>::new(3).unwrap();
+        histogram.record(100_000).unwrap();
+        Report {
+            cell: cell.clone(),
+            requests: 1,
+            errors: 0,
+            unanswered: 0,
+            seconds: 1.0,
+            rate,
+            latency_us: Percentiles::of(&histogram),
+            server_cpu_us: usage.map(|(cpu, _)| cpu),
+            server_resident: usage.map(|(_, resident)| resident),
+            generator_cpu_us: 1.0,
+        }
+    }
+
+    #[test]
+    fn the_text_has_everything_that_was_measured() {
+        let cell = parse("--op mix --reads 50 --sessions 2 --pipeline 3").unwrap();
+        let ours = report(&cell, 300.0, Some((1.5, 10 << 20)));
+        let theirs = report(&cell, 100.0, Some((3.0, 40 << 20)));
+        assert_eq!(
+            text(&row(cell.clone(), std::slice::from_ref(&ours), &[theirs])),
+            "mix of 50% reads 2x3 100 B 1000 znodes, medians of 1 pairs\n  \
+             ours   300/s, p50 100 us, p99 100 us, 1.50 us cpu, 10240 KiB\n  \
+             theirs 100/s, p50 100 us, p99 100 us, 3.00 us cpu, 40960 KiB\n  \
+             ratio  rate 3.00, p50 1.00, cpu 0.50, memory 0.25"
+        );
+        // Whose process is not named has neither.
+        let theirs = report(&cell, 100.0, None);
+        let shown = text(&row(cell, &[ours], &[theirs]));
+        assert!(shown.ends_with("ratio  rate 3.00, p50 1.00"), "{shown}");
+    }
 }
