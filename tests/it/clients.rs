@@ -190,7 +190,7 @@ fn kazoo_sees_what_apache_shows() {
     let Some(python) = python() else {
         return skip("kazoo", "no python3 with kazoo");
     };
-    compare("kazoo", "", 55, || {
+    compare("kazoo", "", 70, || {
         let mut command = Command::new(&python);
         command.arg(script("kazoo_surface.py"));
         command

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 use ringkeeper::client::Client;
 use ringkeeper::model::{ErrorCode, ReconfigRequest, Request, WriteRequest};
 
 use super::apache::{self, Java};
 use super::client::{self, get};
+use super::clients;
 use super::ensemble::{Ensemble, Program, Writer};
 use super::peer::{self, within};
 
@@ -541,4 +543,23 @@ fn answers_are_apaches() {
     let off = "standaloneEnabled=false\nskipACL=yes\n";
     let requests = [("show", show()), ("off", change("", &[1])), ("show 2", show())];
     assert_eq!(answers(&Program::Ours, off, &requests), answers(&apache, off, &requests));
+}
+
+#[test]
+fn kazoo_changes_members_as_at_apache() {
+    let test = "kazoo_changes_members_as_at_apache";
+    let Some(python) = clients::python() else {
+        return apache::skip(test, "no python3 with kazoo");
+    };
+    let said = |program: &Program| {
+        let members = Members::new(1, program);
+        members.ensemble.all_serve();
+        let mut command = Command::new(&python);
+        command.arg(clients::script("kazoo_reconfig.py"));
+        clients::transcript(&mut command, members.ensemble.ports[&1], || ())
+    };
+    let ours = said(&Program::Ours);
+    assert!(28 <= ours.lines().count(), "the transcript is whole\n{ours}");
+    let Some(apache) = apache(test) else { return };
+    assert_eq!(ours, said(&apache));
 }
