@@ -20,6 +20,9 @@ mod nemesis;
 mod net;
 /// The ensemble.
 mod servers;
+/// What a machine cannot do.
+#[path = "../it/skip.rs"]
+mod skip;
 
 use std::fs;
 use std::path::Path;
@@ -117,7 +120,7 @@ fn run(test: &str, count: i64, kinds: Vec<Fault>, faults: u64) {
     let _old = fs::remove_dir_all(&home);
     let servers = match Servers::new(&home, count) {
         Ok(servers) => servers,
-        Err(why) => return eprintln!("SKIPPED {test}: {why}"),
+        Err(why) => return skip::skip(test, &why.to_string()),
     };
     // Servers find each other silent after 300 ms: other work on this machine must not delay them.
     // SAFETY: it changes the priority of this thread and of what it will start.

@@ -5,13 +5,13 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use super::peer;
+pub(crate) use super::skip::skip;
 
 /// A server of Apache's.
 pub(crate) struct Apache {
@@ -64,13 +64,6 @@ pub(crate) fn assert_same(who: &str, said: &[String], apache: &[String]) {
         .collect();
     assert!(differing.is_empty(), "\n{differing}");
     assert_eq!(said.len(), apache.len(), "{who}: lines\n{}", said.join("\n"));
-}
-
-/// Says what is missing; a failure where nothing may be.
-pub(crate) fn skip(test: &str, why: &str) {
-    assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
-    // Not by `eprintln`, which is shown of failing tests only.
-    let _told = writeln!(std::io::stderr(), "SKIPPED {test}: {why}; .ci/run installs it");
 }
 
 impl Java {

@@ -66,6 +66,8 @@ mod sessions;
 mod shards;
 /// The server where the machine is hostile: slow, full, without rights, without features.
 mod shell;
+/// Tests that lack what they need.
+mod skip;
 /// What a leader sends a learner that is too far behind: Apache's server reads ours.
 mod snap_wire;
 /// The shape of the source tree: layers, documentation, words.

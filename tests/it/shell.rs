@@ -17,6 +17,7 @@ use ringkeeper::model::{ErrorCode, Perms, Request, WriteRequest};
 
 use super::client::{self, create, delete, get, set};
 use super::peer::{self, Server};
+use super::skip::skip;
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -25,11 +26,6 @@ const MIB: u64 = 1024 * 1024;
 fn is_root() -> bool {
     // SAFETY: the call has no preconditions.
     unsafe { libc::geteuid() == 0 }
-}
-
-/// Machines differ in what even root may do, so these do not fail a run of CI.
-fn skip(test: &str, why: &str) {
-    eprintln!("SKIPPED {test}: {why}");
 }
 
 fn end(server: Server) {
@@ -267,19 +263,22 @@ struct SlowDisk(PathBuf);
 impl SlowDisk {
     const WRITES_PER_SECOND: u32 = 40;
 
-    /// The disk that `path` is on.
+    /// The disk that `path` is on. Control groups are of version 1 or 2.
     fn of(path: &Path) -> Option<Self> {
-        let root = Path::new("/sys/fs/cgroup/blkio");
-        if !root.join("blkio.throttle.write_iops_device").exists() {
-            return None;
-        }
+        let (old, new) = (Path::new("/sys/fs/cgroup/blkio"), Path::new("/sys/fs/cgroup"));
+        let old_file = "blkio.throttle.write_iops_device";
+        let (root, file, unit) = if old.join(old_file).exists() {
+            (old, old_file, "")
+        } else {
+            fs::write(new.join("cgroup.subtree_control"), "+io").ok()?;
+            (new, "io.max", "wiops=")
+        };
         let group = root.join(format!("ringkeeper-test-{}", std::process::id()));
         fs::create_dir_all(&group).ok()?;
         let slow = Self(group);
-        let device = fs::metadata(path).ok()?.dev();
-        let (major, minor) = (libc::major(device), libc::minor(device));
-        let limit = format!("{major}:{minor} {}", Self::WRITES_PER_SECOND);
-        fs::write(slow.0.join("blkio.throttle.write_iops_device"), limit).ok()?;
+        let disk = disk_of(path)?;
+        let limit = format!("{disk} {unit}{}", Self::WRITES_PER_SECOND);
+        fs::write(slow.0.join(file), limit).ok()?;
         Some(slow)
     }
 
@@ -290,6 +289,18 @@ impl SlowDisk {
             .expect("the group is ours");
         tasks.write_all(pid.to_string().as_bytes()).expect("the process runs");
     }
+}
+
+/// The numbers of the disk that `path` is on, of the whole disk if it is on a partition.
+fn disk_of(path: &Path) -> Option<String> {
+    let device = fs::metadata(path).ok()?.dev();
+    let numbers = format!("{}:{}", libc::major(device), libc::minor(device));
+    let place = fs::canonicalize(format!("/sys/dev/block/{numbers}")).ok()?;
+    if !place.join("partition").exists() {
+        return Some(numbers);
+    }
+    let numbers = fs::read_to_string(place.parent()?.join("dev")).ok()?;
+    Some(numbers.trim().to_owned())
 }
 
 impl Drop for SlowDisk {

@@ -1,0 +1,11 @@
+//! Tests that lack what they need say so, and fail where nothing may be lacking.
+
+use std::env;
+use std::io::Write;
+
+/// Says what is missing. With `CI` set, as `.ci/run` sets it, that is a failure.
+pub(crate) fn skip(test: &str, why: &str) {
+    assert!(env::var_os("CI").is_none(), "{test}: {why}, and CI must have it");
+    // Not by `eprintln`, which is shown of failing tests only.
+    let _told = writeln!(std::io::stderr(), "SKIPPED {test}: {why}; .ci/run has it, or fails");
+}
