@@ -163,16 +163,16 @@ pub struct Slices {
     pub requests_per_conn: usize,
     /// Requests that are executed.
     pub requests: usize,
-    /// Steps of long answers that are made, results of multis and multiReads included; what has more
-    /// is a long answer.
+    /// Steps of long answers that are made, results of multis and multiReads included; what has
+    /// more is a long answer.
     pub long_steps: usize,
     /// Connections or watches that a four-letter word is told of, or lines of its text.
     pub words: usize,
     /// Committed txns that are applied.
     pub commits: usize,
     /// Ephemerals of ending sessions that are found or deleted, and ops of multis that are judged
-    /// or applied. What has more is seen whole all the same. A multi of more ops is growth where the
-    /// disk is nearly full.
+    /// or applied. What has more is seen whole all the same. A multi of more ops is growth where
+    /// the disk is nearly full.
     pub ops: usize,
     /// Ops of a multi that are read out of its frame.
     pub decoded_ops: usize,

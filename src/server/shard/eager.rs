@@ -7,8 +7,8 @@ use crate::model::request::RawAcl;
 use crate::model::{CreateKind, ErrorCode, Perms, WriteRequest, path};
 use crate::tree::Tree;
 
-/// How a write is refused, if it is: plain creates, deletes, and what sets data or ACLs. An ACL that
-/// is asked for must be well-formed; a znode that is not here allows everything.
+/// How a write is refused, if it is: plain creates, deletes, and what sets data or ACLs. An ACL
+/// that is asked for must be well-formed; a znode that is not here allows everything.
 pub(super) fn refusal(
     config: &AuthConfig,
     view: &Tree,
