@@ -21,6 +21,8 @@ mod pulse;
 pub mod recent;
 pub mod recovery;
 mod satellite;
+#[cfg(test)]
+mod settings_tests;
 mod shard;
 #[cfg(test)]
 mod slices_tests;

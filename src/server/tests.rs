@@ -10,7 +10,7 @@ use super::recovery::{Answer, Recovered, Recovery, Step};
 use super::stream::{Ask, Notice, ToShard};
 use super::*;
 use crate::auth::AuthConfig;
-use crate::base::{Duration, FileOpId, Instant, Str, WallMs};
+use crate::base::{Duration, FileDir, FileOp, FileOpId, Instant, Str, WallMs};
 use crate::limits;
 use crate::model::request::{PathWatch, RawAcl};
 use crate::model::{
@@ -76,6 +76,9 @@ pub(super) fn nothing_on_disk() -> Recovered {
     }
 }
 
+/// The clock's first time, in nanoseconds.
+const START: u64 = 1_000_000_000;
+
 /// A server with one shard, its disk and its clients.
 pub(super) struct World {
     pub(super) server: Server,
@@ -83,6 +86,8 @@ pub(super) struct World {
     /// File operations that have not ended.
     files: Vec<FileOpId>,
     clients: BTreeMap<ConnId, Client>,
+    /// How many snapshots were begun.
+    pub(super) snapshots: usize,
 }
 
 #[derive(Default)]
@@ -104,16 +109,18 @@ impl World {
     /// Satellites that do nothing, but have their share of the limits.
     fn with_satellites(options: ServerOptions, satellites: u16) -> Self {
         let recovered = nothing_on_disk();
-        let now = Instant(1_000_000_000);
+        let now = Instant(START);
         let clock = Clock { now, wall: WallMs(1_700_000_000_000) };
         let (server, _) = Server::new(options, recovered, satellites, 7, clock);
-        let mut world = Self { server, now, files: Vec::new(), clients: BTreeMap::new() };
+        let (files, clients) = (Vec::new(), BTreeMap::new());
+        let mut world = Self { server, now, files, clients, snapshots: 0 };
         world.settle();
         world
     }
 
     pub(super) fn clock(&self) -> Clock {
-        Clock { now: self.now, wall: WallMs(1_700_000_000_000) }
+        let passed = self.now.since(Instant(START)).as_millis();
+        Clock { now: self.now, wall: WallMs(1_700_000_000_000 + passed.cast_signed()) }
     }
 
     /// Hands over inputs, then ends turns until there is nothing left to do.
@@ -136,7 +143,12 @@ impl World {
                 Output::PauseReading { conn } => self.client(conn).paused = true,
                 Output::ResumeReading { conn } => self.client(conn).paused = false,
                 Output::Close { conn } | Output::Abort { conn } => self.client(conn).closed = true,
-                Output::File { id, .. } => self.files.push(id),
+                Output::File { id, op } => {
+                    self.files.push(id);
+                    let is_snapshot =
+                        matches!(op, FileOp::Create { file } if file.dir == FileDir::Data);
+                    self.snapshots += usize::from(is_snapshot);
+                }
                 Output::Publish(_) | Output::Mesh { .. } | Output::Stopped => {}
                 Output::Halt(halt) => panic!("{halt}"),
                 Output::Peer(_)
@@ -167,7 +179,7 @@ impl World {
     }
 
     /// Time passes, and timers that are due are run.
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now + Duration::from_millis(ms);
         while self.now < until {
             self.now = self.now + Duration::from_millis(5).min(until.since(self.now));
@@ -181,9 +193,16 @@ impl World {
         self.clients.get_mut(&conn).expect("it is connected")
     }
 
-    fn hello(&mut self, number: u64, timeout_ms: i32) -> ConnId {
+    /// A connection on which nothing is sent.
+    pub(super) fn open(&mut self, number: u64) -> ConnId {
         let conn = ConnId(number);
         self.clients.insert(conn, Client::default());
+        self.turn(vec![Input::Opened { conn, peer: SocketAddr::from(([127, 0, 0, 1], 1)) }]);
+        conn
+    }
+
+    fn hello(&mut self, number: u64, timeout_ms: i32) -> ConnId {
+        let conn = self.open(number);
         let hello = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen: crate::model::Zxid::ZERO,
@@ -195,9 +214,7 @@ impl World {
         };
         let mut buf = BytesMut::new();
         hello.encode(&mut buf);
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let bytes = buf.freeze();
-        self.turn(vec![Input::Opened { conn, peer }, Input::Received { conn, bytes }]);
+        self.turn(vec![Input::Received { conn, bytes: buf.freeze() }]);
         conn
     }
 
