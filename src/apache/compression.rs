@@ -86,6 +86,10 @@ impl Inflate {
                 finished.map_err(|_| BadStream("the gzip stream is cut short"))
             }
             Self::Snappy(blocks) if blocks.received.is_empty() && blocks.header_seen => Ok(()),
+            // A cut leaves less than a block; more is what a damaged length passes over.
+            Self::Snappy(blocks) if 2 * SNAPPY_BLOCK_BYTES < blocks.received.len() => {
+                Err(BadStream("a snappy block is damaged"))
+            }
             Self::Snappy(_) => Err(BadStream("the snappy stream is cut short")),
         }
     }

@@ -19,6 +19,9 @@ pub struct SnapshotDamage {
     pub offset: u64,
     /// What is wrong with it.
     pub what: &'static str,
+    /// All that is there is whole, but the file ends before the snapshot does: its writing was cut
+    /// short, or is going on.
+    pub is_cut: bool,
 }
 
 /// One item.
@@ -223,21 +226,25 @@ impl SnapshotDecoder {
         let mut plain = BytesMut::from(self.plain.as_ref());
         let finished = self.inflate.finish(&mut plain);
         self.plain = plain.freeze();
-        finished.map_err(|BadStream(what)| self.damage(what))?;
         // The last bytes of a compressed stream may come only with its end.
         if self.next_item()?.is_some() {
             return Err(self.damage("items were not taken"));
         }
-        if self.stage != Stage::Sections {
-            return Err(self.damage("the file ends before its seal"));
-        }
-        let (has_digest, has_last_zxid) = match self.plain.len() {
-            0 => (false, false),
-            LAST_ZXID_BYTES => (false, true),
-            DIGEST_BYTES => (true, false),
-            BOTH_BYTES => (true, true),
-            _ => return Err(self.damage(UNKNOWN_SECTIONS)),
+        let ends = self.stage == Stage::Sections;
+        let sections = match self.plain.len() {
+            0 => Some((false, false)),
+            LAST_ZXID_BYTES => Some((false, true)),
+            DIGEST_BYTES => Some((true, false)),
+            BOTH_BYTES => Some((true, true)),
+            _ => None,
         };
+        let is_cut = !ends || (sections.is_none() && self.plain.len() < BOTH_BYTES);
+        let cut = |what| SnapshotDamage { is_cut, ..self.damage(what) };
+        finished.map_err(|BadStream(what)| cut(what))?;
+        if !ends {
+            return Err(cut("the file ends before its seal"));
+        }
+        let (has_digest, has_last_zxid) = sections.ok_or_else(|| cut(UNKNOWN_SECTIONS))?;
         if has_digest {
             let digest = self.section(|cursor| {
                 let zxid = Zxid(cursor.i64()?);
@@ -329,7 +336,7 @@ impl SnapshotDecoder {
     }
 
     const fn damage(&self, what: &'static str) -> SnapshotDamage {
-        SnapshotDamage { offset: self.summary.plain_bytes, what }
+        SnapshotDamage { offset: self.summary.plain_bytes, what, is_cut: false }
     }
 }
 

@@ -106,7 +106,8 @@ impl SnapshotReceiver {
         ops: &mut FileOps,
     ) -> Self {
         let install = Install { zxid, first_segment };
-        let below_zero = SnapshotDamage { offset: 0, what: "its zxid is below zero" };
+        let what = "its zxid is below zero";
+        let below_zero = SnapshotDamage { offset: 0, what, is_cut: false };
         Self {
             install,
             encoder: SnapshotEncoder::new(zxid, wall),

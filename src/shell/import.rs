@@ -68,6 +68,10 @@ pub(super) fn run(
                 tracing::warn!("{note}");
                 Answer::Next
             }
+            Step::PassOver { name, unfit } => {
+                tracing::warn!("{name} is not used: {unfit}; the snapshot before is tried");
+                Answer::Next
+            }
             Step::Recover { check } => {
                 let found = recover::run(&paths, options, None)?;
                 let check = check.then(|| Check::of(&found));

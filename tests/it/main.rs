@@ -48,6 +48,8 @@ mod rk;
 mod rk_cuts;
 /// rk-log on the files of real servers: whole, damaged and in use.
 mod rk_log;
+/// rk-log on Apache's files, damaged in every way.
+mod rk_log_apache;
 /// rk-log on the directories of ensembles: histories that a leader replaced, and epochs.
 mod rk_log_members;
 /// Who belongs to an ensemble, asked and changed with that client.

@@ -26,6 +26,7 @@ use ringkeeper::wire;
 use super::apache::{self, Apache, Java};
 use super::client::{self, Client, Hello, create, delete, exists, set};
 use super::peer::{self, Server};
+use super::rk_log;
 
 /// Txns from one snapshot of Apache's to the next, at most: many snapshots, all under load.
 const SNAP_COUNT: &str = "400";
@@ -235,6 +236,9 @@ fn round_trip(test: &str, setup: &Setup) {
     server.kill();
     let taken = snapshots(&home.join("data/version-2"));
     assert!(3 < taken, "{test}: {taken} snapshots were taken under load");
+    let checked = rk_log::json(0, &["verify", rk_log::text(&home.join("data"))]).remove(0);
+    let checked = &checked["checked"];
+    assert_eq!(checked["replayed"], checked["records"], "{test}: every txn is compared");
 
     let server = Server::start_in(home.clone(), port);
     assert_same(&before, &dump(port), &format!("{test}: imported"));

@@ -8,25 +8,28 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ringkeeper::apache::{
-    Compression, LogDecoder, LogEndKind, LogRecord, SnapshotDecoder, SnapshotItem, SnapshotSummary,
-    names,
+    Compression, LogDecoder, LogEndKind, LogRecord, SnapshotDamage, SnapshotDecoder, SnapshotItem,
+    SnapshotSummary, names,
 };
 use ringkeeper::base::{FileFailure, FileOp, WallMs};
 use ringkeeper::model::Zxid;
-use ringkeeper::server::import::{Answer, Check, Entry, Import, Place, PlaceSurvey, Step, Survey};
+use ringkeeper::server::import::{
+    Answer, Check, Entry, Import, Place, PlaceSurvey, Step, Survey, Unfit,
+};
 use ringkeeper::snapshot::catalog;
 
 use super::files;
 use super::map;
 use super::place::{self, Trouble, unreadable};
+use super::progress::Progress;
 use super::start::{self, OPTIONS};
 
 /// The longest frame that a server may have been configured for: nothing that received bytes do
 /// not back is ever allocated for it.
 const FRAME_BYTES_MAX: usize = 64 << 20;
-const RECORD_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+pub(crate) const RECORD_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Bytes of a snapshot decoded at once.
-const PIECE_BYTES: usize = 1 << 20;
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
 /// The files of one server, or one of them.
 #[derive(Clone, Debug, Default)]
@@ -55,10 +58,21 @@ pub(crate) enum Seen {
 pub(crate) struct Imported {
     /// Why it would not.
     pub(crate) refused: Option<String>,
-    /// What it would tell the operator.
+    /// Snapshots that it would pass over.
+    pub(crate) passed_over: Vec<(String, Unfit)>,
+    /// What else it would tell the operator.
     pub(crate) notes: Vec<String>,
     /// The zxid of the snapshot that it would write.
     pub(crate) zxid: Option<Zxid>,
+}
+
+impl Imported {
+    /// Everything that it would tell the operator.
+    pub(crate) fn all_notes(&self) -> Vec<String> {
+        let passed_over = self.passed_over.iter();
+        let passed_over = passed_over.map(|(name, unfit)| format!("{name} is not used: {unfit}"));
+        passed_over.chain(self.notes.iter().cloned()).collect()
+    }
 }
 
 impl Apache {
@@ -158,12 +172,16 @@ impl Apache {
     pub(crate) fn import(&self, out: Option<&Path>, wall: WallMs) -> Imported {
         let mut import = Import::new(OPTIONS, FRAME_BYTES_MAX, wall);
         let mut imported = Imported::default();
+        let data_bytes: u64 = self.data.values().map(|bytes| bytes.len() as u64).sum();
+        let mut progress = Progress::new("import", data_bytes + self.log_bytes());
         let mut answer = Answer::Start;
         loop {
             answer = match import.step(answer) {
                 Step::Survey => Answer::Surveyed(self.survey()),
                 Step::Read { place, name, offset, len } => {
-                    Answer::Bytes(self.read(place, &name, offset, len))
+                    let bytes = self.read(place, &name, offset, len);
+                    progress.add(bytes.len() as u64);
+                    Answer::Bytes(bytes)
                 }
                 Step::Run(op) => {
                     if let FileOp::Rename { to, .. } = &op {
@@ -173,6 +191,10 @@ impl Apache {
                 }
                 Step::Note(note) => {
                     imported.notes.push(note);
+                    Answer::Next
+                }
+                Step::PassOver { name, unfit } => {
+                    imported.passed_over.push((name, unfit));
                     Answer::Next
                 }
                 Step::Recover { .. } => match out.map(recover) {
@@ -257,7 +279,7 @@ pub(crate) fn read_snapshot(
     name: &str,
     bytes: &Bytes,
     sink: &mut dyn FnMut(SnapshotItem) -> Result<(), Trouble>,
-) -> Result<Result<SnapshotSummary, String>, Trouble> {
+) -> Result<Result<SnapshotSummary, SnapshotDamage>, Trouble> {
     let compression = compression_of(name, bytes);
     let mut decoder = SnapshotDecoder::new(compression, RECORD_BYTES_MAX);
     let mut at = 0;
@@ -269,15 +291,25 @@ pub(crate) fn read_snapshot(
             match decoder.next_item() {
                 Ok(Some(item)) => sink(item)?,
                 Ok(None) => break,
-                Err(damage) => return Ok(Err(damage.to_string())),
+                Err(damage) => return Ok(Err(damage)),
             }
         }
     }
-    Ok(decoder.finish().map_err(|damage| damage.to_string()))
+    Ok(decoder.finish())
 }
 
+/// Whether the file is what a server leaves that is killed while it writes a snapshot. Apache's
+/// servers pass such a file over when they start, plain ones by the look of their last bytes.
+pub(crate) fn is_unfinished(name: &str, bytes: &Bytes, damage: &SnapshotDamage) -> bool {
+    let is_plain = compression_of(name, bytes) == Compression::None;
+    damage.is_cut && !(is_plain && bytes.ends_with(SEAL_END))
+}
+
+/// What every seal, and so every whole snapshot, ends with.
+const SEAL_END: &[u8] = b"\0\0\0\x01/";
+
 /// As the name says; a renamed file shows it by its first bytes.
-fn compression_of(name: &str, bytes: &[u8]) -> Compression {
+pub(crate) fn compression_of(name: &str, bytes: &[u8]) -> Compression {
     match names::snapshot_zxid(name) {
         Some((_, compression)) => compression,
         None if bytes.starts_with(&[0x1f, 0x8b]) => Compression::Gzip,

@@ -1,4 +1,4 @@
-//! info, dump, verify and replay on Apache ZooKeeper's files.
+//! info, dump and replay on Apache ZooKeeper's files.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,16 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ringkeeper::apache::{LogRecord, SnapshotItem, names};
 use ringkeeper::base::WallMs;
 use ringkeeper::model::Zxid;
+use ringkeeper::server::import::Unfit;
 use ringkeeper::wire;
 use serde_json::{Value, json};
 
-use super::apache::{Apache, Imported, Seen, read_snapshot, walk};
+use super::apache::{Apache, Imported, Seen, is_unfinished, read_snapshot, walk};
 use super::filter::Filter;
 use super::place::Trouble;
 use super::progress::Progress;
 use super::rebuild::{self, Moment};
 use super::time::rfc3339;
-use super::verify::Report;
 use super::{Ending, Session, dump};
 
 /// `dump`: the txns of the logs, or a single snapshot's items.
@@ -50,14 +50,14 @@ pub(crate) fn dump(
         let read = read_snapshot(name, bytes, &mut |item| dump_item(&item, filter, session))?;
         if let Err(damage) = read {
             ending = Ending::Damaged;
-            dump::damage(name, 0, &damage, session)?;
+            dump::damage(name, 0, &damage.to_string(), session)?;
         }
     }
     Ok(ending)
 }
 
 /// What Apache's server leaves when it is killed.
-const TORN: &str = "a part of a record: a write that never completed";
+pub(super) const TORN: &str = "a part of a record: a write that never completed";
 
 fn dump_record(
     name: &str,
@@ -139,8 +139,10 @@ pub(crate) fn info(
 ) -> Result<Ending, Trouble> {
     let mut sound = true;
     let mut logs = Vec::new();
+    let mut progress = Progress::new("log", apache.log_bytes());
     for (name, bytes) in apache.logs() {
         let log = Log::of(bytes);
+        progress.add(bytes.len() as u64);
         sound &= log.damage.is_empty();
         let zxid = |place: Option<(Zxid, Option<i64>)>| place.map(|(zxid, _)| zxid.to_string());
         let time = |place: Option<(Zxid, Option<i64>)>| place.and_then(|(_, ms)| ms).map(rfc3339);
@@ -156,10 +158,11 @@ pub(crate) fn info(
             "damage": log.damage,
         }));
     }
+    drop(progress);
     let mut snapshots = Vec::new();
     for (name, bytes) in apache.snapshots() {
         let read = read_snapshot(name, bytes, &mut |_| Ok(()))?;
-        sound &= read.is_ok();
+        sound &= read.as_ref().map_or_else(|damage| is_unfinished(name, bytes, damage), |_| true);
         snapshots.push(match read {
             Ok(summary) => json!({
                 "file": name,
@@ -172,13 +175,20 @@ pub(crate) fn info(
                 "digest": summary.digest.map(|section| format!("0x{:x}", section.digest)),
                 "whole": true,
             }),
-            Err(damage) => {
-                json!({ "file": name, "bytes": bytes.len(), "whole": false, "damage": damage })
-            }
+            Err(damage) => json!({
+                "file": name,
+                "bytes": bytes.len(),
+                "whole": false,
+                "unfinished": is_unfinished(name, bytes, &damage),
+                "damage": damage.to_string(),
+            }),
         });
     }
     let imported = is_directory.then(|| apache.import(None, WallMs(0)));
-    sound &= imported.as_ref().is_none_or(|imported| imported.refused.is_none());
+    sound &= imported.as_ref().is_none_or(|imported| {
+        let is_cut = |(_, unfit): &_| matches!(unfit, Unfit::Damage(damage) if damage.is_cut);
+        imported.refused.is_none() && imported.passed_over.iter().all(is_cut)
+    });
     let object = json!({
         "kind": "apache",
         "dataDir": apache.data_dir.display().to_string(),
@@ -201,7 +211,7 @@ fn imported_json(imported: &Imported) -> Value {
     json!({
         "refused": imported.refused,
         "lastZxid": imported.zxid.map(|zxid| zxid.to_string()),
-        "notes": imported.notes,
+        "notes": imported.all_notes(),
     })
 }
 
@@ -236,86 +246,6 @@ fn word(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// `verify`: every record, every snapshot, the order of zxids, and the import's own checks.
-pub(crate) fn verify(
-    apache: &Apache,
-    is_directory: bool,
-    session: &mut Session<'_>,
-) -> Result<Ending, Trouble> {
-    let mut report = Report::default();
-    let mut newest = Zxid::ZERO;
-    for (name, bytes) in apache.snapshots() {
-        report.checked.snapshots += 1;
-        let begun = names::snapshot_zxid(name).map(|(zxid, _)| zxid).unwrap_or_default();
-        match read_snapshot(name, bytes, &mut |_| Ok(()))? {
-            Ok(_) => newest = newest.max(begun),
-            Err(damage) => {
-                let meaning = "the snapshot is not used; the one before is";
-                report.add("damage", name, 0, begun, [&damage, meaning]);
-            }
-        }
-    }
-    let mut last: Option<Zxid> = None;
-    let mut progress = Progress::new("log", apache.log_bytes());
-    for (name, bytes) in apache.logs() {
-        report.checked.segments += 1;
-        for seen in walk(bytes) {
-            let before = last.unwrap_or_default();
-            match seen {
-                Seen::Record(record) => {
-                    report.checked.records += 1;
-                    check_record(name, &record, last, newest, &mut report);
-                    last = Some(record.zxid.max(before));
-                }
-                Seen::Damage(offset, what) => {
-                    let meaning = format!("txns behind {before} are damaged or hidden");
-                    report.add("damage", name, offset, before, [&what, &meaning]);
-                }
-                Seen::Torn(offset) => {
-                    let meaning = "nothing here was acknowledged";
-                    report.add("note", name, offset, before, [TORN, meaning]);
-                }
-            }
-        }
-        progress.add(bytes.len() as u64);
-    }
-    if is_directory {
-        let imported = apache.import(None, WallMs(0));
-        if let Some(refused) = imported.refused {
-            let what = format!("an import would be refused: {refused}");
-            let meaning = "restore the files from a backup or another server";
-            report.add("damage", "", 0, Zxid::ZERO, [&what, meaning]);
-        }
-        for note in imported.notes {
-            report.add("note", "", 0, Zxid::ZERO, [&note, "an import would say so"]);
-        }
-    }
-    report.end(session)
-}
-
-fn check_record(
-    name: &str,
-    record: &LogRecord,
-    last: Option<Zxid>,
-    newest: Zxid,
-    report: &mut Report,
-) {
-    let (offset, zxid) = (record.offset, record.zxid);
-    if let Err(error) = wire::txn::decode(&record.txn) {
-        let what = format!("the txn does not decode: {error}");
-        let meaning = "written by a newer version, or by a defect";
-        report.add("damage", name, offset, zxid, [&what, meaning]);
-    }
-    let Some(last) = last.filter(|last| *last < zxid && !zxid.follows(*last)) else { return };
-    let what = format!("the records after zxid {last} are absent");
-    let covered = zxid.0 <= newest.next().0;
-    let (level, meaning) = match covered {
-        true => ("note", "a snapshot holds what they did"),
-        false => ("damage", "these txns are lost, unless another server has them"),
-    };
-    report.add(level, name, offset, last, [&what, meaning]);
-}
-
 /// `replay`: an import of the files as they were at the moment, into a new directory.
 pub(crate) fn replay(
     apache: &Apache,
@@ -330,7 +260,7 @@ pub(crate) fn replay(
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let wall = WallMs(i64::try_from(wall).unwrap_or(i64::MAX));
     let imported = apache.until(wanted).import(Some(&own), wall);
-    for note in &imported.notes {
+    for note in imported.all_notes() {
         eprintln!("{note}");
     }
     if let Some(refused) = imported.refused {

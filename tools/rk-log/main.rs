@@ -5,6 +5,10 @@
 mod apache;
 /// Commands on them.
 mod apache_commands;
+/// Replaying them.
+mod apache_replayer;
+/// Verifying them.
+mod apache_verify;
 /// A log range folded into a snapshot.
 mod compact;
 /// Which txns and znodes a dump shows.
@@ -214,7 +218,7 @@ fn run(cli: &Cli, session: &mut Session<'_>) -> Result<Ending, Trouble> {
         Command::Verify { path } => {
             let files = open(path)?;
             match &files.apache {
-                Some(apache) => apache_commands::verify(apache, is_apache(&files), session),
+                Some(apache) => apache_verify::run(apache, is_apache(&files), session),
                 None => verify::run(&files, session),
             }
         }

@@ -21,7 +21,9 @@ struct Finding {
     /// `damage` counts for the exit code; a `note` is worth knowing.
     level: &'static str,
     file: String,
-    offset: u64,
+    /// Where in the file, bytes; absent where no place is to blame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
     /// The last zxid in front of the place, or the one that the finding is about.
     zxid: String,
     what: String,
@@ -37,7 +39,7 @@ pub(crate) struct Checked {
     batches: u64,
     pub(crate) records: u64,
     /// Records applied, their digests compared with the tree's if they carry one.
-    replayed: u64,
+    pub(crate) replayed: u64,
     pub(crate) snapshots: usize,
 }
 
@@ -84,13 +86,18 @@ impl Report {
         &mut self,
         level: &'static str,
         file: &str,
-        offset: u64,
+        offset: impl Into<Option<u64>>,
         zxid: Zxid,
         words: [&str; 2],
     ) {
         let [what, meaning] = words.map(str::to_owned);
-        let (file, zxid) = (file.to_owned(), zxid.to_string());
+        let (file, offset, zxid) = (file.to_owned(), offset.into(), zxid.to_string());
         self.findings.push(Finding { level, file, offset, zxid, what, meaning });
+    }
+
+    /// Whether something was said of this file.
+    pub(crate) fn is_found(&self, file: &str) -> bool {
+        self.findings.iter().any(|finding| finding.file == file)
     }
 
     fn check_install(&mut self, files: &Files, outcome: &Outcome) {
@@ -205,9 +212,10 @@ impl Report {
     fn print(&self, session: &mut Session<'_>) -> Result<(), Trouble> {
         for Finding { level, file, offset, zxid, what, meaning } in &self.findings {
             let level = if *level == "damage" { "DAMAGE" } else { "note" };
-            let place = match file.as_str() {
-                "" => String::new(),
-                file => format!("{file} offset {offset} zxid {zxid}: "),
+            let place = match (file.as_str(), offset) {
+                ("", _) => String::new(),
+                (file, Some(offset)) => format!("{file} offset {offset} zxid {zxid}: "),
+                (file, None) => format!("{file} zxid {zxid}: "),
             };
             session.line(format_args!("{level} {place}{what}\n    {meaning}"))?;
         }

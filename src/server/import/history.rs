@@ -161,7 +161,9 @@ const fn unfit(Unequal { zxid, expected, found }: Unequal) -> Unfit {
     Unfit::Digest { zxid, expected, found }
 }
 
-fn fuzzy_range(begun: Zxid, summary: &SnapshotSummary) -> Fuzzy {
+/// How far a snapshot may be ahead of `begun`, the zxid in its name, as its sections say.
+#[must_use]
+pub fn fuzzy_range(begun: Zxid, summary: &SnapshotSummary) -> Fuzzy {
     // Zxid 0: the writer had applied nothing since its start, and the digest is none.
     let digest = summary.digest.filter(|section| {
         Zxid::ZERO < section.zxid && begun <= section.zxid && section.version == DIGEST_VERSION

@@ -25,6 +25,7 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+pub use history::fuzzy_range;
 pub use plan::{Entry, PlaceSurvey, Survey};
 pub use refusal::{ImportRefusal, Unfit};
 
@@ -64,6 +65,14 @@ pub enum Step {
     Run(FileOp),
     /// Tell the operator, then answer `Next`.
     Note(String),
+    /// Tell the operator that this snapshot is not used and the one before is tried, then answer
+    /// `Next`.
+    PassOver {
+        /// The file.
+        name: String,
+        /// Why.
+        unfit: Unfit,
+    },
     /// Run recovery to its end: [`Answer::Recovered`].
     Recover {
         /// What was written is read back: tell what was found.
@@ -94,7 +103,7 @@ pub enum Answer {
     Bytes(Bytes),
     /// To `Run` and `Seal`.
     Ran(Result<(), FileFailure>),
-    /// To `Note`.
+    /// To `Note` and `PassOver`.
     Next,
     /// To `Recover`, with what was found if that was asked for.
     Recovered(Option<Check>),

@@ -246,10 +246,9 @@ impl Reader {
     }
 
     fn give_up(&mut self, name: String, unfit: Unfit) -> Reading {
-        let text = format!("{name} is not used: {unfit}; the snapshot before is tried");
-        self.unfit.push((name, unfit));
+        self.unfit.push((name.clone(), unfit.clone()));
         self.phase = Phase::Between;
-        Reading::Step(Step::Note(text))
+        Reading::Step(Step::PassOver { name, unfit })
     }
 
     /// Asks for the next piece of the file under way.

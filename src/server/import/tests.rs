@@ -127,6 +127,10 @@ impl World {
                     self.notes.push(note);
                     Answer::Next
                 }
+                Step::PassOver { name, unfit } => {
+                    self.notes.push(format!("{name} is not used: {unfit}"));
+                    Answer::Next
+                }
                 Step::Recover { check } => {
                     let found = self.recover();
                     let check = check.then(|| Check::of(&found));
