@@ -266,6 +266,10 @@ fn round_trip(test: &str, setup: &Setup) {
     let exported = export(&home.join("zoo.cfg"));
     let errors = String::from_utf8_lossy(&exported.stderr);
     assert!(exported.status.success(), "{test}: {errors}");
+    let info = rk_log::json(0, &["info", rk_log::text(&back.join("data"))]).remove(0);
+    let zxid = info["snapshots"][0]["begun"].as_str().expect("there is one");
+    let (from, to) = (back.join("data"), home.join("replayed"));
+    rk_log::expect(0, &["replay", rk_log::text(&from), "--to", zxid, rk_log::text(&to)]);
     let again = export(&home.join("zoo.cfg"));
     assert!(!again.status.success(), "{test}: nothing is written over");
     let port = peer::free_port();

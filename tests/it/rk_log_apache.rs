@@ -267,3 +267,46 @@ fn a_txn_of_another_history_is_found_in_front_of_every_snapshot_too() {
     assert_eq!(found[0]["zxid"], Zxid(10).to_string(), "{found:?}");
     peer::clean(&home);
 }
+
+/// Snapshots alone, as an export makes them, or one in front of a log that begins later.
+#[test]
+fn replay_begins_with_a_snapshot_where_no_log_is() {
+    let style = STYLES[0];
+    let home = peer::fresh_directory();
+    let own = home.join("version-2");
+    fs::create_dir(&own).expect("the directory is writable");
+    put_snapshot(&own, 30, style, &snapshot(30, 30, style, None));
+    let made = |to: &str| {
+        let out = peer::fresh_directory();
+        let made = json(0, &["replay", text(&home), "--to", to, text(&out)]).remove(0);
+        let info = json(0, &["info", text(&out)]).remove(0);
+        assert_eq!(info["start"]["lastZxid"], made["zxid"], "{info}");
+        let lines = json(0, &["dump", text(&out.join("ringkeeper/snapshot.000000000000001e"))]);
+        assert_eq!(lines.iter().filter(|line| line["path"].is_string()).count(), 6 + 4);
+        peer::clean(&out);
+        made["zxid"].clone()
+    };
+    let none = home.join("none");
+    let refused = |to: &str| {
+        json(3, &["replay", text(&home), "--to", to, text(&none)]);
+        assert!(!none.exists(), "nothing is made");
+    };
+    for logs in [false, true] {
+        if logs {
+            let (_, txns) = state_at(TXNS, style);
+            fs::write(own.join(names::log_name(Zxid(41))), log(&txns[40..])).expect("writable");
+        } else {
+            // Every znode is of the first hours of 1970.
+            assert_eq!(made("2030-01-01T00:00:00Z"), "0x1e");
+            refused("1970-01-01T00:00:01Z");
+        }
+        assert_eq!(made("0x1e"), "0x1e");
+        refused("0x1d");
+        refused("0x23");
+    }
+    // A snapshot that shows what no log has is none of a moment.
+    fs::remove_file(own.join(names::log_name(Zxid(41)))).expect("it is there");
+    put_snapshot(&own, 35, style, &snapshot(35, 38, style, None));
+    json(3, &["replay", text(&home), "--to", "0x23", text(&none)]);
+    peer::clean(&home);
+}

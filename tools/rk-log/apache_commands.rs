@@ -268,6 +268,11 @@ pub(crate) fn replay(
         return Err(Trouble::Unreadable(format!("{out}: do not use it: {refused}")));
     }
     let zxid = imported.zxid.unwrap_or_default();
+    if zxid != wanted {
+        let out = out.display();
+        let text = format!("{out}: do not use it: zxid {wanted} cannot be reached, only {zxid}");
+        return Err(Trouble::Unreadable(text));
+    }
     if session.json {
         session.json_line(&json!({
             "dataDir": out.display().to_string(),
@@ -282,31 +287,76 @@ pub(crate) fn replay(
     Ok(Ending::Sound)
 }
 
-/// The last zxid that is not behind the moment, if the log reaches it.
+/// The last zxid that is not behind the moment, if log or snapshots reach it.
 fn wanted_zxid(apache: &Apache, to: Moment) -> Result<Zxid, Trouble> {
-    let mut before = None;
-    for (_, bytes) in apache.logs() {
+    let is_later = |record: &LogRecord| match to {
+        Moment::Zxid(zxid) => zxid < record.zxid,
+        Moment::Time(time_ms) => time_of(record).is_some_and(|ms| time_ms < ms),
+        Moment::End => false,
+    };
+    let (mut before, mut later) = (None, None);
+    let mut progress = Progress::new("log", apache.log_bytes());
+    'logs: for (_, bytes) in apache.logs() {
         for seen in walk(bytes) {
             let Seen::Record(record) = seen else { continue };
-            let is_later = match to {
-                Moment::Zxid(zxid) => zxid < record.zxid,
-                Moment::Time(time_ms) => time_of(&record).is_some_and(|ms| time_ms < ms),
-                Moment::End => false,
-            };
-            if is_later {
-                return before.ok_or_else(|| {
-                    let text = format!("the log begins at zxid {}, behind the moment", record.zxid);
-                    Trouble::Unreadable(text)
-                });
+            if is_later(&record) {
+                later = Some(record.zxid);
+                break 'logs;
             }
-            before = Some(record.zxid);
+            before = before.max(Some(record.zxid));
+        }
+        progress.add(bytes.len() as u64);
+    }
+    drop(progress);
+    let last = before.max(newest_snapshot(apache, to, before, later)?);
+    let unreachable = |text: String| Err(Trouble::Unreadable(text));
+    match (to, last, later) {
+        (Moment::Zxid(zxid), Some(last), _) if zxid == last => Ok(last),
+        (_, Some(last), Some(later)) if later.follows(last) => Ok(last),
+        (_, Some(last), Some(later)) => {
+            unreachable(format!("the txns between zxid {last} and zxid {later} are absent"))
+        }
+        (Moment::Zxid(zxid), Some(last), None) => {
+            unreachable(format!("zxid {zxid}: log and snapshots end at zxid {last}"))
+        }
+        (_, Some(last), None) => Ok(last),
+        (_, None, Some(later)) => unreachable(format!(
+            "the log begins at zxid {later}, behind the moment, and no whole snapshot is older"
+        )),
+        (_, None, None) => unreachable(
+            "there is no txn in the logs, and no whole snapshot that is not behind the moment"
+                .to_owned(),
+        ),
+    }
+}
+
+/// The newest whole snapshot behind the log's part up to the moment, itself not behind it.
+fn newest_snapshot(
+    apache: &Apache,
+    to: Moment,
+    before: Option<Zxid>,
+    later: Option<Zxid>,
+) -> Result<Option<Zxid>, Trouble> {
+    for (name, bytes) in apache.snapshots().into_iter().rev() {
+        let Some((begun, _)) = names::snapshot_zxid(name) else { continue };
+        let is_behind = match to {
+            Moment::Zxid(zxid) => zxid < begun,
+            Moment::Time(_) | Moment::End => later.is_some_and(|later| later <= begun),
+        };
+        if is_behind || Some(begun) <= before {
+            continue;
+        }
+        // Of its txns only the times that znodes bear are known.
+        let mut latest_ms = i64::MIN;
+        let read = read_snapshot(name, bytes, &mut |item| {
+            if let SnapshotItem::Znode { stat, .. } = item {
+                latest_ms = latest_ms.max(stat.mtime).max(stat.ctime);
+            }
+            Ok(())
+        })?;
+        if read.is_ok() && !matches!(to, Moment::Time(time_ms) if time_ms < latest_ms) {
+            return Ok(Some(begun));
         }
     }
-    match (to, before) {
-        (Moment::Zxid(zxid), Some(last)) if zxid != last => {
-            Err(Trouble::Unreadable(format!("zxid {zxid}: the log ends at zxid {last}")))
-        }
-        (_, Some(last)) => Ok(last),
-        (_, None) => Err(Trouble::Unreadable("there is no txn in the logs".to_owned())),
-    }
+    Ok(None)
 }
