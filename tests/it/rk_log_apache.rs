@@ -17,7 +17,7 @@ use ringkeeper::wire;
 use serde_json::Value;
 
 use super::peer;
-use super::rk_log::{json, text};
+use super::rk_log::{json, rk_log, text};
 
 const OPTIONS: TreeOptions = TreeOptions { extended_types: ExtendedTypes::On, digests: true };
 const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Snappy];
@@ -308,5 +308,16 @@ fn replay_begins_with_a_snapshot_where_no_log_is() {
     fs::remove_file(own.join(names::log_name(Zxid(41)))).expect("it is there");
     put_snapshot(&own, 35, style, &snapshot(35, 38, style, None));
     json(3, &["replay", text(&home), "--to", "0x23", text(&none)]);
+    peer::clean(&home);
+}
+
+#[test]
+fn compact_says_what_to_do_with_apaches_directories() {
+    let home = directory(STYLES[0]);
+    let out = home.join("out");
+    let output = rk_log(&["compact", text(&home), text(&out)]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("`rk-log replay` folds"));
+    assert!(!out.exists(), "nothing is made");
     peer::clean(&home);
 }

@@ -101,7 +101,7 @@ enum Command {
         out: PathBuf,
     },
     /// Folds the log up to a zxid into a snapshot and lists the files that are then no longer
-    /// needed. Removes nothing.
+    /// needed. Removes nothing. Not for Apache's directories: `replay` makes one of ours.
     Compact {
         /// What to inspect.
         path: PathBuf,
@@ -232,7 +232,8 @@ fn run(cli: &Cli, session: &mut Session<'_>) -> Result<Ending, Trouble> {
         Command::Compact { path, to, out } => {
             let files = open_directory(path)?;
             if files.apache.is_some() {
-                let text = "compact is for this server's directories; replay makes one of Apache's";
+                let text = "compact is for this server's directories; `rk-log replay` folds what \
+                            Apache's hold up to a zxid into one snapshot of ours";
                 return Err(Trouble::Usage(text.to_owned()));
             }
             compact::run(&files, to.unwrap_or(rebuild::Moment::End), out, session)
