@@ -3,6 +3,8 @@
 //! Every request becomes a txn: what the rules refuse becomes an error txn with its own zxid. The
 //! order of the checks is `client-protocol.md` 5.2 and 5.3; the first failure wins.
 
+use std::cell::Cell;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::auth::{self, AuthConfig, Identities};
@@ -27,6 +29,31 @@ pub(crate) struct Prep<'a> {
     pub(crate) txn_bytes_max: usize,
     /// Whether the session may own ephemerals, or how it is refused.
     pub(crate) may_own: Judged<()>,
+    /// Wall clock, ms.
+    pub(crate) now_ms: i64,
+    pub(crate) warnings: &'a QuotaWarnings,
+}
+
+/// Writes above quotas are told of once a second: clients could fill the log with them.
+#[derive(Debug, Default)]
+pub(crate) struct QuotaWarnings {
+    told_at_ms: Cell<Option<i64>>,
+    untold: Cell<u64>,
+}
+
+impl QuotaWarnings {
+    const EVERY_MS: i64 = 1_000;
+
+    /// Whether one is told of, and then how many were not since the last.
+    fn take(&self, now_ms: i64) -> Option<u64> {
+        let is_due = |told: i64| !(told..told.saturating_add(Self::EVERY_MS)).contains(&now_ms);
+        if self.told_at_ms.get().is_none_or(is_due) {
+            self.told_at_ms.set(Some(now_ms));
+            return Some(self.untold.take());
+        }
+        self.untold.set(self.untold.get() + 1);
+        None
+    }
 }
 
 /// How far a multi has come.
@@ -379,7 +406,10 @@ impl Prep<'_> {
         let mut refused = false;
         for excess in quota.excesses(count, bytes) {
             let Excess { what, usage, limit, hard } = excess;
-            tracing::warn!(path, root = %quota.root, what, usage, limit, hard, "quota exceeded");
+            if let Some(untold) = self.warnings.take(self.now_ms) {
+                let root = &quota.root;
+                tracing::warn!(path, %root, what, usage, limit, hard, untold, "quota exceeded");
+            }
             refused |= hard;
         }
         if refused { Err(ErrorCode::QUOTA_EXCEEDED) } else { Ok(()) }
@@ -418,4 +448,18 @@ const fn next_version(current: i32, expected: i32) -> Judged<i32> {
 
 fn is_built_in(path: &str) -> bool {
     matches!(path, "/" | "/zookeeper" | "/zookeeper/quota" | "/zookeeper/config")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excesses_are_told_of_once_a_second() {
+        let warnings = QuotaWarnings::default();
+        let told = [5_000, 5_001, 5_999, 6_000, 6_500, 5_000, 5_100, 9_000];
+        let told = told.map(|now_ms| warnings.take(now_ms));
+        // The wall clock may go back.
+        assert_eq!(told, [Some(0), None, None, Some(2), None, Some(1), None, Some(1)]);
+    }
 }

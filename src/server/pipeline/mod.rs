@@ -41,7 +41,7 @@ use crate::wire;
 use super::audit;
 use super::contract::Clock;
 use super::options::ServerOptions;
-use super::prep::{Made, Prep};
+use super::prep::{Made, Prep, QuotaWarnings};
 use super::preparing::Preparing;
 use super::recovery::Recovered;
 use super::snapshotter::Snapshotter;
@@ -65,6 +65,9 @@ pub(crate) struct Pipeline {
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     assigned: Zxid,
+    /// When the last zxid was assigned.
+    prepared_at: WallMs,
+    quota_warnings: QuotaWarnings,
     duty: Duty,
     member: Member,
     /// The end of a session or the multi that is being prepared.
@@ -176,6 +179,8 @@ impl Pipeline {
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             assigned: recovered.last_zxid,
+            prepared_at: clock.wall,
+            quota_warnings: QuotaWarnings::default(),
             duty,
             member,
             preparing: None,
@@ -622,12 +627,15 @@ impl Pipeline {
             enforce_quotas: self.options.enforce_quotas,
             txn_bytes_max: self.options.txn_bytes_max,
             may_own,
+            now_ms: self.prepared_at.0,
+            warnings: &self.quota_warnings,
         }
     }
 
     /// The only place where zxids are assigned.
     fn next_header(&mut self, session: SessionId, cxid: Xid, wall: WallMs) -> TxnHeader {
         self.assigned = self.assigned.next();
+        self.prepared_at = wall;
         TxnHeader { session, cxid, zxid: self.assigned, time_ms: wall.0 }
     }
 
