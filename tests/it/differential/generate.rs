@@ -145,8 +145,13 @@ impl Generator {
         } else if percent(&mut self.prng, 20) {
             for _ in 0..self.prng.below(4) {
                 let frame = self.frame(slot);
-                if !frame.goes_alone() {
-                    behind.push(frame);
+                if frame.goes_alone() {
+                    continue;
+                }
+                let ends = frame.goes_last();
+                behind.push(frame);
+                if ends {
+                    break;
                 }
             }
         }
