@@ -22,6 +22,7 @@ mod net;
 mod servers;
 /// What a machine cannot do.
 #[path = "../it/skip.rs"]
+#[allow(dead_code, reason = "programs are what other tests lack")]
 mod skip;
 
 use std::fs;
@@ -120,7 +121,7 @@ fn run(test: &str, count: i64, kinds: Vec<Fault>, faults: u64) {
     let _old = fs::remove_dir_all(&home);
     let servers = match Servers::new(&home, count) {
         Ok(servers) => servers,
-        Err(why) => return skip::skip(test, &why.to_string()),
+        Err(why) => return skip::skip_without_right(test, &why.to_string()),
     };
     // Servers find each other silent after 300 ms: other work on this machine must not delay them.
     // SAFETY: it changes the priority of this thread and of what it will start.

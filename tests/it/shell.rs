@@ -17,7 +17,7 @@ use ringkeeper::model::{ErrorCode, Perms, Request, WriteRequest};
 
 use super::client::{self, create, delete, get, set};
 use super::peer::{self, Server};
-use super::skip::skip;
+use super::skip::skip_without_right;
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -54,7 +54,7 @@ fn a_port_that_another_server_left_in_time_wait_is_bound() {
 fn without_root_and_with_8_mib_of_locked_memory_four_shards_serve() {
     const TEST: &str = "without_root_and_with_8_mib_of_locked_memory_four_shards_serve";
     if !is_root() {
-        return skip(TEST, "only root can become another user");
+        return skip_without_right(TEST, "only root can become another user");
     }
     // Everything the user touches is in a place of its own.
     let home = std::env::temp_dir().join(format!("ringkeeper-test-{}", std::process::id()));
@@ -185,7 +185,7 @@ fn a_full_disk_refuses_growth_and_goes_on_with_the_rest() {
     const TEST: &str = "a_full_disk_refuses_growth_and_goes_on_with_the_rest";
     let home = peer::fresh_directory();
     let Some(disk) = SmallDisk::mount(&home.join("data"), 24 * MIB) else {
-        return skip(TEST, "no right to mount a tmpfs");
+        return skip_without_right(TEST, "no right to mount a tmpfs");
     };
     let port = peer::free_port();
     peer::write_config(&home, port, "preAllocSize=4096");
@@ -318,7 +318,7 @@ fn a_restart_while_slow_writes_are_in_flight_loses_nothing_acknowledged() {
     let mut server = Server::start("");
     let Some(slow) = SlowDisk::of(&server.home) else {
         end(server);
-        return skip(TEST, "no blkio control group to slow a disk with");
+        return skip_without_right(TEST, "no blkio control group to slow a disk with");
     };
     let mut client = client::connect(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"0", 0)), ErrorCode::OK);
