@@ -16,7 +16,7 @@ use ringkeeper::snapshot::{SnapshotEncoder, catalog};
 use ringkeeper::wire::connect::ConnectResponse;
 use serde_json::Value;
 
-use super::apache::{self, Apache};
+use super::apache::{self, Apache, Java};
 use super::client::{self, Client, Hello, create, delete, set};
 use super::peer::{self, Server};
 
@@ -486,6 +486,16 @@ pub(super) fn serve(home: &Path) -> (Server, Client, Seen) {
     (server, client, tree)
 }
 
+/// The same with Apache's server, on the history in `data/version-2`.
+fn serve_apache(jars: &Path, home: &Path) -> (Apache, Seen) {
+    let port = peer::free_port();
+    peer::write_config(home, port, "");
+    let server = Apache::start_in(&Java::new(jars), home, port);
+    let mut client = client::connect(port).expect("the server serves");
+    let tree = look(&mut client);
+    (server, tree)
+}
+
 #[test]
 fn replay_builds_what_the_server_held_at_each_zxid() {
     let filled = fill();
@@ -669,6 +679,18 @@ fn apaches_directories_are_shown_checked_and_replayed() {
         drop((client, server));
         peer::clean(&home);
     }
+    // A server of Apache's starts from a compacted directory.
+    let compacted = peer::fresh_directory();
+    let out = compacted.join("out");
+    let made = json(0, &["compact", text(&data), text(&out)]).remove(0);
+    let snapshot = Path::new(made["snapshot"].as_str().expect("a path"));
+    let place = compacted.join("data").join("version-2");
+    fs::create_dir_all(&place).expect("it is writable");
+    fs::copy(snapshot, place.join(snapshot.file_name().expect("it has one"))).expect("writable");
+    let (from_it, tree) = serve_apache(&jars, &compacted);
+    assert_eq!(tree, moments[2].tree, "compacted");
+    drop(from_it);
+    peer::clean(&compacted);
     assert_eq!(fingerprint(&own), before, "nothing was written");
     // Every record, zeroed or flipped, is found, and those behind it are shown.
     for txn in txns.iter().step_by(5) {

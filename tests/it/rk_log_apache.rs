@@ -17,7 +17,7 @@ use ringkeeper::wire;
 use serde_json::Value;
 
 use super::peer;
-use super::rk_log::{json, rk_log, text};
+use super::rk_log::{json, text};
 
 const OPTIONS: TreeOptions = TreeOptions { extended_types: ExtendedTypes::On, digests: true };
 const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Gzip, Compression::Snappy];
@@ -312,12 +312,34 @@ fn replay_begins_with_a_snapshot_where_no_log_is() {
 }
 
 #[test]
-fn compact_says_what_to_do_with_apaches_directories() {
-    let home = directory(STYLES[0]);
-    let out = home.join("out");
-    let output = rk_log(&["compact", text(&home), text(&out)]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("`rk-log replay` folds"));
-    assert!(!out.exists(), "nothing is made");
-    peer::clean(&home);
+fn compact_leaves_what_apaches_server_needs() {
+    for style in STYLES {
+        for (to, spare_count) in [(Some("0x2d"), 5), (Some("0x13"), 1), (None, 6)] {
+            let home = directory(style);
+            let own = home.join("version-2");
+            let all = fs::read_dir(&own).expect("it is there").count();
+            let place = peer::fresh_directory();
+            let out = place.join("out");
+            let to = to.map(|zxid| vec!["--to", zxid]).unwrap_or_default();
+            let arguments = [&["compact", text(&home)], &to[..], &[text(&out)]].concat();
+            let made = json(0, &arguments).remove(0);
+            assert_eq!(made["zxid"], *to.last().unwrap_or(&"0x3c"));
+            let spare = made["noLongerNeeded"].as_array().expect("a list");
+            assert_eq!(spare.len(), spare_count, "{made}");
+            assert_eq!(fs::read_dir(&own).expect("it is there").count(), all, "none is removed");
+            assert_eq!(fs::read_dir(&out).expect("it is there").count(), 1, "one snapshot");
+            let snapshot = Path::new(made["snapshot"].as_str().expect("a path"));
+            let name = snapshot.file_name().expect("it has one");
+            fs::copy(snapshot, own.join(name)).expect("it is writable");
+            for path in spare {
+                fs::remove_file(path.as_str().expect("a path")).expect("it was there");
+            }
+            // The same txns lead from it to the same digests and snapshots as before.
+            json(0, &["verify", text(&home)]);
+            let last = json(0, &["info", text(&home)]).remove(0);
+            assert_eq!(last["import"]["lastZxid"], "0x3c", "{last}");
+            peer::clean(&home);
+            peer::clean(&place);
+        }
+    }
 }

@@ -168,6 +168,22 @@ impl Apache {
         view
     }
 
+    /// The files but for these.
+    pub(crate) fn without<'a>(&self, spare: impl Iterator<Item = &'a str>) -> Self {
+        let mut view = self.clone();
+        for name in spare {
+            view.data.remove(name);
+            view.log.remove(name);
+        }
+        view
+    }
+
+    /// The files and this snapshot.
+    pub(crate) fn with_snapshot(mut self, name: &str, bytes: Bytes) -> Self {
+        self.data.insert(name.to_owned(), bytes);
+        self
+    }
+
     /// Runs an import over the files. With `out`, what it writes goes there; else nowhere.
     pub(crate) fn import(&self, out: Option<&Path>, wall: WallMs) -> Imported {
         let mut import = Import::new(OPTIONS, FRAME_BYTES_MAX, wall);

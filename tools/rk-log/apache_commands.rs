@@ -253,26 +253,9 @@ pub(crate) fn replay(
     out: &Path,
     session: &mut Session<'_>,
 ) -> Result<Ending, Trouble> {
-    let wanted = wanted_zxid(apache, to)?;
+    let zxid = wanted_zxid(apache, to)?;
     rebuild::make_empty(out, [&apache.data_dir, &apache.log_dir])?;
-    let own = out.join("ringkeeper");
-    rebuild::make_directory(&own)?;
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let wall = WallMs(i64::try_from(wall).unwrap_or(i64::MAX));
-    let imported = apache.until(wanted).import(Some(&own), wall);
-    for note in imported.all_notes() {
-        eprintln!("{note}");
-    }
-    if let Some(refused) = imported.refused {
-        let out = out.display();
-        return Err(Trouble::Unreadable(format!("{out}: do not use it: {refused}")));
-    }
-    let zxid = imported.zxid.unwrap_or_default();
-    if zxid != wanted {
-        let out = out.display();
-        let text = format!("{out}: do not use it: zxid {wanted} cannot be reached, only {zxid}");
-        return Err(Trouble::Unreadable(text));
-    }
+    import_at(apache, zxid, &out.join("ringkeeper"), out)?;
     if session.json {
         session.json_line(&json!({
             "dataDir": out.display().to_string(),
@@ -287,8 +270,34 @@ pub(crate) fn replay(
     Ok(Ending::Sound)
 }
 
+/// Makes the directory `own`, within `out`, from the files as they were behind this txn.
+pub(super) fn import_at(
+    apache: &Apache,
+    wanted: Zxid,
+    own: &Path,
+    out: &Path,
+) -> Result<(), Trouble> {
+    rebuild::make_directory(own)?;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let wall = WallMs(i64::try_from(wall).unwrap_or(i64::MAX));
+    let imported = apache.until(wanted).import(Some(own), wall);
+    for note in imported.all_notes() {
+        eprintln!("{note}");
+    }
+    let out = out.display();
+    if let Some(refused) = imported.refused {
+        return Err(Trouble::Unreadable(format!("{out}: do not use it: {refused}")));
+    }
+    let zxid = imported.zxid.unwrap_or_default();
+    if zxid != wanted {
+        let text = format!("{out}: do not use it: zxid {wanted} cannot be reached, only {zxid}");
+        return Err(Trouble::Unreadable(text));
+    }
+    Ok(())
+}
+
 /// The last zxid that is not behind the moment, if log or snapshots reach it.
-fn wanted_zxid(apache: &Apache, to: Moment) -> Result<Zxid, Trouble> {
+pub(super) fn wanted_zxid(apache: &Apache, to: Moment) -> Result<Zxid, Trouble> {
     let is_later = |record: &LogRecord| match to {
         Moment::Zxid(zxid) => zxid < record.zxid,
         Moment::Time(time_ms) => time_of(record).is_some_and(|ms| time_ms < ms),

@@ -36,6 +36,17 @@ pub(crate) fn run(
     drop(state);
     let spare = spare_files(files, zxid);
     prove(files, &spare, zxid, &snapshot)?;
+    tell(&snapshot, (zxid, digest), &files.data_dir, &spare, session)
+}
+
+/// Says what was written, for which directory, and which files are spare then.
+pub(super) fn tell(
+    snapshot: &Path,
+    (zxid, digest): (Zxid, u64),
+    data_dir: &Path,
+    spare: &[PathBuf],
+    session: &mut Session<'_>,
+) -> Result<Ending, Trouble> {
     let paths: Vec<String> = spare.iter().map(|path| path.display().to_string()).collect();
     if session.json {
         session.json_line(&json!({
@@ -50,7 +61,7 @@ pub(crate) fn run(
         "{}: zxid {zxid}, digest 0x{digest:x}; read back and compared",
         snapshot.display()
     ))?;
-    let data = files.data_dir.display();
+    let data = data_dir.display();
     session
         .line(format_args!("once it is in {data}, and no server runs, not needed any longer:"))?;
     paths.iter().try_for_each(|path| session.line(format_args!("{path}")))?;

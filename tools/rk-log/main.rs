@@ -5,6 +5,7 @@
 mod apache;
 /// Commands on them.
 mod apache_commands;
+mod apache_compact;
 /// Replaying them.
 mod apache_replayer;
 /// Verifying them.
@@ -101,7 +102,7 @@ enum Command {
         out: PathBuf,
     },
     /// Folds the log up to a zxid into a snapshot and lists the files that are then no longer
-    /// needed. Removes nothing. Not for Apache's directories: `replay` makes one of ours.
+    /// needed. Removes nothing. Of Apache's directories the snapshot is Apache's, too.
     Compact {
         /// What to inspect.
         path: PathBuf,
@@ -231,12 +232,11 @@ fn run(cli: &Cli, session: &mut Session<'_>) -> Result<Ending, Trouble> {
         }
         Command::Compact { path, to, out } => {
             let files = open_directory(path)?;
-            if files.apache.is_some() {
-                let text = "compact is for this server's directories; `rk-log replay` folds what \
-                            Apache's hold up to a zxid into one snapshot of ours";
-                return Err(Trouble::Usage(text.to_owned()));
+            let to = to.unwrap_or(rebuild::Moment::End);
+            match &files.apache {
+                Some(apache) => apache_compact::run(apache, to, out, session),
+                None => compact::run(&files, to, out, session),
             }
-            compact::run(&files, to.unwrap_or(rebuild::Moment::End), out, session)
         }
     }
 }
