@@ -298,7 +298,8 @@ impl World {
         let config = self.in_force();
         for at in 0..self.members.len() {
             let member = self.member(at);
-            let is_outdated = written(member).is_some_and(|own| own.version < config.version);
+            // The list of one that was removed may not name it: its next start would fail.
+            let is_outdated = written(member).is_none_or(|own| own.version < config.version);
             let mode = member.server.as_ref().and_then(Server::mode);
             let serves = mode.is_some_and(|mode| mode != "read-only");
             if config.members.contains_key(&sid_of(at)) && is_outdated && !serves && !member.is_dead
