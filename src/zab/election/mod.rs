@@ -399,7 +399,8 @@ impl Election {
     /// elect a crashed one over and over.
     fn leads(&self, votes: &Votes, said: &CountedVote) -> bool {
         if said.vote.leader == self.me {
-            return self.round == said.round;
+            // Whoever followed it followed what it has lost.
+            return self.round == said.round && self.knows_its_history();
         }
         votes.state_of(said.vote.leader) == Some(ServerState::Leading)
     }

@@ -214,6 +214,10 @@ fn a_wiped_server_only_joins() {
     for from in [2, 3] {
         hear(&mut wiped, from, &says(Looking, vote(3, 7), 1));
     }
+    // Not even those who elected it before make it lead.
+    for from in [2, 3] {
+        hear(&mut wiped, from, &says(Following, vote(1, 7), 1));
+    }
     assert_eq!(decided(&mut wiped), None);
     let mut election = looking(2, 7);
     sent(&mut election);
