@@ -130,6 +130,7 @@ impl Pipeline {
         self.makes_local_sessions()
             && !self.is_own(session)
             && !self.sessions.is_closing(session)
+            && !self.member.opening.contains_key(&session)
             && !self.ended.known.contains(&session)
     }
 }

@@ -73,8 +73,9 @@ pub(super) struct Member {
 
     /// Leading: appended to the log and not yet proposed.
     pub(super) proposals: Vec<Proposal>,
-    /// Leading: sessions whose creation is in flight for a learner's client.
-    pub(super) opening: BTreeSet<SessionId>,
+    /// Leading: sessions whose creation is in flight for a learner's client, and whether their end
+    /// is in flight too.
+    pub(super) opening: BTreeMap<SessionId, bool>,
     /// Leading: the learner that owns a session's connection.
     pub(super) remote: BTreeMap<SessionId, LinkId>,
     /// Leading: when a learner last told which sessions it heard of.
@@ -113,7 +114,7 @@ impl Member {
             differs: false,
             recent,
             proposals: Vec::new(),
-            opening: BTreeSet::new(),
+            opening: BTreeMap::new(),
             remote: BTreeMap::new(),
             reports: BTreeMap::new(),
             to_leader: Vec::new(),
@@ -452,7 +453,7 @@ impl Pipeline {
     /// Whether a session is live and in a txn, or about to be.
     pub(super) fn is_global(&self, session: SessionId) -> bool {
         let is_known = self.sessions.is_live(session) && !self.sessions.is_local(session);
-        is_known || self.member.opening.contains(&session)
+        is_known || self.member.opening.get(&session) == Some(&false)
     }
 
     fn open_for(
@@ -467,7 +468,7 @@ impl Pipeline {
         let header = self.next_header(session, cxid, clock.wall);
         let body = TxnBody::CreateSession { timeout_ms: self.sessions.negotiate(timeout_ms) };
         self.overlay.stage(&self.tree, &header, &body);
-        self.member.opening.insert(session);
+        self.member.opening.insert(session, false);
         self.member.remote.insert(session, link);
         self.log_txn(header, body, None, None);
     }

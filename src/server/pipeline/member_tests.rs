@@ -298,6 +298,36 @@ fn a_leader_hears_of_other_servers_local_sessions_but_they_own_nothing_there() {
     assert!(!pipeline.may_be_local_elsewhere(theirs), "it was global and has ended");
 }
 
+/// A learner passes on a session's creation, its end and a late request of its before the creation
+/// is committed.
+#[test]
+fn a_session_that_ends_before_it_is_open_accepts_nothing() {
+    for local_sessions in [LocalSessions::Off, LocalSessions::Upgradable] {
+        let mut pipeline = member_with(local_sessions);
+        pipeline.lead(1, clock(0).now);
+        let session = SessionId(0x0300_0000_0000_0009);
+        let mut ask = |opcode, body: &[u8]| {
+            let body = Bytes::copy_from_slice(body);
+            let request = ForwardedRequest { session, cxid: Xid(1), opcode, body, authinfo: None };
+            pipeline.submit_forwarded(clock(0), LINK, request);
+            pipeline.in_flight.back().expect("it is a txn").body.clone()
+        };
+        let made = ask(opcode::CREATE_SESSION, &4_000_i32.to_be_bytes());
+        assert!(matches!(made, TxnBody::CreateSession { .. }));
+        assert!(matches!(ask(opcode::CLOSE_SESSION, &[]), TxnBody::CloseSession { .. }));
+        for opcode in [opcode::CREATE, opcode::CLOSE_SESSION] {
+            let refused = TxnBody::Error(ErrorCode::SESSION_EXPIRED);
+            assert_eq!(ask(opcode, &[]), refused, "{local_sessions:?}");
+        }
+        let touch = Touch { session, timeout_ms: 4_000 };
+        assert!(!pipeline.revalidate(LINK, touch, clock(0).now).0, "it does not move");
+        pipeline.commit_to(Zxid::new(1, 1));
+        assert_eq!(pipeline.next_commit(), Some(None), "the creation is committed");
+        assert!(pipeline.apply_next(clock(0).now, &mut 1).is_ok());
+        assert!(!pipeline.sessions().is_live(session), "its end is in flight");
+    }
+}
+
 #[test]
 fn without_a_quorum_only_sessions_of_that_time_are_known() {
     let mut pipeline = member();

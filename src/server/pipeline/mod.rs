@@ -442,7 +442,11 @@ impl Pipeline {
 
     /// From here on the session accepts nothing.
     fn close_session(&mut self, preparing: Preparing) {
-        self.sessions.mark_closing(preparing.header.session);
+        let session = preparing.header.session;
+        self.sessions.mark_closing(session);
+        if let Some(is_ending) = self.member.opening.get_mut(&session) {
+            *is_ending = true;
+        }
         self.prepare(preparing);
     }
 
@@ -546,8 +550,11 @@ impl Pipeline {
         let mut notice = None;
         match &body {
             TxnBody::CreateSession { timeout_ms } => {
-                self.member.opening.remove(&header.session);
+                let is_ending = self.member.opening.remove(&header.session) == Some(true);
                 self.sessions.open(header.session, *timeout_ms, now);
+                if is_ending {
+                    self.sessions.mark_closing(header.session);
+                }
                 notice = attach
                     .map(|to| (to.shard, self.attached(to, header.session, *timeout_ms, now)));
             }
