@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::history::{Histories, snapshot_bytes};
+use super::history::Histories;
 use super::reconfig::Leaving;
+use super::snapshots::Snapshots;
 use super::{Context, Effect, Ensemble, Role};
-use crate::base::{Duration, Instant};
+use crate::base::Instant;
 use crate::limits;
 use crate::model::{ServerId, Zxid};
 use crate::server::contract::PeerLink;
 use crate::server::pipeline::{Duty, Proposal};
-use crate::server::snap_send::{Pace, SnapshotSender};
 use crate::server::stats::ProposalSizes;
 use crate::server::stream::{Notice, Origin};
 use crate::wire::opcode;
@@ -33,12 +33,9 @@ pub(super) struct Leading {
     can_hear: bool,
     syncs: BTreeMap<u64, Sync>,
     next_sync: u64,
-    /// Snapshots on their way to learners.
-    snapshots: BTreeMap<LinkId, Snapshot>,
+    pub(super) snapshots: Snapshots,
     /// Parts of the log on their way to learners.
     pub(super) histories: Histories,
-    /// Learners whose snapshot begins with the next whole txn.
-    wanting: Vec<LinkId>,
     /// Syncs of this server's clients that may be answered once this is applied.
     synced: VecDeque<(Zxid, Origin)>,
     pub(super) sizes: ProposalSizes,
@@ -49,15 +46,6 @@ pub(super) struct Leading {
     writing_since: Option<Instant>,
     /// Another server leads from here on.
     leaving: Option<Leaving>,
-}
-
-/// A snapshot on its way to a learner.
-#[derive(Debug)]
-struct Snapshot {
-    sender: SnapshotSender,
-    pace: Pace,
-    /// More of it was due when it was last looked at.
-    is_due: bool,
 }
 
 /// What a learner asks on behalf of a client.
@@ -76,8 +64,8 @@ enum Sync {
 
 impl Leading {
     pub(super) fn next_timer(&self) -> Instant {
-        let snapshots = self.snapshots.values().map(|snapshot| snapshot.pace.due());
-        snapshots.fold(self.leader.next_timer(), Instant::min)
+        let timer = self.leader.next_timer();
+        self.snapshots.next_due().map_or(timer, |due| due.min(timer))
     }
 
     /// Who leads next.
@@ -114,9 +102,8 @@ impl Ensemble {
             can_hear: false,
             syncs: BTreeMap::new(),
             next_sync: 0,
-            snapshots: BTreeMap::new(),
+            snapshots: Snapshots::default(),
             histories: Histories::default(),
-            wanting: Vec::new(),
             synced: VecDeque::new(),
             sizes: ProposalSizes::default(),
             held: VecDeque::new(),
@@ -131,7 +118,7 @@ impl Ensemble {
         }
     }
 
-    fn leading(&mut self) -> Option<&mut Leading> {
+    pub(super) fn leading(&mut self) -> Option<&mut Leading> {
         match &mut self.role {
             Role::Leading(leading) => Some(leading),
             _ => None,
@@ -325,90 +312,6 @@ impl Ensemble {
         }
     }
 
-    /// Begins the snapshots that are wanted, and sends the next bytes of those under way to the
-    /// learners whose sockets take them.
-    fn send_snapshots(&mut self, cx: &mut Context<'_>) {
-        let Some(leading) = self.leading() else { return };
-        // What is committed and not applied, and before the leader is established the whole tail of
-        // its log, follows the snapshot as history.
-        if !cx.pipeline.is_applying() {
-            for link in std::mem::take(&mut leading.wanting) {
-                let within = Duration(self.timing.establish_within.0 / 4);
-                let pace = Pace::new(cx.clock.now, snapshot_bytes(cx), within);
-                let sender = cx.pipeline.begin_snapshot_for_learner();
-                let zxid = sender.zxid();
-                if let Some(leading) = self.leading() {
-                    leading.snapshots.insert(link, Snapshot { sender, pace, is_due: true });
-                }
-                self.tell_learner(cx, link, &LeaderPacket::Snap { zxid });
-            }
-        }
-        let Some(leading) = self.leading() else { return };
-        for link in leading.snapshots.keys().copied().collect::<Vec<_>>() {
-            self.send_snapshot(cx, link);
-        }
-    }
-
-    fn send_snapshot(&mut self, cx: &mut Context<'_>, link: LinkId) {
-        if limits::SNAPSHOT_UNSENT_BYTES_MAX <= self.peers.unsent_bytes(PeerLink(link.0)) {
-            return;
-        }
-        let Some(leading) = self.leading() else { return };
-        let Some(snapshot) = leading.snapshots.get_mut(&link) else { return };
-        snapshot.is_due = snapshot.pace.is_due(cx.clock.now);
-        if !snapshot.is_due {
-            return;
-        }
-        let Some(mut snapshot) = leading.snapshots.remove(&link) else { return };
-        let (tree, bytes_max) = (cx.pipeline.tree_mut(), limits::SNAPSHOT_SENT_BYTES_PER_TURN);
-        match snapshot.sender.next_chunk(tree, bytes_max) {
-            Some(chunk) => {
-                if !self.peers.raw(PeerLink(link.0), &chunk) {
-                    snapshot.sender.end(cx.pipeline.tree_mut());
-                    return self.drop_learner(cx, link);
-                }
-                snapshot.pace.sent(cx.clock.now, chunk.len());
-                snapshot.is_due = snapshot.pace.is_due(cx.clock.now);
-                if let Some(leading) = self.leading() {
-                    leading.snapshots.insert(link, snapshot);
-                }
-            }
-            None => {
-                let zxid = snapshot.sender.zxid();
-                snapshot.sender.end(cx.pipeline.tree_mut());
-                self.peers.raw_ends(PeerLink(link.0));
-                let mut out = Vec::new();
-                if let Some(leading) = self.leading() {
-                    leading.leader.snapshot_sent(link, zxid, &mut out);
-                }
-                self.leader_outputs(cx, out);
-            }
-        }
-    }
-
-    /// Whether a snapshot can go on without any other input.
-    pub(super) fn has_snapshot_to_send(&self) -> bool {
-        let Role::Leading(leading) = &self.role else { return false };
-        leading.snapshots.iter().any(|(link, snapshot)| {
-            let unsent = self.peers.unsent_bytes(PeerLink(link.0));
-            snapshot.is_due && unsent < limits::SNAPSHOT_UNSENT_BYTES_MAX
-        })
-    }
-
-    /// The role ends, or the learner is gone: changes of the tree need not be remembered.
-    pub(super) fn end_snapshots(&mut self, cx: &mut Context<'_>, of: Option<LinkId>) {
-        let Some(leading) = self.leading() else { return };
-        leading.wanting.retain(|link| of.is_some_and(|gone| gone != *link));
-        let all = std::mem::take(&mut leading.snapshots);
-        for (link, snapshot) in all {
-            if of.is_none_or(|gone| gone == link) {
-                snapshot.sender.end(cx.pipeline.tree_mut());
-            } else {
-                leading.snapshots.insert(link, snapshot);
-            }
-        }
-    }
-
     fn lead_on(&mut self, cx: &mut Context<'_>) {
         let applied = cx.pipeline.tree().last_zxid();
         let Some(leading) = self.leading() else { return };
@@ -502,7 +405,7 @@ impl Ensemble {
             Output::SendSnapshot(link) => {
                 self.forget_history(link);
                 if let Some(leading) = self.leading() {
-                    leading.wanting.push(link);
+                    leading.snapshots.want(link);
                 }
             }
             Output::Established { epoch } => {
@@ -531,7 +434,12 @@ impl Ensemble {
         }
     }
 
-    fn tell_learner(&mut self, cx: &mut Context<'_>, link: LinkId, packet: &LeaderPacket) {
+    pub(super) fn tell_learner(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: LinkId,
+        packet: &LeaderPacket,
+    ) {
         if !self.peers.packet(PeerLink(link.0), |buf| packet.encode(buf)) {
             tracing::warn!(link = link.0, "a learner's connection takes nothing and is closed");
             self.drop_learner(cx, link);

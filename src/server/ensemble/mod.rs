@@ -19,6 +19,7 @@ mod peers;
 mod read_only;
 mod reconfig;
 mod report;
+mod snapshots;
 mod stall;
 
 use std::collections::{BTreeMap, VecDeque};
