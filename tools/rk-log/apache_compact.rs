@@ -16,7 +16,7 @@ use super::apache::{Apache, read_snapshot};
 use super::apache_commands::{import_at, wanted_zxid};
 use super::compact::tell;
 use super::place::{Place, Trouble, unreadable};
-use super::rebuild::{self, Moment};
+use super::rebuild::{self, Moment, ReadBack};
 use super::{Ending, Session, files, map, start};
 
 /// What is imported on the way, within the new directory.
@@ -68,29 +68,16 @@ fn recovered(own: &Path) -> Result<Box<Recovered>, Trouble> {
     start::think(&made).outcome.map_err(|refusal| Trouble::Unreadable(refusal.to_string()))
 }
 
-/// Reads the snapshot back.
 fn compare(path: &Path, bytes: &Bytes, recovered: &Recovered) -> Result<(), Trouble> {
-    let wrong = |what: &str| {
-        Trouble::Unreadable(format!("{}: read back, it {what}; do not use it", path.display()))
-    };
-    let (mut sessions, mut znodes) = (0, 0);
-    let read = read_snapshot(&files::name_of(path), bytes, &mut |item| match item {
-        SnapshotItem::Session { id, timeout_ms } => {
-            sessions += 1;
-            let same = recovered.sessions.contains(&(id, timeout_ms));
-            if same { Ok(()) } else { Err(wrong("has another session")) }
-        }
+    let mut read = ReadBack::new(path, &recovered.tree, recovered.sessions.iter().copied());
+    let summary = read_snapshot(&files::name_of(path), bytes, &mut |item| match item {
+        SnapshotItem::Session { id, timeout_ms } => read.session(id, timeout_ms),
         SnapshotItem::Znode { path, data, acl, stat } => {
-            znodes += 1;
-            let same = recovered.tree.get(&path).is_some_and(|znode| {
-                znode.data() == data.as_deref() && znode.acl() == &*acl && znode.persisted() == stat
-            });
-            if same { Ok(()) } else { Err(wrong("has another znode")) }
+            read.znode(&path, data.as_deref(), &acl, stat)
         }
     })?;
-    read.map_err(|damage| wrong(&format!("is damaged: {damage}")))?;
-    let whole = sessions == recovered.sessions.len() && znodes == recovered.tree.znode_count();
-    if whole { Ok(()) } else { Err(wrong("lacks items")) }
+    summary.map_err(|damage| read.wrong(&format!("is damaged: {damage}")))?;
+    read.end()
 }
 
 /// Snapshots that are older, and logs in front of the last one that may hold the next txn: a start

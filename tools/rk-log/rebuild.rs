@@ -1,5 +1,6 @@
 //! The state at a zxid or time, rebuilt from snapshot and log, and written as a snapshot.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,11 +9,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use ringkeeper::base::WallMs;
-use ringkeeper::model::Zxid;
+use ringkeeper::model::{Acl, SessionId, StatPersisted, Zxid};
 use ringkeeper::server::fuzzy::Fuzzy;
 use ringkeeper::server::state::State;
 use ringkeeper::snapshot::inspect::{What as SnapshotWhat, items_of};
 use ringkeeper::snapshot::{SnapshotEncoder, SnapshotItem, catalog};
+use ringkeeper::tree::Tree;
 use ringkeeper::txnlog::read::{What, records_of};
 use ringkeeper::txnlog::scan::Item;
 use ringkeeper::wire;
@@ -227,34 +229,71 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// What was written, read back beside what was to be written.
+pub(crate) struct ReadBack<'a> {
+    path: &'a Path,
+    tree: &'a Tree,
+    sessions: BTreeMap<SessionId, i32>,
+    seen: (usize, usize),
+}
+
+impl<'a> ReadBack<'a> {
+    pub(crate) fn new(
+        path: &'a Path,
+        tree: &'a Tree,
+        sessions: impl IntoIterator<Item = (SessionId, i32)>,
+    ) -> Self {
+        Self { path, tree, sessions: sessions.into_iter().collect(), seen: (0, 0) }
+    }
+
+    pub(crate) fn session(&mut self, id: SessionId, timeout_ms: i32) -> Result<(), Trouble> {
+        self.seen.0 += 1;
+        match self.sessions.get(&id) == Some(&timeout_ms) {
+            true => Ok(()),
+            false => Err(self.wrong("has another session")),
+        }
+    }
+
+    pub(crate) fn znode(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: &[Acl],
+        stat: StatPersisted,
+    ) -> Result<(), Trouble> {
+        self.seen.1 += 1;
+        let is_same = self.tree.get(path).is_some_and(|znode| {
+            znode.data() == data && *znode.acl() == *acl && znode.persisted() == stat
+        });
+        if is_same { Ok(()) } else { Err(self.wrong("has another znode")) }
+    }
+
+    /// All of it was read.
+    pub(crate) fn end(self) -> Result<(), Trouble> {
+        let whole = self.seen == (self.sessions.len(), self.tree.znode_count());
+        if whole { Ok(()) } else { Err(self.wrong("lacks items")) }
+    }
+
+    pub(crate) fn wrong(&self, what: &str) -> Trouble {
+        let path = self.path.display();
+        Trouble::Unreadable(format!("{path}: read back, it {what}; do not use it"))
+    }
+}
+
 fn compare(path: &Path, written: &Bytes, state: &State) -> Result<(), Trouble> {
-    let wrong = |what: &str| {
-        Trouble::Unreadable(format!("{}: read back, it {what}; do not use it", path.display()))
-    };
-    let (mut sessions, mut znodes) = (0, 0);
+    let sessions = state.sessions.iter().map(|(id, timeout_ms)| (*id, *timeout_ms));
+    let mut read = ReadBack::new(path, &state.tree, sessions);
     for seen in items_of(written.clone()) {
         match seen.what {
             SnapshotWhat::Item(SnapshotItem::Session { id, timeout_ms }) => {
-                sessions += 1;
-                if state.sessions.get(&id) != Some(&timeout_ms) {
-                    return Err(wrong("has another session"));
-                }
+                read.session(id, timeout_ms)?;
             }
             SnapshotWhat::Item(SnapshotItem::Znode { path, data, acl, stat }) => {
-                znodes += 1;
-                let same = state.tree.get(&path).is_some_and(|znode| {
-                    znode.data() == data.as_deref()
-                        && znode.acl() == &*acl
-                        && znode.persisted() == stat
-                });
-                if !same {
-                    return Err(wrong("has another znode"));
-                }
+                read.znode(&path, data.as_deref(), &acl, stat)?;
             }
-            SnapshotWhat::Damage(what) => return Err(wrong(what)),
+            SnapshotWhat::Damage(what) => return Err(read.wrong(what)),
             SnapshotWhat::Header(..) | SnapshotWhat::End(_) => {}
         }
     }
-    let whole = sessions == state.sessions.len() && znodes == state.tree.znode_count();
-    if whole { Ok(()) } else { Err(wrong("lacks items")) }
+    read.end()
 }
