@@ -490,6 +490,7 @@ mod tests {
                 let mut results = Results::begin(&delta, Xid(5), 2_999).expect("it is long");
                 let slices = 3_000_usize.div_ceil(results_max);
                 assert!((1..slices).all(|_| results.go_on(results_max).is_none()));
+                assert!(at_once.len() <= results.owed_bytes(), "the client is owed them");
                 let answer = results.go_on(results_max).expect("that was the last");
                 assert_eq!(answer.concat(), at_once, "{results_max}");
             }

@@ -132,6 +132,8 @@ mod tests {
         outbox.push_event(&Bytes::from_static(b"between"));
         outbox.hold(read());
         outbox.tail().extend_from_slice(b"behind");
+        assert!(outbox.is_at_read(), "what it would be told is not known yet");
+        assert_eq!(outbox.held_bytes(), "between".len() + "behind".len(), "nothing is read yet");
         assert_eq!(outbox.take(true).expect("it is owed"), "before");
         assert_eq!(outbox.take(true), None);
         outbox.go_on(|_| None);
