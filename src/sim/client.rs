@@ -35,6 +35,8 @@ pub(super) struct Client {
     /// Its connection, while it has one.
     pub(super) conn: Option<ConnId>,
     attached: bool,
+    /// A server without a quorum will do.
+    reads: bool,
     /// Its server has no quorum, and may show what is cut off later.
     is_read_only: bool,
     session: SessionId,
@@ -80,6 +82,7 @@ impl Client {
             number,
             conn: None,
             attached: false,
+            reads: false,
             is_read_only: false,
             session: SessionId(0),
             password: Bytes::from_static(&[0; 16]),
@@ -117,7 +120,7 @@ impl Client {
 
     /// The same; if it `reads`, a server without a quorum will do.
     pub(super) fn connect_for(&mut self, conn: ConnId, reads: bool) -> Bytes {
-        self.is_read_only = false;
+        (self.reads, self.is_read_only) = (reads, false);
         self.conn = Some(conn);
         self.attached = false;
         self.deframer = Deframer::new(1 << 20);
@@ -300,6 +303,10 @@ impl Client {
             // Expired: a new session next time.
             self.session = SessionId(0);
             return Ok(());
+        }
+        if response.read_only && !self.reads {
+            let session = response.session;
+            return Err(Failure::new(format!("{session} began without a quorum, unasked")));
         }
         self.attached = true;
         self.is_read_only = response.read_only;

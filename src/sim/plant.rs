@@ -4,6 +4,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::base::{FileName, Prng};
+use crate::model::ErrorCode;
 use crate::server::epochs;
 
 /// A bug put in on purpose.
@@ -105,6 +106,12 @@ pub enum Plant {
     RequestAltered,
     /// Servers believe what was damaged on its way.
     ChecksumIgnored,
+    /// A server without a quorum lets every client in.
+    ReadOnlyForAll,
+    /// A server without a quorum does not tell its clients so.
+    ReadOnlyUntold,
+    /// A write that is refused for want of a quorum is answered as a success.
+    ReadOnlyWrites,
 }
 
 impl Plant {
@@ -133,7 +140,7 @@ impl Plant {
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 35] = [
+    pub const OF_ENSEMBLES: [Self; 38] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -169,6 +176,9 @@ impl Plant {
         Self::RequestTwice,
         Self::RequestAltered,
         Self::ChecksumIgnored,
+        Self::ReadOnlyForAll,
+        Self::ReadOnlyUntold,
+        Self::ReadOnlyWrites,
     ];
 
     /// Whether only changes of an ensemble's members reveal it.
@@ -210,9 +220,17 @@ impl Plant {
         }
     }
 
-    /// What the bug makes of the bytes of one turn to one client. The answer to the handshake is
-    /// left alone: it has no header.
+    /// What the bug makes of a client's handshake.
+    pub(super) fn tamper_hello(self, hello: Bytes) -> Bytes {
+        if self == Self::ReadOnlyForAll { with_last(hello, 1) } else { hello }
+    }
+
+    /// What the bug makes of the bytes of one turn to one client. All but one leave the answer to
+    /// the handshake alone: it has no header.
     pub(super) fn tamper(self, bytes: Bytes, attached: bool, prng: &mut Prng) -> Bytes {
+        if self == Self::ReadOnlyUntold && !attached {
+            return with_last(bytes, 0);
+        }
         let tampers = matches!(
             self,
             Self::WatchAfterReply
@@ -228,6 +246,7 @@ impl Plant {
                 | Self::SuccessHidden
                 | Self::EventOfAnotherPath
                 | Self::EventOfAnotherType
+                | Self::ReadOnlyWrites
         );
         if !tampers || !attached {
             return bytes;
@@ -275,17 +294,8 @@ impl Plant {
                     add_to(Some(frame), last);
                 }
             }
-            (Self::RefusalHidden, _) => {
-                let refused = |frame: &&mut BytesMut| {
-                    frame.len() == LAST_OF_CODE + 1
-                        && frame.last().copied() == (-103_i32).to_be_bytes().last().copied()
-                };
-                if let Some(frame) = frames.iter_mut().find(refused)
-                    && let Some(code) = frame.get_mut(LAST_OF_CODE - 3..)
-                {
-                    code.fill(0);
-                }
-            }
+            (Self::RefusalHidden, _) => hide_refusal(&mut frames, ErrorCode::BAD_VERSION),
+            (Self::ReadOnlyWrites, _) => hide_refusal(&mut frames, ErrorCode::NOT_READ_ONLY),
             _ => {}
         }
         frames.concat().into()
@@ -307,6 +317,27 @@ fn refuse(frame: &mut BytesMut) {
     if let Some(code) = frame.get_mut(LAST_OF_CODE - 3..) {
         code.copy_from_slice(&(-110_i32).to_be_bytes());
     }
+}
+
+/// Makes the first reply that says only this a success.
+fn hide_refusal(frames: &mut [BytesMut], refusal: ErrorCode) {
+    let is_refused = |frame: &&mut BytesMut| {
+        frame.len() == LAST_OF_CODE + 1 && frame.ends_with(&refusal.0.to_be_bytes())
+    };
+    if let Some(frame) = frames.iter_mut().find(is_refused)
+        && let Some(code) = frame.get_mut(LAST_OF_CODE - 3..)
+    {
+        code.fill(0);
+    }
+}
+
+/// The same frame with another last byte.
+fn with_last(frame: Bytes, byte: u8) -> Bytes {
+    let mut frame = BytesMut::from(frame);
+    if let Some(last) = frame.last_mut() {
+        *last = byte;
+    }
+    frame.freeze()
 }
 
 fn add_to(frame: Option<&mut BytesMut>, at: usize) {

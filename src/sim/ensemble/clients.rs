@@ -47,7 +47,7 @@ impl World {
         let conn = ConnId(self.next_conn);
         self.next_conn += 1;
         let reads = self.reads_without_quorum && self.prng.one_in(2);
-        let hello = self.client(number).connect_for(conn, reads);
+        let hello = self.plant.tamper_hello(self.client(number).connect_for(conn, reads));
         self.conns.insert(conn, (member, number));
         let shards = u64::from(self.member(member).shards.count()) + 1;
         let home = ShardId(u16::try_from(self.prng.below(shards)).unwrap_or_default());

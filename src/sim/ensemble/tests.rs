@@ -72,15 +72,15 @@ const LOSING: [Fault; 10] = [
     Fault::LostDisk,
 ];
 
-/// Seeds that found those bugs that take many: they are tried before all others. Of one the seeds
-/// are counted from 2,000 on.
+/// Seeds that found those bugs that take many: they are tried before all others. For those behind
+/// `SEEDS_MAX` the seeds are counted from the hundred below on.
 const FOUND_BY: [(Plant, u64); 6] = [
     (Plant::LossForgotten, 54),
     (Plant::ProposedConfigForgotten, 2_081),
     (Plant::ProposedTakenForCommitted, 176),
     (Plant::CommitBeforeQuorum, 23),
     (Plant::NewLeaderAckedEarly, 40),
-    (Plant::AckInflated, 176),
+    (Plant::AckInflated, 595),
 ];
 
 #[test]
