@@ -103,20 +103,23 @@ impl World {
         dial: DialId,
         addresses: &[PeerAddress],
     ) -> Result<(), Failure> {
-        let found = addresses.first().and_then(|address| {
-            let to = address.host.strip_prefix('s')?.parse::<usize>().ok()?;
-            Some((to, self.members.get(to)?.port(address.port)))
-        });
-        let Some((to, port)) = found else {
-            return Err(Failure::new(format!("server {at} dials {addresses:?}")));
-        };
-        if self.network.is_cut(at, to) || self.network.is_cut(to, at) {
-            // Nobody answers; the dial ends when the system gives up.
-            let until = self.now + Duration::from_millis(1_000);
-            self.at(until, Some(at), Event::Dial(at, dial, addresses.to_vec()));
-            return Ok(());
+        let mut found = Vec::new();
+        for address in addresses {
+            let to = address.host.strip_prefix('s').and_then(|host| host.parse::<usize>().ok());
+            let Some((to, member)) = to.and_then(|to| Some((to, self.members.get(to)?))) else {
+                return Err(Failure::new(format!("server {at} dials {addresses:?}")));
+            };
+            found.push((to, member.server.as_ref().and_then(|_| member.port(address.port))));
         }
-        let Some(port) = port.filter(|_| self.server(to).is_some()) else {
+        let is_cut = |to: usize| self.network.is_cut(at, to) || self.network.is_cut(to, at);
+        let open = found.iter().find_map(|(to, port)| port.filter(|_| !is_cut(*to)).zip(Some(*to)));
+        let Some((port, to)) = open else {
+            if found.into_iter().any(|(to, _)| is_cut(to)) {
+                // Nobody answers; the dial ends when the system gives up.
+                let until = self.now + Duration::from_millis(1_000);
+                self.at(until, Some(at), Event::Dial(at, dial, addresses.to_vec()));
+                return Ok(());
+            }
             return self.peer(at, PeerInput::DialFailed { dial });
         };
         let (near, far) = self.network.connect(at, to, port);

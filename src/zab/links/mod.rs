@@ -11,9 +11,11 @@
 //! 1. At most one message waits for a server; a newer one takes its place.
 //! 2. The last message to a server goes first over a new connection unless a newer one waits: it
 //!    may not have arrived.
-//! 3. One dial at a time for each server. A refused one is tried again after 1 ms, then ever more
-//!    rarely; where we are to be dialled back, that gets time first, since another dial of ours
-//!    would end the connection that it brings.
+//! 3. One dial at a time for each server, to where it said that it is and where the configuration
+//!    says so: either may be outdated, and somebody else may listen there, so that each dial begins
+//!    with another of them. A refused one is tried again after 1 ms, then ever more rarely; where
+//!    we are to be dialled back, that gets time first, since another dial of ours would end the
+//!    connection that it brings.
 //! 4. Whatever arrives on one connection harms only that one (ZOOKEEPER-3016, ZOOKEEPER-3769).
 //! 5. Connections that have not said who they are, and those of servers in no configuration, are
 //!    bounded in number, the former also in time (ZOOKEEPER-3296).
@@ -122,6 +124,8 @@ struct Peer {
     /// Where it said that it can be dialled.
     addresses: Vec<ElectionAddress>,
     is_dialling: bool,
+    /// Since there was a connection.
+    dials: usize,
     retry_at: Option<Instant>,
     retry_after: Duration,
 }
@@ -134,6 +138,7 @@ impl Default for Peer {
             last: None,
             addresses: Vec::new(),
             is_dialling: false,
+            dials: 0,
             retry_at: None,
             retry_after: ELECTION_DIAL_RETRY_AFTER,
         }
@@ -350,6 +355,7 @@ impl Links {
         let old = peer.live.replace(link);
         peer.retry_at = None;
         peer.retry_after = ELECTION_DIAL_RETRY_AFTER;
+        peer.dials = 0;
         if peer.waiting.is_none() {
             peer.waiting = peer.last.take();
         }
@@ -417,13 +423,14 @@ impl Links {
         if peer.live.is_some() || peer.is_dialling || peer.retry_at.is_some() {
             return;
         }
-        // Where it came from says more than an old configuration, if it said so.
-        let named = Some(&peer.addresses).filter(|addresses| !addresses.is_empty());
-        if let Some(addresses) = named.or_else(|| self.members.get(&sid)) {
-            peer.is_dialling = true;
-            let addresses = addresses.clone();
-            self.outputs.push_back(LinkOutput::Dial { sid, addresses });
-        }
+        let mut addresses = peer.addresses.clone();
+        let configured = self.members.get(&sid).into_iter().flatten();
+        addresses.extend(configured.filter(|it| !peer.addresses.contains(it)).cloned());
+        let Some(first) = peer.dials.checked_rem(addresses.len()) else { return };
+        addresses.rotate_left(first);
+        peer.dials += 1;
+        peer.is_dialling = true;
+        self.outputs.push_back(LinkOutput::Dial { sid, addresses });
     }
 }
 

@@ -54,8 +54,12 @@ fn frame(text: &str) -> Bytes {
 }
 
 fn dial(sid: i64, port: u16) -> LinkOutput {
-    let addresses = vec![ElectionAddress { host: "127.0.0.1".into(), port }];
-    LinkOutput::Dial { sid: ServerId(sid), addresses }
+    dial_one_of(sid, [port])
+}
+
+fn dial_one_of<const N: usize>(sid: i64, ports: [u16; N]) -> LinkOutput {
+    let address = |port| ElectionAddress { host: "127.0.0.1".into(), port };
+    LinkOutput::Dial { sid: ServerId(sid), addresses: ports.map(address).into() }
 }
 
 fn write(link: u64, bytes: Bytes) -> LinkOutput {
@@ -112,7 +116,7 @@ fn who_comes_again_elsewhere_is_found() {
     let mut links = links();
     links.on_accepted(NOW, LinkId(1));
     links.on_bytes(NOW, LinkId(1), greeting(1));
-    assert_eq!(outputs(&mut links), [close(1), dial(1, port(77))], "where it says");
+    assert_eq!(outputs(&mut links), [close(1), dial_one_of(1, [port(77), port(1)])]);
     links.on_dial_failed(NOW, ServerId(1));
     let mut others = configs(3);
     others.committed.members.remove(&ServerId(1));
@@ -121,6 +125,21 @@ fn who_comes_again_elsewhere_is_found() {
     links.send(ServerId(1), frame("vote"));
     links.on_timeout(NOW + ELECTION_DIAL_RETRY_AFTER_MAX);
     assert_eq!(outputs(&mut links), [dial(1, port(1))]);
+}
+
+/// A server moves behind the connection on which it said where it is: it is not looked for only
+/// there.
+#[test]
+fn who_said_where_it_was_is_found_where_it_is() {
+    let mut links = connected_to_3();
+    links.on_closed(NOW, LinkId(1));
+    outputs(&mut links);
+    let (said, configured) = (port(77), port(3));
+    for ports in [[said, configured], [configured, said], [said, configured]] {
+        links.on_timeout(NOW + ELECTION_DIAL_RETRY_AFTER_MAX);
+        assert_eq!(outputs(&mut links), [dial_one_of(3, ports)]);
+        links.on_dial_failed(NOW, ServerId(3));
+    }
 }
 
 /// 1.2, acceptor, larger: what there was and the new connection are closed, and it is dialled where
@@ -135,7 +154,7 @@ fn a_smaller_server_that_dials_is_dialled_back() {
     links.on_bytes(NOW, LinkId(6), greeting(1));
     assert_eq!(
         outputs(&mut links),
-        [close(6), close(5), LinkOutput::Disconnected(ServerId(1)), dial(1, 3077)]
+        [close(6), close(5), LinkOutput::Disconnected(ServerId(1)), dial_one_of(1, [3077, 3001])]
     );
     let mut links = self::links();
     links.on_accepted(NOW, LinkId(6));
