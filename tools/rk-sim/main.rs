@@ -138,11 +138,10 @@ fn ensembles(arguments: &Arguments) -> Result<String, String> {
         promised.filter(|fault| !made(fault)).map(|fault| fault.to_string()).collect()
     };
     found.finish(arguments, missing, |seed| {
-        // A planted bug is known.
-        let EnsembleRun { without, faults_for, .. } = match with.plant {
-            Plant::None => smaller(seed, with.clone()),
-            _ => with.clone(),
-        };
+        // A planted bug is known, and a replay is one run.
+        let is_new = with.plant == Plant::None && arguments.seed.is_none();
+        let with = if is_new { smaller(seed, with.clone()) } else { with.clone() };
+        let EnsembleRun { without, faults_for, .. } = with;
         let names: Vec<String> = without.iter().map(Fault::to_string).collect();
         let without = match names.is_empty() {
             true => String::new(),

@@ -122,6 +122,7 @@ impl World {
     pub(super) fn inject(&mut self, fault: Fault) -> bool {
         let may = !self.healed && !self.without.contains(&fault);
         if may {
+            tracing::info!(us = self.now.0 / 1_000, %fault, "a fault is made");
             *self.report.injected.entry(fault).or_default() += 1;
         }
         may

@@ -9,6 +9,7 @@ use super::super::plant::Plant;
 use super::super::shards::Shards;
 use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
+use super::membership::sid_of;
 use super::upgrade::Version;
 use super::{Event, HEARTBEAT, READS_AFTER, World};
 use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart};
@@ -102,6 +103,7 @@ impl World {
     }
 
     pub(super) fn step(&mut self, at: usize, input: Input) -> Result<(), Failure> {
+        let _span = self.span(at).entered();
         let clock = self.clock(at);
         let is_new = matches!(input, Input::Recovered(_));
         let mut outputs = Vec::new();
@@ -116,7 +118,13 @@ impl World {
         self.turn(at)
     }
 
+    /// What a server says in a replay begins with who it is, and when in microseconds.
+    fn span(&self, at: usize) -> tracing::Span {
+        tracing::info_span!("server", sid = sid_of(at).0, us = self.now.0 / 1_000)
+    }
+
     pub(super) fn turn(&mut self, at: usize) -> Result<(), Failure> {
+        let _span = self.span(at).entered();
         let clock = self.clock(at);
         let mut outputs = Vec::new();
         let Some(server) = self.server(at) else { return Ok(()) };
