@@ -15,6 +15,9 @@
 //! here the wait ends when every voter with a live connection has voted, or nothing new came for
 //! [`ELECTION_QUIET`]. A vote is repeated to a live connection no more often than
 //! [`ELECTION_RESEND_AFTER`], since every message makes Apache's servers wait for another 200 ms.
+//! Servers without a vote that look are answered at once and told what changes after that. Nobody
+//! answers one that has a leader, and they do not answer earlier rounds: of Apache's servers a
+//! voter and an observer may answer each other without end.
 //!
 //! Driven by notifications, connections that come and go, and time; drained through
 //! [`Election::poll_output`]. Knows nothing of sockets: that a vote reaches a server without a
@@ -66,6 +69,8 @@ pub struct Election {
     outside: Votes,
     /// The last votes for the next leader that came while the server was not looking, with when.
     early: BTreeMap<ServerId, (Instant, Notification)>,
+    /// Servers without a vote that have asked for a leader since this one looks.
+    asking: BTreeSet<ServerId>,
     /// Servers to which there is a live connection.
     connected: BTreeSet<ServerId>,
 
@@ -121,6 +126,7 @@ impl Election {
             received: Votes::default(),
             outside: Votes::default(),
             early: BTreeMap::new(),
+            asking: BTreeSet::new(),
             connected: BTreeSet::new(),
             resend_at: None,
             resend_after: ELECTION_RESEND_AFTER,
@@ -207,6 +213,7 @@ impl Election {
     /// The connection to a server is gone; its vote is no longer waited for.
     pub fn on_disconnected(&mut self, now: Instant, sid: ServerId) {
         self.connected.remove(&sid);
+        self.asking.remove(&sid);
         if self.quiet_at.is_some() {
             self.maybe_decide(now);
         }
@@ -240,16 +247,25 @@ impl Election {
             return;
         }
         if !self.configs.is_voter(from) {
-            // Observers and servers that want to join are answered at once, and never counted.
-            return self.reply(from, self.current.vote, self.round);
+            // Observers and servers that want to join are never counted.
+            if notification.state != ServerState::Looking {
+                self.asking.remove(&from);
+                return;
+            }
+            if self.state == ServerState::Looking {
+                self.asking.insert(from);
+            }
+            return self.tell(from);
         }
         match (self.state, notification.state) {
             (ServerState::Looking, ServerState::Looking) => {
-                if notification.round < self.round {
-                    self.reply(from, self.proposal, self.round);
+                if notification.round < self.round && self.configs.is_voter(self.me) {
+                    self.tell(from);
                 }
                 if self.configs.is_voter(notification.vote.leader) {
                     self.on_looking(now, from, notification);
+                } else {
+                    self.join_round(now, notification.round);
                 }
             }
             (ServerState::Looking, ServerState::Following | ServerState::Leading) => {
@@ -258,7 +274,7 @@ impl Election {
                 }
             }
             (ServerState::Looking, ServerState::Observing) => {}
-            (_, ServerState::Looking) => self.reply(from, self.current.vote, self.current.round),
+            (_, ServerState::Looking) => self.tell(from),
             (_, ServerState::Following | ServerState::Leading | ServerState::Observing) => {}
         }
     }
@@ -351,6 +367,17 @@ impl Election {
         }
     }
 
+    /// A voter of the proposed configuration may not know that it is one. It votes for nobody, and
+    /// is heard by nobody until it hears the votes of a round that is not earlier than its own.
+    fn join_round(&mut self, now: Instant, round: i64) {
+        if self.round < round && self.knows_its_history() {
+            self.round = round;
+            self.received.clear();
+            self.propose(self.own);
+            self.maybe_decide(now);
+        }
+    }
+
     /// A server without weight never leads.
     fn beats(&self, vote: Vote, other: Vote) -> bool {
         other < vote && self.configs.committed.weight(vote.leader) != 0
@@ -416,6 +443,9 @@ impl Election {
         self.outside.clear();
         self.resend_at = None;
         self.quiet_at = None;
+        for to in std::mem::take(&mut self.asking) {
+            self.tell(to);
+        }
         self.outputs.push_back(ElectionOutput::Decided(self.current));
     }
 
@@ -453,14 +483,20 @@ impl Election {
     }
 
     fn send_to_voters(&mut self) {
-        for to in self.configs.voters() {
-            if to != self.me {
-                self.reply(to, self.proposal, self.round);
-            }
+        let mut all = self.asking.clone();
+        all.extend(self.configs.voters());
+        all.remove(&self.me);
+        for to in all {
+            self.tell(to);
         }
     }
 
-    fn reply(&mut self, to: ServerId, vote: Vote, round: i64) {
+    /// What this server votes for, or has elected.
+    fn tell(&mut self, to: ServerId) {
+        let (vote, round) = match self.state {
+            ServerState::Looking => (self.proposal, self.round),
+            _ => (self.current.vote, self.current.round),
+        };
         let notification = Notification {
             state: self.state,
             vote,

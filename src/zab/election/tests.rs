@@ -349,7 +349,8 @@ fn epochs_are_compared_between_votes_with_versions() {
     assert_eq!(decided(&mut election), Some((Following, 3)));
 }
 
-/// 2.4, first row: who does not vote is answered at once in every state.
+/// 2.4, first row: who does not vote and looks is answered at once in every state, with what is
+/// known by then, and told what changes. Who looks no more needs no answer.
 #[test]
 fn observers_and_joiners_are_answered_at_once() {
     let mut election = looking(1, 7);
@@ -360,14 +361,74 @@ fn observers_and_joiners_are_answered_at_once() {
     election.on_established(2);
     sent(&mut election);
     let joined = Vote { peer_epoch: 2, ..vote(3, 9) };
-    for (from, state) in [(4, Looking), (4, Observing), (77, Following)] {
-        hear(&mut election, from, &says(state, Vote::NONE, 1));
+    for from in [4, 77] {
+        hear(&mut election, from, &says(Looking, Vote::NONE, 1));
         assert_eq!(sent(&mut election), [(from, Following, joined, 6)]);
+        hear(&mut election, from, &says(Observing, joined, 6));
+        assert_eq!(sent(&mut election), []);
     }
     election.look(NOW, Some(end(2, 9)));
     sent(&mut election);
-    hear(&mut election, 4, &says(Looking, Vote::NONE, 1));
-    assert_eq!(sent(&mut election), [(4, Looking, joined, 7)], "the last vote, the present round");
+    let own = Vote { peer_epoch: 2, ..vote(1, 9) };
+    for from in [4, 77] {
+        hear(&mut election, from, &says(Looking, Vote::NONE, 9));
+        assert_eq!(sent(&mut election), [(from, Looking, own, 7)]);
+    }
+    hear(&mut election, 77, &says(Following, joined, 6));
+    let better = Vote { peer_epoch: 2, ..vote(3, 12) };
+    hear(&mut election, 3, &says(Looking, better, 7));
+    let mut expected = [2, 3, 4].map(|to| (to, Looking, better, 7)).to_vec();
+    expected.push((4, Following, better, 7));
+    assert_eq!(sent(&mut election), expected);
+}
+
+/// Two servers would answer each other without end if each answered whatever the other says.
+#[test]
+fn voters_and_observers_do_not_answer_each_other_without_end() {
+    let all_states = [Looking, Following, Leading, Observing];
+    for (round_of_voter, round_of_observer) in [(1, 1), (1, 5), (5, 1)] {
+        let mut voter = looking(1, 7);
+        let mut observer = looking(4, 7);
+        (voter.round, observer.round) = (round_of_voter, round_of_observer);
+        for state in all_states {
+            observer.state = state;
+            observer.current.state = state;
+            observer.tell(ServerId(1));
+            let mut messages = 0;
+            loop {
+                let (to_observer, to_voter) = (told(&mut voter, 4), told(&mut observer, 1));
+                if to_observer.is_empty() && to_voter.is_empty() {
+                    break;
+                }
+                messages += to_observer.len() + to_voter.len();
+                assert!(messages < 10, "{state:?}, rounds {round_of_voter}, {round_of_observer}");
+                to_observer.iter().for_each(|it| hear(&mut observer, 1, it));
+                to_voter.iter().for_each(|it| hear(&mut voter, 4, it));
+            }
+        }
+    }
+}
+
+fn told(election: &mut Election, whom: i64) -> Vec<Notification> {
+    let to_it = |output| match output {
+        ElectionOutput::Send { to, notification } if to == ServerId(whom) => Some(notification),
+        _ => None,
+    };
+    outputs(election).into_iter().filter_map(to_it).collect()
+}
+
+/// A voter of the proposed configuration that does not know of it votes for nobody, in a later
+/// round: the others join that, or it would never hear them.
+#[test]
+fn the_round_of_one_who_votes_for_nobody_is_joined() {
+    let mut election = looking(1, 7);
+    sent(&mut election);
+    hear(&mut election, 3, &says(Looking, Vote { leader: ServerId::NONE, ..vote(1, 99) }, 5));
+    assert_eq!(sent(&mut election), [2, 3].map(|to| (to, Looking, vote(1, 7), 5)));
+    assert!(!election.received.contains(ServerId(3)), "it is not counted");
+    hear(&mut election, 3, &says(Looking, vote(1, 7), 5));
+    election.on_timeout(NOW + ELECTION_QUIET);
+    assert_eq!(decided(&mut election), Some((Leading, 1)));
 }
 
 /// 2.4: a server that has a leader tells it to voters that look, with the epoch established since
