@@ -76,7 +76,8 @@ fn plant(name: &str) -> Result<Plant, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if std::env::var_os("RUST_LOG").is_some() {
-        tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
     let outcome = match arguments.ensemble {
         true => ensembles(&arguments),

@@ -458,6 +458,8 @@ impl Ensemble {
             if let Some(output) = self.election.poll_output() {
                 match output {
                     ElectionOutput::Send { to, notification } => {
+                        let Notification { state, vote, round, .. } = &notification;
+                        tracing::debug!(%to, ?state, round, %vote, "tells its vote");
                         let mut frame = BytesMut::new();
                         notification.encode(&mut frame);
                         self.links.send(to, frame.freeze());
@@ -476,6 +478,7 @@ impl Ensemble {
     fn link_output(&mut self, now: Instant, output: LinkOutput) {
         match output {
             LinkOutput::Dial { sid, addresses } => {
+                tracing::debug!(%sid, ?addresses, "dials the election port");
                 let addresses = addresses
                     .into_iter()
                     .map(|it| PeerAddress { host: it.host, port: it.port })
@@ -488,10 +491,20 @@ impl Ensemble {
                 self.peers.close(PeerLink(link.0));
             }
             LinkOutput::Close { link } => self.peers.close(PeerLink(link.0)),
-            LinkOutput::Connected(sid) => self.election.on_connected(sid),
-            LinkOutput::Disconnected(sid) => self.election.on_disconnected(now, sid),
+            LinkOutput::Connected(sid) => {
+                tracing::debug!(%sid, "votes can pass");
+                self.election.on_connected(sid);
+            }
+            LinkOutput::Disconnected(sid) => {
+                tracing::debug!(%sid, "votes cannot pass any more");
+                self.election.on_disconnected(now, sid);
+            }
             LinkOutput::Received { from, frame } => match Notification::decode(&frame) {
-                Ok(notification) => self.election.on_notification(now, from, &notification),
+                Ok(notification) => {
+                    let Notification { state, vote, round, .. } = &notification;
+                    tracing::debug!(%from, ?state, round, %vote, "a vote came");
+                    self.election.on_notification(now, from, &notification);
+                }
                 Err(error) => {
                     tracing::warn!(%from, %error, "a vote does not decode and was ignored");
                 }
