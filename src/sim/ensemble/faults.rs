@@ -10,7 +10,7 @@ use super::super::world::Failure;
 use super::membership::sid_of;
 use super::upgrade::Version;
 use super::{Event, World};
-use crate::base::Duration;
+use crate::base::{Duration, Prng};
 use crate::model::ServerId;
 use crate::server::{PeerInput, PeerPort};
 
@@ -114,6 +114,35 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What one seed makes of the faults that begin at any time: all of them now and then, or few kinds
+/// over and over, or far more often. Few kinds bring about what many disturb.
+#[derive(Clone, Debug)]
+pub(super) struct Swarm {
+    kinds: Vec<Fault>,
+    /// From one fault to the next, at most.
+    within_micros: u64,
+}
+
+impl Swarm {
+    pub(super) fn any(prng: &mut Prng) -> Self {
+        let mut kinds = Fault::ALL.to_vec();
+        kinds.truncate(Fault::AT_ANY_TIME);
+        if prng.one_in(3) {
+            let left = 2 + prng.below(4);
+            while left < kinds.len() as u64 {
+                let nth = usize::try_from(prng.below(kinds.len() as u64)).unwrap_or_default();
+                kinds.swap_remove(nth);
+            }
+        }
+        let within_micros = match prng.below(6) {
+            0 => 50_000,
+            1 => 1_500_000,
+            _ => 300_000,
+        };
+        Self { kinds, within_micros }
+    }
+}
+
 /// How often each kind was made.
 pub type Injected = BTreeMap<Fault, u64>;
 
@@ -133,14 +162,14 @@ impl World {
         if self.healed {
             return Ok(());
         }
-        self.after_micros(300_000, None, Event::Fault);
+        self.after_micros(self.swarm.within_micros, None, Event::Fault);
         let (one, other) = (self.any_member(), self.any_member());
         if self.prng.one_in(3) {
             self.end_lasting();
             return Ok(());
         }
-        let nth = self.below(Fault::AT_ANY_TIME);
-        let Some(fault) = Fault::ALL.get(nth).copied() else { return Ok(()) };
+        let nth = self.below(self.swarm.kinds.len());
+        let Some(fault) = self.swarm.kinds.get(nth).copied() else { return Ok(()) };
         let lasts = Duration::from_millis(self.prng.below(1_500));
         if !self.inject(fault) {
             return Ok(());

@@ -18,6 +18,7 @@ mod tests;
 mod upgrade;
 mod verdict;
 
+use self::faults::Swarm;
 pub use self::faults::{Fault, Injected};
 
 use std::cmp::Reverse;
@@ -63,6 +64,7 @@ const EPOCH_ZXIDS: u64 = 0x7a78_6964_0000;
 const GROUPS: u64 = 0x6772_6f75_7073;
 const MEMBERS: u64 = 0x6d65_6d62_6572;
 const VERSIONS: u64 = 0x7665_7273_696f;
+const SWARM: u64 = 0x7377_6172_6d00;
 
 /// What a seed is run with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,6 +294,8 @@ struct World {
     /// How many zxids of an epoch its leader uses: of some ensembles few.
     zxids: EpochZxids,
     network: Network,
+    /// Which faults begin by themselves, and how often.
+    swarm: Swarm,
     /// What has passed between servers, where the planted bug is in that.
     directions: Directions,
     /// The next bytes between two servers are damaged.
@@ -371,6 +375,7 @@ impl World {
             },
             zxids: zxids(seed),
             network: Network::default(),
+            swarm: Swarm::any(&mut Prng::new(seed ^ SWARM)),
             directions: Directions::default(),
             corrupts: false,
             upgrading: false,

@@ -76,8 +76,8 @@ const LOSING: [Fault; 10] = [
 /// `SEEDS_MAX` the seeds are counted from the hundred below on.
 const FOUND_BY: [(Plant, u64); 6] = [
     (Plant::LossForgotten, 54),
-    (Plant::ProposedConfigForgotten, 2_081),
-    (Plant::ProposedTakenForCommitted, 176),
+    (Plant::ProposedConfigForgotten, 783),
+    (Plant::ProposedTakenForCommitted, 309),
     (Plant::CommitBeforeQuorum, 23),
     (Plant::NewLeaderAckedEarly, 40),
     (Plant::AckInflated, 595),
