@@ -52,8 +52,9 @@ struct Buckets(BTreeMap<Instant, BTreeSet<SessionId>>);
 #[derive(Debug)]
 struct Session {
     kind: SessionKind,
-    /// A local session was made global, and the txn that creates it is not applied here.
-    is_upgrading: bool,
+    /// The txn that creates it is not applied here: a local session was made global, or the leader
+    /// knows of it.
+    is_ahead: bool,
     timeout_ms: i32,
     expires: Instant,
     owner: Option<(ShardId, ConnId)>,
@@ -108,9 +109,18 @@ impl SessionTable {
         let Some(session) = self.sessions.get_mut(&id) else {
             return self.add(id, SessionKind::Global, timeout_ms, now);
         };
-        session.is_upgrading = false;
+        session.is_ahead = false;
         // Its client was attached before its creation was applied.
         self.touch(id, now);
+    }
+
+    /// Adds a session of which the leader says that it lives, whose creation is not applied here.
+    /// With that leader its creation may be lost.
+    pub fn open_ahead(&mut self, id: SessionId, timeout_ms: i32, now: Instant) {
+        self.add(id, SessionKind::Global, timeout_ms, now);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.is_ahead = true;
+        }
     }
 
     /// Adds a session that only this server knows.
@@ -124,7 +134,7 @@ impl SessionTable {
         self.buckets_mut(kind).insert(expires, id);
         let session = Session {
             kind,
-            is_upgrading: false,
+            is_ahead: false,
             timeout_ms,
             expires,
             owner: None,
@@ -146,7 +156,7 @@ impl SessionTable {
         let Some(session) = session.filter(|session| session.kind == SessionKind::Local) else {
             return false;
         };
-        (session.kind, session.is_upgrading) = (SessionKind::Global, true);
+        (session.kind, session.is_ahead) = (SessionKind::Global, true);
         let (expires, closing) = (session.expires, session.closing);
         self.local_count -= 1;
         self.local.remove(expires, id);
@@ -408,7 +418,7 @@ impl SessionTable {
 
 impl Session {
     fn is_applied(&self) -> bool {
-        self.kind == SessionKind::Global && !self.is_upgrading
+        self.kind == SessionKind::Global && !self.is_ahead
     }
 }
 

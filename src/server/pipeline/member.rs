@@ -588,9 +588,8 @@ impl Pipeline {
         if !is_valid || self.sessions.is_closing(session) {
             return vec![(to.shard, Notice::Refused { conn: to.conn })];
         }
-        // Its creation may not have been applied here yet.
         if !self.sessions.is_live(session) {
-            self.sessions.open(session, timeout_ms, now);
+            self.sessions.open_ahead(session, timeout_ms, now);
         }
         let old = self.sessions.owner(session);
         let drop = old.map(|(shard, conn, _)| (shard, Notice::Drop { conn }));

@@ -328,18 +328,61 @@ fn a_session_that_ends_before_it_is_open_accepts_nothing() {
     }
 }
 
+/// The answer to the handshake of a client that has this session.
+fn renew(pipeline: &mut Pipeline, session: SessionId) -> Option<Notice> {
+    let password = wire::connect::session_password(session);
+    let password = Some(bytes::Bytes::copy_from_slice(&password));
+    let mut out = Vec::new();
+    let attach = Attach { to: HERE, session, password, timeout_ms: 4_000 };
+    pipeline.attach(clock(0), &attach, &mut out);
+    out.pop().map(|(_, notice)| notice)
+}
+
+/// A leader lets a session's client in at another server as soon as its creation is proposed.
+#[test]
+fn a_session_that_is_ahead_of_its_creation_lasts_as_long_as_the_leader() {
+    let session = SessionId(0x0300_0000_0000_0009);
+    let create = || TxnBody::CreateSession { timeout_ms: 4_000 };
+    for is_created in [false, true] {
+        let mut pipeline = member();
+        pipeline.follow();
+        assert!(renew(&mut pipeline, session).is_none(), "the leader is asked");
+        let told = pipeline.revalidated(session, true, clock(0).now);
+        assert!(matches!(told[..], [(_, Notice::Attached { .. })]), "{told:?}");
+        assert!(pipeline.sessions().is_live(session));
+        if is_created {
+            let header = TxnHeader { session, cxid: Xid(0), zxid: Zxid::new(1, 1), time_ms: 0 };
+            let mut txn = BytesMut::new();
+            wire::txn::encode(&header, &create(), None, &mut txn);
+            pipeline.append(header.zxid, &txn.freeze()).expect("it decodes");
+            pipeline.commit_to(header.zxid);
+            assert!(pipeline.apply_next(clock(0).now, &mut 1).is_ok());
+        }
+        let known = |pipeline: &Pipeline| pipeline.sessions().iter().any(|(id, _)| id == session);
+        assert_eq!(known(&pipeline), is_created, "what a snapshot would hold");
+        pipeline.idle(clock(0).now);
+        assert_eq!(pipeline.sessions().is_live(session), is_created);
+    }
+}
+
+/// A learner may have applied a session's creation, and told its client, before the leader does.
+#[test]
+fn who_comes_with_a_session_that_is_being_opened_is_not_refused() {
+    let mut pipeline = member();
+    pipeline.lead(1, clock(0).now);
+    let session = SessionId(0x0300_0000_0000_0009);
+    assert!(matches!(renew(&mut pipeline, session), Some(Notice::Refused { .. })));
+    let body = Bytes::copy_from_slice(&4_000_i32.to_be_bytes());
+    let opcode = opcode::CREATE_SESSION;
+    let request = ForwardedRequest { session, cxid: Xid(0), opcode, body, authinfo: None };
+    pipeline.submit_forwarded(clock(0), LINK, request);
+    assert!(matches!(renew(&mut pipeline, session), Some(Notice::Drop { .. })), "it comes again");
+}
+
 #[test]
 fn without_a_quorum_only_sessions_of_that_time_are_known() {
     let mut pipeline = member();
     pipeline.serve_reads();
-    let renew = |pipeline: &mut Pipeline, session| {
-        let password = wire::connect::session_password(session);
-        let password = Some(bytes::Bytes::copy_from_slice(&password));
-        let mut out = Vec::new();
-        let attach = Attach { to: HERE, session, password, timeout_ms: 4_000 };
-        pipeline.attach(clock(0), &attach, &mut out);
-        out.pop().map(|(_, notice)| notice)
-    };
     let (reader, _) = arrive(&mut pipeline);
     assert!(matches!(renew(&mut pipeline, reader), Some(Notice::Attached { .. })));
     for elsewhere in [SESSION, SessionId(0x0300_0000_0000_0009)] {

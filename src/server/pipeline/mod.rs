@@ -369,6 +369,11 @@ impl Pipeline {
             self.log_txn(header, body, None, Some(attach.to));
             return;
         }
+        // Its client may have been told of it elsewhere; it will come again.
+        if has_password(attach) && self.member.opening.get(&attach.session) == Some(&false) {
+            out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
+            return;
+        }
         if !has_password(attach) || !self.sessions.is_live(attach.session) {
             out.push((attach.to.shard, Notice::Refused { conn: attach.to.conn }));
             return;

@@ -7,7 +7,7 @@ use super::super::search;
 use super::super::shards::difference;
 use super::super::world::Failure;
 use super::{EnsembleReport, Event, Member, World};
-use crate::model::{EnsembleConfig, Txn, TxnBody, Zxid};
+use crate::model::{EnsembleConfig, SessionId, Txn, TxnBody, Zxid};
 use crate::server::Server;
 
 impl World {
@@ -76,7 +76,15 @@ impl World {
                 )));
             }
             if sessions(other) != sessions(server) {
-                return Err(Failure::new(format!("the sessions of {one} and {two} differ")));
+                let (one_has, two_has) = (sessions(server), sessions(other));
+                let only = |these: &[(SessionId, i32)], those: &[(SessionId, i32)]| -> Vec<_> {
+                    these.iter().filter(|it| !those.contains(it)).copied().collect()
+                };
+                return Err(Failure::new(format!(
+                    "of the sessions, only server {one} has {:?}, only {two} has {:?}",
+                    only(&one_has, &two_has),
+                    only(&two_has, &one_has),
+                )));
             }
             if let Some(zxid) = member.log.symmetric_difference(&first.log).next() {
                 let holder = if first.log.contains(zxid) { one } else { two };
