@@ -42,7 +42,8 @@ use super::stream::{Notice, Service};
 use crate::base::{Duration, FileFailure, FileName, FileOp, FileOpId, FileOps, Instant};
 use crate::limits::{self, BLOCK_BYTES};
 use crate::model::{
-    ClientAddress, EnsembleConfigs, ServerAddress, ServerId, ServerState, ShardId, Zxid,
+    ClientAddress, EnsembleConfig, EnsembleConfigs, ServerAddress, ServerId, ServerState, ShardId,
+    Zxid,
 };
 use crate::wire::vote::Notification;
 use crate::zab::Timing;
@@ -66,6 +67,8 @@ pub(crate) struct Ensemble {
     /// Where other servers connect, and clients.
     addresses: Vec<ServerAddress>,
     client: ClientAddress,
+    /// The configuration that the history shows, where the operator's list holds against it.
+    of_history: Option<EnsembleConfig>,
     /// Who leads next without an election, as a reconfiguration has it, and its txn's zxid.
     designated: Option<(ServerId, Zxid)>,
     /// A second recovery is needed, or under way.
@@ -166,6 +169,7 @@ impl Ensemble {
             files: ConfigFiles::default(),
             addresses: own.map(|own| own.addresses.clone()).unwrap_or_default(),
             client: options.client.clone(),
+            of_history: None,
             designated: None,
             recovering: None,
             receiving: None,

@@ -58,15 +58,21 @@ impl Ensemble {
     }
 
     /// What the tree that was recovered tells of its configuration: a leader's snapshot may have
-    /// brought one that is in no file yet. An operator's list without a version holds.
+    /// brought one that is in no file yet. An operator's list without a version holds until a list
+    /// with one takes its place.
     pub(crate) fn learn_from_tree(&mut self, text: Option<&[u8]>, ops: &mut FileOps) {
-        if !self.options.adopts_configs || self.configs.committed.version == 0 {
-            return;
-        }
         let text = text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
-        if let Ok(config) = config::ensemble::parse(text, "/zookeeper/config")
-            && self.configs.last_seen.version < config.version
-        {
+        let config = config::ensemble::parse(text, "/zookeeper/config").ok();
+        self.of_history = config.filter(|_| self.options.adopts_configs);
+        if self.configs.committed.version != 0 {
+            self.ask_history(ops);
+        }
+    }
+
+    /// A later configuration of this server's own history counts beside the one in force.
+    fn ask_history(&mut self, ops: &mut FileOps) {
+        let seen = self.configs.last_seen.version;
+        if let Some(config) = self.of_history.take().filter(|config| seen < config.version) {
             self.see_config(config, ops);
         }
     }
@@ -87,10 +93,13 @@ impl Ensemble {
         before
     }
 
-    /// Another server's notification has told of a configuration that is in force.
+    /// Another server's notification has told of a configuration that is in force. The other may
+    /// have missed later ones: a server that was removed and starts with a new list would form an
+    /// ensemble of the past with it.
     pub(super) fn adopt(&mut self, ops: &mut FileOps) {
         self.configs = self.election.configs().clone();
         self.took_effect(ops);
+        self.ask_history(ops);
     }
 
     fn took_effect(&mut self, ops: &mut FileOps) {
@@ -202,6 +211,54 @@ impl Ensemble {
                 let leader_stays = place(now).is_some() && place(before) == place(now);
                 (changes_role || !leader_stays).then_some(None)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Instant, Str};
+    use crate::model::{LocalSessions, ServerState, Vote};
+    use crate::server::EnsembleOptions;
+    use crate::server::epochs::Epochs;
+    use crate::server::pipeline::member_tests::options_of_member;
+    use crate::wire::vote::Notification;
+    use crate::zab::paxos::HistoryEnd;
+
+    /// A server that was removed starts with a list of the operator's and finds one that has slept
+    /// since: together they are a quorum of a list that both have left behind.
+    #[test]
+    fn a_list_that_is_adopted_counts_beside_a_later_one_of_the_history() {
+        let list = |sids: [i64; 3], version: i64| {
+            let lines = sids.map(|sid| format!("server.{sid}=h:1:2:participant\n")).concat();
+            format!("{lines}version={version:x}")
+        };
+        let parse = |text: &str| config::ensemble::parse(text, "list").unwrap();
+        for (adopted, seen) in [(3, 7), (9, 9)] {
+            let member = options_of_member(LocalSessions::Off).ensemble.unwrap();
+            let configs = EnsembleConfigs::settled(parse(&list([1, 2, 3], 0)));
+            let options = EnsembleOptions { configs, adopts_configs: true, ..member };
+            let (mut ensemble, mut ops) =
+                (Ensemble::new(options, Epochs::default(), None, usize::MAX), FileOps::default());
+            ensemble.learn_from_tree(Some(list([2, 3, 4], 7).as_bytes()), &mut ops);
+            assert_eq!(ensemble.configs().last_seen.version, 0, "the operator's list holds");
+            let durable = HistoryEnd { current_epoch: 1, last_zxid: Zxid::new(1, 9) };
+            ensemble.election.look(Instant::default(), Some(durable));
+            let told = Notification {
+                state: ServerState::Looking,
+                vote: Vote { peer_epoch: 1, zxid: Zxid::new(1, 2), leader: ServerId(2) },
+                round: 1,
+                format_version: Notification::FORMAT_VERSION,
+                config: Some(Str::from(list([1, 2, 3], adopted).as_str())),
+            };
+            ensemble.election.on_notification(Instant::default(), ServerId(2), &told);
+            ensemble.adopt(&mut ops);
+            let EnsembleConfigs { committed, last_seen } = ensemble.configs();
+            assert_eq!((committed.version, last_seen.version), (adopted, seen));
+            let pair = [ServerId(1), ServerId(2)];
+            let is_quorum = ensemble.configs().is_quorum(|sid| pair.contains(&sid));
+            assert_eq!(is_quorum, seen == adopted, "a quorum of each list is needed");
         }
     }
 }
