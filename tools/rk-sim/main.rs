@@ -1,5 +1,6 @@
 //! `rk-sim`: runs simulation seeds on all cores, stops at the first that finds something, makes
-//! what it does smaller, and prints the command that replays it.
+//! what it does smaller unless it was the one seed asked for, and prints the command that replays
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -103,7 +103,7 @@ impl World {
     }
 
     pub(super) fn step(&mut self, at: usize, input: Input) -> Result<(), Failure> {
-        let _span = self.span(at).entered();
+        let span = self.span(at).entered();
         let clock = self.clock(at);
         let is_new = matches!(input, Input::Recovered(_));
         let mut outputs = Vec::new();
@@ -115,6 +115,7 @@ impl World {
             self.applied(at, before, after);
         }
         self.carry_out(at, outputs)?;
+        drop(span);
         self.turn(at)
     }
 

@@ -15,9 +15,10 @@
 //! here the wait ends when every voter with a live connection has voted, or nothing new came for
 //! [`ELECTION_QUIET`]. A vote is repeated to a live connection no more often than
 //! [`ELECTION_RESEND_AFTER`], since every message makes Apache's servers wait for another 200 ms.
-//! Servers without a vote that look are answered at once and told what changes after that. Nobody
-//! answers one that has a leader, and they do not answer earlier rounds: of Apache's servers a
-//! voter and an observer may answer each other without end.
+//! A server without a vote that looks is told once what this one votes for, and what changes after
+//! that. One that has a leader is not answered, and earlier rounds are not answered without a vote:
+//! Apache's servers answer all of that, and a voter and an observer of theirs may answer each other
+//! without end.
 //!
 //! Driven by notifications, connections that come and go, and time; drained through
 //! [`Election::poll_output`]. Knows nothing of sockets: that a vote reaches a server without a
@@ -69,7 +70,7 @@ pub struct Election {
     outside: Votes,
     /// The last votes for the next leader that came while the server was not looking, with when.
     early: BTreeMap<ServerId, (Instant, Notification)>,
-    /// Servers without a vote that have asked for a leader since this one looks.
+    /// Servers without a vote that have asked for a leader, and have not said that they have one.
     asking: BTreeSet<ServerId>,
     /// Servers to which there is a live connection.
     connected: BTreeSet<ServerId>,
@@ -243,24 +244,19 @@ impl Election {
         if is_idle || self.state != ServerState::Looking {
             self.keep(now, from, notification);
         }
-        if from == self.me || is_idle || self.maybe_adopt(now, notification) {
+        if from == self.me || (!is_idle && self.maybe_adopt(now, notification)) {
             return;
         }
         if !self.configs.is_voter(from) {
-            // Observers and servers that want to join are never counted.
-            if notification.state != ServerState::Looking {
-                self.asking.remove(&from);
-                return;
-            }
-            if self.state == ServerState::Looking {
-                self.asking.insert(from);
-            }
-            return self.tell(from);
+            return self.on_asked(from, notification, is_idle);
+        }
+        if is_idle {
+            return;
         }
         match (self.state, notification.state) {
             (ServerState::Looking, ServerState::Looking) => {
-                if notification.round < self.round && self.configs.is_voter(self.me) {
-                    self.tell(from);
+                if notification.round < self.round {
+                    self.answer_earlier_round(now, from);
                 }
                 if self.configs.is_voter(notification.vote.leader) {
                     self.on_looking(now, from, notification);
@@ -289,6 +285,30 @@ impl Election {
             self.resend_at = Some(now + self.resend_after);
             self.send_to_voters();
         }
+    }
+
+    /// Observers and servers that want to join ask for a leader; they are never counted. Who looks
+    /// does not answer each of their notifications, since some answer each of its own.
+    fn on_asked(&mut self, from: ServerId, notification: &Notification, is_idle: bool) {
+        if notification.state != ServerState::Looking {
+            self.asking.remove(&from);
+            return;
+        }
+        let is_new = self.asking.insert(from);
+        let is_behind = notification.round < self.round;
+        if !is_idle && (is_new || is_behind || self.state != ServerState::Looking) {
+            self.tell(from);
+        }
+    }
+
+    /// A voter tells its vote. Who has none would be answered in turn; it repeats itself sooner, so
+    /// that its round is known.
+    fn answer_earlier_round(&mut self, now: Instant, from: ServerId) {
+        if self.configs.is_voter(self.me) {
+            return self.tell(from);
+        }
+        let soon = now + ELECTION_RESEND_AFTER;
+        self.resend_at = self.resend_at.map(|at| at.min(soon));
     }
 
     /// Keeps a vote for the next leader: its sender may have noticed earlier than this server that
@@ -443,7 +463,7 @@ impl Election {
         self.outside.clear();
         self.resend_at = None;
         self.quiet_at = None;
-        for to in std::mem::take(&mut self.asking) {
+        for to in self.asking.clone() {
             self.tell(to);
         }
         self.outputs.push_back(ElectionOutput::Decided(self.current));

@@ -13,9 +13,9 @@
 //!    may not have arrived.
 //! 3. One dial at a time for each server, to where it said that it is and where the configuration
 //!    says so: either may be outdated, and somebody else may listen there, so that each dial begins
-//!    with another of them. A refused one is tried again after 1 ms, then ever more rarely; where
-//!    we are to be dialled back, that gets time first, since another dial of ours would end the
-//!    connection that it brings.
+//!    with another of them until the server is heard of. A refused one is tried again after 1 ms,
+//!    then ever more rarely; where we are to be dialled back, that gets time first, since another
+//!    dial of ours would end the connection that it brings.
 //! 4. Whatever arrives on one connection harms only that one (ZOOKEEPER-3016, ZOOKEEPER-3769).
 //! 5. Connections that have not said who they are, and those of servers in no configuration, are
 //!    bounded in number, the former also in time (ZOOKEEPER-3296).
@@ -65,7 +65,7 @@ pub enum LinkOutput {
     Dial {
         /// Whom.
         sid: ServerId,
-        /// Where, in order of preference.
+        /// Where, in the order in which they are to be tried.
         addresses: Vec<ElectionAddress>,
     },
     /// Write this with one send, and say [`Links::on_written`].
@@ -124,7 +124,7 @@ struct Peer {
     /// Where it said that it can be dialled.
     addresses: Vec<ElectionAddress>,
     is_dialling: bool,
-    /// Since there was a connection.
+    /// Since it was last heard of.
     dials: usize,
     retry_at: Option<Instant>,
     retry_after: Duration,
@@ -329,6 +329,7 @@ impl Links {
         }
         let peer = self.peers.entry(sid).or_default();
         peer.addresses = initial.addresses;
+        peer.heard();
         if self.me < sid {
             let Some(Link { stream, .. }) = self.links.remove(&link) else { return };
             return self.install(sid, link, stream, false);
@@ -354,8 +355,6 @@ impl Links {
         let peer = self.peers.entry(sid).or_default();
         let old = peer.live.replace(link);
         peer.retry_at = None;
-        peer.retry_after = ELECTION_DIAL_RETRY_AFTER;
-        peer.dials = 0;
         if peer.waiting.is_none() {
             peer.waiting = peer.last.take();
         }
@@ -376,6 +375,9 @@ impl Links {
             match stream.next_frame() {
                 Ok(None) => return,
                 Ok(Some(frame)) => {
+                    if let Some(peer) = self.peers.get_mut(&sid) {
+                        peer.heard();
+                    }
                     self.outputs.push_back(LinkOutput::Received { from: sid, frame });
                 }
                 Err(_) => {
@@ -442,6 +444,12 @@ fn greeting(me: ServerId, address: ElectionAddress) -> Bytes {
 }
 
 impl Peer {
+    /// It is there. That somebody accepts a connection does not say so.
+    const fn heard(&mut self) {
+        self.dials = 0;
+        self.retry_after = ELECTION_DIAL_RETRY_AFTER;
+    }
+
     /// The next dial waits longer than the one before.
     fn retry_later(&mut self, now: Instant) {
         self.retry_at = Some(now + self.retry_after);

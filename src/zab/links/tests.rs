@@ -142,6 +142,27 @@ fn who_said_where_it_was_is_found_where_it_is() {
     }
 }
 
+/// Somebody else listens where a server said that it was, and lets it go at once.
+#[test]
+fn a_wrong_listener_does_not_hide_the_configured_address() {
+    let mut links = links();
+    links.on_accepted(NOW, LinkId(1));
+    links.on_bytes(NOW, LinkId(1), greeting(1));
+    let (said, configured) = (port(77), port(1));
+    assert_eq!(outputs(&mut links), [close(1), dial_one_of(1, [said, configured])]);
+    links.on_dialled(NOW, ServerId(1), LinkId(2));
+    links.on_closed(NOW, LinkId(2));
+    outputs(&mut links);
+    links.on_timeout(NOW + ELECTION_DIAL_RETRY_AFTER_MAX);
+    assert_eq!(outputs(&mut links), [dial_one_of(1, [configured, said])]);
+    links.on_dialled(NOW, ServerId(1), LinkId(3));
+    links.on_bytes(NOW, LinkId(3), frame("vote"));
+    links.on_closed(NOW, LinkId(3));
+    outputs(&mut links);
+    links.on_timeout(NOW + ELECTION_DIAL_RETRY_AFTER_MAX);
+    assert_eq!(outputs(&mut links), [dial_one_of(1, [said, configured])], "it was heard of");
+}
+
 /// 1.2, acceptor, larger: what there was and the new connection are closed, and it is dialled where
 /// it says, or as configured.
 #[test]
