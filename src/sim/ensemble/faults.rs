@@ -320,19 +320,21 @@ impl World {
         }
     }
 
+    /// Whether all know each other for Ringkeepers. Elsewhere one whose log cannot be cut where a
+    /// leader wants it cannot say so, and counts as one that has lost its history.
+    fn all_are_known(&self) -> bool {
+        let is_known = |version| version != Version::Unmarked;
+        self.members.iter().all(|member| is_known(member.version) && is_known(member.next_version))
+    }
+
     /// Whether the others are a quorum without what this server has; of one server at a time, and
-    /// where all know each other for Ringkeepers: another one whose log cannot be cut would be one
-    /// too many.
+    /// where no other may be one too many.
     pub(super) fn can_spare(&self, at: usize) -> bool {
         let others = match self.membership.is_dynamic {
             true => self.membership.fragile == Some(at),
             false => self.membership.first.is_quorum(|sid| sid != sid_of(at)),
         };
-        let is_known = |version| version != Version::Unmarked;
-        others
-            && self.members.iter().all(|member| {
-                !member.is_uncounted && is_known(member.version) && is_known(member.next_version)
-            })
+        others && self.all_are_known() && self.members.iter().all(|member| !member.is_uncounted)
     }
 
     /// The disk of a server that is down loses something.
@@ -353,6 +355,7 @@ impl World {
 
     /// The faults are over. All servers start again, but for a minority in some seeds.
     pub(super) fn heal(&mut self) -> Result<(), Failure> {
+        let all_are_known = self.all_are_known();
         for at in 0..self.members.len() {
             let stays = |sid: ServerId| {
                 let member = self.members.iter().find(|member| member.sid == sid);
@@ -362,7 +365,7 @@ impl World {
                 true => self.membership.doomed == Some(at),
                 false => self.membership.first.is_quorum(stays),
             };
-            if may_die && self.prng.one_in(6) && self.inject(Fault::Death) {
+            if may_die && all_are_known && self.prng.one_in(6) && self.inject(Fault::Death) {
                 self.crash(at, Crash::Kill);
                 self.member(at).is_dead = true;
             }
