@@ -283,7 +283,7 @@ impl Election {
         if self.resend_at.is_some_and(|at| at <= now) {
             self.resend_after = Duration(2 * self.resend_after.0).min(ELECTION_RESEND_AFTER_MAX);
             self.resend_at = Some(now + self.resend_after);
-            self.send_to_voters();
+            self.tell_all();
         }
     }
 
@@ -360,7 +360,7 @@ impl Election {
         if self.configs.is_voter(self.me) && self.knows_its_history() {
             self.received.insert(self.me, CountedVote::looking(vote, self.round));
         }
-        self.send_to_voters();
+        self.tell_all();
     }
 
     /// A server that lost its database neither votes nor counts votes: it joins a leader that
@@ -502,7 +502,8 @@ impl Election {
         differs
     }
 
-    fn send_to_voters(&mut self) {
+    /// Tells all voters, and who has asked.
+    fn tell_all(&mut self) {
         let mut all = self.asking.clone();
         all.extend(self.configs.voters());
         all.remove(&self.me);

@@ -402,7 +402,7 @@ fn no_two_servers_answer_each_other_without_end() {
                 (one.round, other.round) = (round_of_one, round_of_other);
                 (other.state, other.current.state) = (state, state);
                 other.tell(ServerId(one_sid));
-                one.send_to_voters();
+                one.tell_all();
                 let mut messages = 0;
                 loop {
                     let to_one = told(&mut other, one_sid);
