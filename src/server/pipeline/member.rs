@@ -453,7 +453,12 @@ impl Pipeline {
     /// Whether a session is live and in a txn, or about to be.
     pub(super) fn is_global(&self, session: SessionId) -> bool {
         let is_known = self.sessions.is_live(session) && !self.sessions.is_local(session);
-        is_known || self.member.opening.get(&session) == Some(&false)
+        is_known || self.is_opening(session)
+    }
+
+    /// Whether a session's creation is in flight for a learner's client, and its end is not.
+    pub(super) fn is_opening(&self, session: SessionId) -> bool {
+        self.member.opening.get(&session) == Some(&false)
     }
 
     fn open_for(

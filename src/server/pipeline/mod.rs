@@ -370,7 +370,7 @@ impl Pipeline {
             return;
         }
         // Its client may have been told of it elsewhere; it will come again.
-        if has_password(attach) && self.member.opening.get(&attach.session) == Some(&false) {
+        if has_password(attach) && self.is_opening(attach.session) {
             out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
             return;
         }
