@@ -74,12 +74,11 @@ const LOSING: [Fault; 10] = [
 
 /// Seeds that found those bugs that take many: they are tried before all others. For those behind
 /// `SEEDS_MAX` the seeds are counted from the hundred below on.
-const FOUND_BY: [(Plant, u64); 6] = [
-    (Plant::LossForgotten, 54),
+const FOUND_BY: [(Plant, u64); 5] = [
+    (Plant::LossForgotten, 37),
     (Plant::ProposedConfigForgotten, 783),
     (Plant::ProposedTakenForCommitted, 309),
-    (Plant::CommitBeforeQuorum, 23),
-    (Plant::NewLeaderAckedEarly, 40),
+    (Plant::CommitBeforeQuorum, 78),
     (Plant::AckInflated, 595),
 ];
 
