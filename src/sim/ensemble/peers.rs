@@ -112,8 +112,8 @@ impl World {
             found.push((to, member.server.as_ref().and_then(|_| member.port(address.port))));
         }
         let is_cut = |to: usize| self.network.is_cut(at, to) || self.network.is_cut(to, at);
-        let open = found.iter().find_map(|(to, port)| port.filter(|_| !is_cut(*to)).zip(Some(*to)));
-        let Some((port, to)) = open else {
+        let open = found.iter().find(|(to, port)| port.is_some() && !is_cut(*to));
+        let Some((to, Some(port))) = open.copied() else {
             if found.into_iter().any(|(to, _)| is_cut(to)) {
                 // Nobody answers; the dial ends when the system gives up.
                 let until = self.now + Duration::from_millis(1_000);

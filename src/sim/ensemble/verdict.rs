@@ -75,8 +75,8 @@ impl World {
                     "the trees of servers {one} and {two} differ at {place}"
                 )));
             }
-            if sessions(other) != sessions(server) {
-                let (one_has, two_has) = (sessions(server), sessions(other));
+            let (one_has, two_has) = (sessions(server), sessions(other));
+            if one_has != two_has {
                 let only = |these: &[(SessionId, i32)], those: &[(SessionId, i32)]| -> Vec<_> {
                     these.iter().filter(|it| !those.contains(it)).copied().collect()
                 };
