@@ -19,7 +19,7 @@ use serde_json::json;
 use ringkeeper::client::{self, Client, requests};
 use ringkeeper::model::ErrorCode;
 
-use crate::cell::{Cell, Op};
+use crate::cell::Cell;
 use crate::failover::{PATIENCE, Servers, Start, TRY_EVERY, mode, start};
 use crate::generator::{self, send_all};
 use crate::report::Percentiles;
@@ -327,18 +327,8 @@ fn throughput(
     case: Case,
     json: bool,
 ) -> Result<(), String> {
-    let cell = Cell {
-        op: Op::Set,
-        sessions: catchup.sessions,
-        pipeline: catchup.pipeline,
-        size: catchup.size,
-        znodes: 1000,
-        reads: 0,
-        ops: 1,
-        rate: None,
-        seconds: catchup.seconds,
-        warmup: 1.0,
-    };
+    let Catchup { sessions, pipeline, size, seconds, .. } = *catchup;
+    let cell = Cell::of_set(sessions, pipeline, size, seconds);
     let (mut all, mut without) = (Vec::new(), Vec::new());
     for _ in 0..catchup.rounds {
         let leader = servers.wait_leader(None)?;

@@ -5,6 +5,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+const READS: u32 = 90;
+const OPS: usize = 10;
+
 /// The parameters of one measurement.
 #[derive(Args, Clone, Debug, Serialize)]
 pub(crate) struct Cell {
@@ -23,12 +26,14 @@ pub(crate) struct Cell {
     /// Znodes that are read and written, shared out among the sessions.
     #[arg(long, default_value_t = 1000)]
     pub(crate) znodes: usize,
-    /// Of `mix`: reads of 100 requests.
-    #[arg(long, default_value_t = 90)]
-    pub(crate) reads: u32,
-    /// Of `multi`: writes in each.
-    #[arg(long, default_value_t = 10)]
-    pub(crate) ops: usize,
+    /// Of `mix`: reads of 100 requests [default: 90].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads: Option<u32>,
+    /// Of `multi`: writes in each [default: 10].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ops: Option<usize>,
     /// Requests a second in all, sent on schedule whether answered or not; latencies count from
     /// the scheduled time. Without it each answer starts the next request.
     #[arg(long)]
@@ -62,6 +67,37 @@ pub(crate) enum Op {
 }
 
 impl Cell {
+    /// setData without a schedule, among 1000 znodes.
+    pub(crate) const fn of_set(
+        sessions: usize,
+        pipeline: usize,
+        size: usize,
+        seconds: f64,
+    ) -> Self {
+        Self {
+            op: Op::Set,
+            sessions,
+            pipeline,
+            size,
+            znodes: 1000,
+            reads: None,
+            ops: None,
+            rate: None,
+            seconds,
+            warmup: 1.0,
+        }
+    }
+
+    /// Of a mix: reads of 100 requests.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.unwrap_or(READS)
+    }
+
+    /// Of a multi: writes in each.
+    pub(crate) fn ops(&self) -> usize {
+        self.ops.unwrap_or(OPS)
+    }
+
     pub(crate) fn warmup(&self) -> Duration {
         Duration::from_secs_f64(self.warmup)
     }
@@ -74,8 +110,8 @@ impl Cell {
     pub(crate) fn name(&self) -> String {
         let Self { sessions, pipeline, size, znodes, .. } = self;
         let op = match self.op {
-            Op::Mix => format!("mix of {}% reads", self.reads),
-            Op::Multi => format!("multi of {}", self.ops),
+            Op::Mix => format!("mix of {}% reads", self.reads()),
+            Op::Multi => format!("multi of {}", self.ops()),
             op => format!("{op:?}").to_lowercase(),
         };
         let (load, rate) = match self.rate {
@@ -96,15 +132,21 @@ impl Cell {
             ("--sessions", self.sessions),
             ("--pipeline", self.pipeline),
             ("--znodes", self.znodes),
-            ("--ops", self.ops),
+            ("--ops", self.ops()),
         ];
         for (name, value) in positive {
             if value == 0 {
                 return Err(format!("{name} must not be 0"));
             }
         }
-        if 100 < self.reads {
+        if 100 < self.reads() {
             return Err("--reads is at most 100".to_owned());
+        }
+        if self.reads.is_some() && self.op != Op::Mix {
+            return Err("--reads is for --op mix".to_owned());
+        }
+        if self.ops.is_some() && self.op != Op::Multi {
+            return Err("--ops is for --op multi".to_owned());
         }
         if self.rate == Some(0) {
             return Err("--rate must not be 0".to_owned());
@@ -156,6 +198,18 @@ mod tests {
         assert_eq!(name("--op mix --reads 50").unwrap(), "mix of 50% reads 1x1 100 B 1000 znodes");
         let rate = name("--op multi --rate 7 --sessions 3").unwrap();
         assert_eq!(rate, "multi of 10 3x 100 B 1000 znodes at 7/s");
+    }
+
+    #[test]
+    fn what_an_operation_does_not_take_is_refused() {
+        let check =
+            |line: &str| Line::try_parse_from(line.split_whitespace()).unwrap().cell.check();
+        assert_eq!(check("--op mix --reads 50"), Ok(()));
+        assert_eq!(check("--op multi --ops 3"), Ok(()));
+        assert_eq!(check("--op set --reads 50"), Err("--reads is for --op mix".to_owned()));
+        assert_eq!(check("--op mix --ops 3"), Err("--ops is for --op multi".to_owned()));
+        assert_eq!(check("--op mix --reads 101"), Err("--reads is at most 100".to_owned()));
+        assert_eq!(check("--op multi --ops 0"), Err("--ops must not be 0".to_owned()));
     }
 
     #[test]

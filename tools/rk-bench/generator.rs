@@ -506,9 +506,9 @@ fn templates(cell: &Cell) -> Vec<Bytes> {
                 data: Some(Bytes::copy_from_slice(&value)),
                 version: -1,
             };
-            let starts = (0..cell.znodes).step_by(cell.ops);
+            let starts = (0..cell.znodes).step_by(cell.ops());
             let multi = |start: usize| {
-                let numbers = start..start + cell.ops;
+                let numbers = start..start + cell.ops();
                 let writes = numbers.map(|number| write(&znode(number % cell.znodes))).collect();
                 encode(&Request::Write(WriteRequest::Multi(writes)))
             };
@@ -537,10 +537,10 @@ fn pick(cell: &Cell, session: usize, made: u64, prng: &mut Prng) -> usize {
         Op::Set | Op::Get | Op::Exists => below(prng, cell.znodes),
         Op::List => 0,
         Op::Mix => {
-            let read = prng.below(100) < u64::from(cell.reads);
+            let read = prng.below(100) < u64::from(cell.reads());
             below(prng, cell.znodes) + if read { cell.znodes } else { 0 }
         }
-        Op::Multi => below(prng, cell.znodes.div_ceil(cell.ops)),
+        Op::Multi => below(prng, cell.znodes.div_ceil(cell.ops())),
         Op::Create => {
             // A round of creates, then a round of deletes of the same paths.
             let slots = cell.pipeline as u64;
