@@ -404,11 +404,15 @@ pub(super) async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: Co
 
 /// Descriptors in use, and how many there may be; zeros where the system does not tell.
 fn open_files() -> (u64, u64) {
-    let count = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    // Linux tells the number since 6.2; older ones show no size, and the entries are counted.
+    let count = match std::fs::metadata("/proc/self/fd") {
+        Ok(dir) if dir.len() != 0 => dir.len(),
+        _ => std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64,
+    };
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a whole rlimit.
     let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
-    (count as u64, if known { limit.rlim_cur } else { 0 })
+    (count, if known { limit.rlim_cur } else { 0 })
 }
 
 async fn heartbeat(driver: Rc<Driver>, stop: Arc<AtomicBool>) {

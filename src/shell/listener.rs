@@ -37,8 +37,7 @@ impl ConnCounts {
     /// Counts a connection in, if the limits allow.
     pub(super) fn admit(&self, address: IpAddr, limits: ConnLimits) -> Result<(), TooManyConns> {
         let mut by_address = self.by_address.lock().expect("no holder panics");
-        let total: usize = by_address.values().sum();
-        if limits.total != 0 && limits.total <= total {
+        if limits.total != 0 && limits.total <= by_address.values().sum() {
             return Err(TooManyConns::InAll(limits.total));
         }
         let count = by_address.get(&address).copied().unwrap_or_default();
