@@ -26,6 +26,16 @@ struct Remote {
     called: bool,
 }
 
+impl Remote {
+    /// Whether it has taken in all that made `tree` what it is: a configuration comes into force
+    /// without a txn, and replicas are given a tree with it.
+    fn has_followed(&self, tree: &Tree) -> bool {
+        self.machine.tree().last_zxid() == tree.last_zxid()
+            && self.mailbox.is_empty()
+            && !self.machine.wants_turn()
+    }
+}
+
 impl Shards {
     /// Satellites that start at `published`.
     pub(super) fn new(machines: Vec<Satellite>, published: Published, stale: bool) -> Self {
@@ -113,7 +123,7 @@ impl Shards {
 
     /// Whether every replica is where `tree` is.
     pub(super) fn have_followed(&self, tree: &Tree) -> bool {
-        self.all.iter().all(|remote| remote.machine.tree().last_zxid() == tree.last_zxid())
+        self.all.iter().all(|remote| remote.has_followed(tree))
     }
 
     /// Every replica that has followed as far as `tree` is the same as `tree`.
@@ -122,7 +132,7 @@ impl Shards {
             let replica = remote.machine.tree();
             let comparable = tree.is_whole() && replica.is_whole();
             if comparable
-                && replica.last_zxid() == tree.last_zxid()
+                && remote.has_followed(tree)
                 && let Some(place) = difference(replica, tree, "/")
             {
                 let id = remote.machine.id().0;
