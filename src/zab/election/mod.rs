@@ -187,10 +187,18 @@ impl Election {
         self.quiet_at = None;
     }
 
-    /// The server and a quorum are synchronized in this epoch: later answers carry it, so that late
-    /// joiners see the same from everybody (ZOOKEEPER-1732).
+    /// The server and a quorum are synchronized in this epoch: answers carry it, so that late
+    /// joiners see the same from everybody (ZOOKEEPER-1732). Who asked before is told as well: it
+    /// would count the epochs before and after each by itself, and find a quorum for neither.
     pub fn on_established(&mut self, epoch: u32) {
-        self.current.vote.peer_epoch = i64::from(epoch);
+        let epoch = i64::from(epoch);
+        if std::mem::replace(&mut self.current.vote.peer_epoch, epoch) == epoch {
+            return;
+        }
+        let voters = self.early.keys().filter(|sid| self.connected.contains(sid));
+        for to in voters.chain(&self.asking).copied().collect::<BTreeSet<_>>() {
+            self.tell(to);
+        }
     }
 
     /// A committed reconfiguration names the leader: no election is held. Discovery decides, as

@@ -500,6 +500,29 @@ fn who_has_a_leader_tells_those_who_look() {
     }
 }
 
+/// Who asks while an epoch begins hears from some servers of the one before, from others of the
+/// next, and would repeat itself only after a while.
+#[test]
+fn who_asked_before_the_epoch_began_is_told_of_it() {
+    let mut election = looking(1, 7);
+    hear(&mut election, 3, &says(Looking, vote(3, 7), 1));
+    hear(&mut election, 2, &says(Looking, vote(3, 7), 1));
+    assert_eq!(decided(&mut election), Some((Following, 3)));
+    election.on_connected(ServerId(2));
+    hear(&mut election, 4, &says(Looking, Vote::NONE, 1));
+    hear(&mut election, 2, &says(Looking, vote(2, 7), 2));
+    assert_eq!(sent(&mut election), [4, 2].map(|to| (to, Following, vote(3, 7), 1)));
+    election.on_established(2);
+    let now = Vote { peer_epoch: 2, ..vote(3, 7) };
+    assert_eq!(sent(&mut election), [2, 4].map(|to| (to, Following, now, 1)));
+    election.on_established(2);
+    assert_eq!(sent(&mut election), []);
+    hear(&mut election, 4, &says(Observing, now, 1));
+    election.on_disconnected(NOW, ServerId(2));
+    election.on_established(3);
+    assert_eq!(sent(&mut election), []);
+}
+
 /// 2.3: an observer runs the same election and observes whom the voters elect.
 #[test]
 fn an_observer_finds_the_leader() {
