@@ -11,7 +11,7 @@ pub mod session;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -152,6 +152,14 @@ impl Client {
     /// The connection is gone.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// Closes the sending half: nothing more can be asked. Servers take it for the end.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn end_sending(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// The next frame, be it a reply or a notification.

@@ -501,6 +501,46 @@ fn slow_readers_are_closed_when_all_they_owe_is_too_much() {
     assert_eq!(world.codes(reader), [ErrorCode::OK], "others are served");
 }
 
+/// A client that takes no replies cannot be heard. It lives as long as it takes some of them.
+#[test]
+fn who_takes_no_replies_lives_no_longer_than_its_timeout() {
+    for takes_some in [false, true] {
+        let mut world = World::new(options());
+        let conn = world.connect(1, 4_000);
+        world.send(conn, &[create("/big", 900_000)]);
+        world.settle();
+        world.take(conn);
+        let reads: Vec<Request> = (0..30).map(|_| get("/big")).collect();
+        world.send(conn, &reads);
+        assert!(world.client(conn).paused, "it is not read");
+        for _ in 0..10 {
+            world.pass(1_000);
+            if takes_some {
+                world.client(conn).unsent -= 1_000;
+                world.turn(vec![Input::Sent { conn, bytes: 1_000 }]);
+            }
+            world.settle();
+        }
+        assert_eq!(world.client(conn).closed, !takes_some);
+    }
+}
+
+/// Who is not read for want of room is not silent: whoever counts the time hears of it.
+#[test]
+fn who_is_not_read_for_want_of_room_is_told_to_live() {
+    let mut world = World::new(ServerOptions { outstanding_requests_max: 1, ..options() });
+    let (first, second) = (world.connect(1, 4_000), world.connect(2, 4_000));
+    world.send(first, &[create("/a", 1)]);
+    world.send(second, &[create("/b", 1), create("/c", 1)]);
+    assert!(world.client(second).paused, "it is not read");
+    let session = world.client(second).session;
+    for _ in 0..10 {
+        world.pass(1_000);
+        let expires = world.server.pipeline.sessions().expires(session).expect("it lives");
+        assert!(world.now + Duration::from_millis(3_000) <= expires);
+    }
+}
+
 #[test]
 fn many_beginnings_of_long_frames_do_not_fill_the_memory() {
     let mut world = World::new(options());

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::pin::Pin;
@@ -138,8 +139,8 @@ pub(super) async fn read(driver: Rc<Driver>, end: End, conn: Rc<Conn>, mut strea
         let count = match read.await {
             Ok(0) => {
                 let may_be_word = (WORD_BYTES..HANDSHAKE_BYTES_MIN).contains(&received);
-                if may_be_word && matches!(end, End::Client(_)) {
-                    answer_of_word(&conn).await;
+                if conn.closing.get() || (may_be_word && matches!(end, End::Client(_))) {
+                    last_bytes(&conn).await;
                 }
                 break;
             }
@@ -164,14 +165,17 @@ pub(super) async fn read(driver: Rc<Driver>, end: End, conn: Rc<Conn>, mut strea
         driver.input(end.received(chunk));
         conn.gate.notified().await;
     }
+    // The writing task may wait at its own descriptor, for a client that reads nothing any more.
+    shut(conn.fd, Shutdown::Both);
     conn.gone.set(true);
     driver.input(end.closed());
     driver.forget(end);
 }
 
-/// Waits for the answer to a four-letter word whose sender has closed its sending half, as some
-/// versions of `nc` do. A client that ended without a word is given the same short time.
-async fn answer_of_word(conn: &Conn) {
+/// Waits until a client that has closed its sending half has what it is still owed: the last reply,
+/// or the answer to a four-letter word, as some versions of `nc` do. A client that ended without a
+/// word is given the same short time.
+async fn last_bytes(conn: &Conn) {
     let mut waited = Duration::ZERO;
     while (!conn.closing.get() || conn.has_writer.get()) && waited < WORD_GRACE {
         glommio::timer::sleep(CLOSE_STEP).await;
@@ -186,7 +190,10 @@ pub(super) fn send(driver: &Rc<Driver>, end: End, conn: &Rc<Conn>, mut bytes: By
     }
     // The writing task may be in the middle of bytes that it has taken out of the backlog.
     if !conn.has_writer.get() && conn.backlog.borrow().is_empty() {
-        let taken = send_now(conn.fd, &bytes);
+        let taken = match send_now(conn.fd, &bytes) {
+            Ok(taken) => taken,
+            Err(error) => return lost(conn, &error),
+        };
         if taken != 0 {
             bytes.advance(taken);
             let untold = conn.taken.get() + taken;
@@ -205,33 +212,57 @@ pub(super) fn send(driver: &Rc<Driver>, end: End, conn: &Rc<Conn>, mut bytes: By
     }
 }
 
-/// Bytes that the socket took without waiting; an error shows at the reading end.
-fn send_now(fd: RawFd, bytes: &[u8]) -> usize {
+/// Bytes that the socket took without waiting.
+fn send_now(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: the descriptor is the reading task's stream, which lives until `gone` is set.
     let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) };
-    usize::try_from(sent).unwrap_or(0)
+    usize::try_from(sent).or_else(|_| {
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+            _ => Err(error),
+        }
+    })
 }
 
-/// Sends the backlog, waiting for the socket. Works on a descriptor of its own.
+/// Nothing more can be sent. The reading task may be waiting for the machine, which waits for bytes
+/// to be sent: it is made to see the end.
+fn lost(conn: &Conn, error: &io::Error) {
+    tracing::debug!(address = %conn.address, %error, "nothing can be sent: the connection ends");
+    abort(conn);
+}
+
+/// Sends the backlog, waiting for the socket.
 async fn write(driver: Rc<Driver>, end: End, conn: Rc<Conn>) {
-    // SAFETY: duplicating an open descriptor; the new one is this task's alone.
-    let fd = unsafe { libc::fcntl(conn.fd, libc::F_DUPFD_CLOEXEC, 0) };
-    if 0 <= fd {
-        // SAFETY: as above, nobody else has the new descriptor.
-        let mut stream = unsafe { TcpStream::from_raw_fd(fd) };
-        while !conn.gone.get() {
-            let chunk = conn.backlog.borrow_mut().split().freeze();
-            if chunk.is_empty() {
-                break;
-            }
-            if stream.write_all(&chunk).await.is_err() {
-                break;
-            }
-            driver.sent(end, chunk.len(), true);
-        }
+    if let Err(error) = write_all(&driver, end, &conn).await {
+        lost(&conn, &error);
     }
     conn.has_writer.set(false);
+}
+
+/// Tells of each piece that the socket takes: who takes little lives as well. Works on a descriptor
+/// of its own.
+async fn write_all(driver: &Driver, end: End, conn: &Conn) -> io::Result<()> {
+    // SAFETY: duplicating an open descriptor; the new one is this task's alone.
+    let fd = unsafe { libc::fcntl(conn.fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above, nobody else has the new descriptor.
+    let mut stream = unsafe { TcpStream::from_raw_fd(fd) };
+    while !conn.gone.get() {
+        let mut chunk = conn.backlog.borrow_mut().split().freeze();
+        if chunk.is_empty() {
+            break;
+        }
+        while !chunk.is_empty() {
+            let taken = stream.write(&chunk).await?;
+            chunk.advance(taken);
+            driver.sent(end, taken, true);
+        }
+    }
+    Ok(())
 }
 
 /// Ends a connection: what was sent before goes out first, and the client is given time to close

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use super::client::{self, Client, create, exists};
+use super::client::{self, Client, create, exists, get};
 use super::peer::{self, Server};
 use ringkeeper::client::Hello;
 use ringkeeper::model::{ErrorCode, Request, SessionId, Zxid};
@@ -76,5 +76,67 @@ fn a_restart_gives_every_session_its_whole_timeout() {
     assert_eq!(refused.expect("it is answered").session.timeout_ms, 0);
     let home = server.home.clone();
     drop(server);
+    peer::clean(&home);
+}
+
+/// A server of one shard with a large znode, and how many descriptors it has open.
+fn with_large_znode() -> (Server, usize) {
+    let server = Server::start("tickTime=100\nmaxSessionTimeout=600000\nringkeeper.shards=1");
+    let mut client = connect(&server, SessionId(0), [0; 16]);
+    assert_eq!(client.code(&create("/large", &[b'x'; 900_000], 0)), ErrorCode::OK);
+    drop(client);
+    let connections = |server: &Server| server.word("srvr").contains("Connections: 1\n");
+    peer::within("the client to be gone", || connections(&server).then_some(()));
+    // The last word's connection, and files that are being made, have some for a while.
+    let looks = (0..20).map(|_| {
+        thread::sleep(Duration::from_millis(100));
+        descriptors(&server)
+    });
+    let idle = looks.min().expect("it was looked");
+    (server, idle)
+}
+
+fn descriptors(server: &Server) -> usize {
+    let path = format!("/proc/{}/fd", server.pid());
+    std::fs::read_dir(path).map_or(0, Iterator::count)
+}
+
+/// A client that is read no more, since it takes no replies, ends: that is noticed at once.
+#[test]
+fn who_ends_with_replies_that_it_did_not_take_leaves_nothing() {
+    let (server, idle) = with_large_znode();
+    let hello = Hello { timeout_ms: 600_000, ..Hello::default() };
+    let client = Client::attach(("127.0.0.1", server.port), &hello);
+    let mut client = client.expect("the server serves");
+    for _ in 0..30 {
+        client.send(&get("/large", false)).expect("the server serves");
+    }
+    // The ping behind them is not read any more.
+    thread::sleep(Duration::from_millis(500));
+    client.send(&Request::Ping).expect("the server serves");
+    thread::sleep(Duration::from_millis(200));
+    drop(client);
+    peer::within("its descriptors to be closed", || (descriptors(&server) <= idle).then_some(()));
+    let home = server.home.clone();
+    drop(server);
+    peer::clean(&home);
+}
+
+/// A client that closes its sending half and reads nothing is not waited for.
+#[test]
+fn who_closes_its_sending_half_and_takes_no_replies_leaves_nothing() {
+    let (server, idle) = with_large_znode();
+    let mut clients: Vec<Client> =
+        (0..5).map(|_| connect(&server, SessionId(0), [0; 16])).collect();
+    for client in &mut clients {
+        for _ in 0..8 {
+            client.send(&get("/large", false)).expect("the server serves");
+        }
+    }
+    thread::sleep(Duration::from_millis(500));
+    clients.iter().for_each(|client| client.end_sending().expect("it is open"));
+    peer::within("the descriptors to be closed", || (descriptors(&server) <= idle).then_some(()));
+    let home = server.home.clone();
+    drop((clients, server));
     peer::clean(&home);
 }

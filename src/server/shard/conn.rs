@@ -262,6 +262,16 @@ impl Conn {
         }
     }
 
+    /// When its client was last known to live. One that is not read for want of room lives; one
+    /// that does not take its replies lives as long as it takes some of them.
+    pub(super) fn last_alive(&self, now: Instant) -> Instant {
+        match (self.paused || self.held_since.is_some(), self.is_output_full()) {
+            (false, _) => self.heard,
+            (true, false) => now,
+            (true, true) => self.heard.max(self.sent_at),
+        }
+    }
+
     /// Ends without sending what waits.
     pub(super) fn abort(&mut self) {
         self.begin_close();

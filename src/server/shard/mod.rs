@@ -22,7 +22,7 @@ mod reads;
 mod replies;
 mod report;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -80,6 +80,9 @@ pub(crate) struct Shard {
     muted: Vec<ConnId>,
     /// Connections that were flushed in this turn.
     flushed: Vec<ConnId>,
+    /// Connections that are not read, and when it is next told which of their clients live.
+    unread: BTreeSet<ConnId>,
+    touch_unread_at: Instant,
     budget: Budget,
     large_bytes: usize,
     unsent_bytes: usize,
@@ -164,6 +167,8 @@ impl Shard {
             stalled_looks: 0,
             muted: Vec::new(),
             flushed: Vec::new(),
+            unread: BTreeSet::new(),
+            touch_unread_at: Instant::default(),
             budget: Budget::new(share),
             large_bytes: 0,
             unsent_bytes: 0,
@@ -216,6 +221,7 @@ impl Shard {
 
     pub(crate) fn closed(&mut self, id: ConnId, asks: &mut Vec<Ask>) {
         let Some(mut conn) = self.conns.remove(&id) else { return };
+        self.unread.remove(&id);
         conn.begin_close();
         self.recount(&mut conn);
         self.watches.remove_conn(id);
@@ -278,18 +284,34 @@ impl Shard {
         }
     }
 
-    /// When a session was last heard of; now, if its connection is not read because a limit was
-    /// reached.
+    /// When a session was last heard of.
     pub(crate) fn last_heard(&self, session: SessionId, now: Instant) -> Option<Instant> {
         let conn = self.by_session.get(&session).and_then(|id| self.conns.get(id))?;
-        let is_unread = conn.paused || conn.held_since.is_some();
-        Some(if is_unread { now } else { conn.heard })
+        Some(conn.last_alive(now))
+    }
+
+    /// Who is not read cannot be heard: whoever counts the sessions' time is told that they live.
+    fn touch_unread(&mut self, now: Instant, asks: &mut Vec<Ask>) {
+        if self.unread.is_empty() || now < self.touch_unread_at {
+            return;
+        }
+        self.touch_unread_at = now + limits::TOUCH_EVERY;
+        for id in &self.unread {
+            let Some(conn) = self.conns.get_mut(id) else { continue };
+            let Phase::Live { session, .. } = conn.phase else { continue };
+            let alive = conn.last_alive(now);
+            if conn.touched.is_none_or(|at| at < alive) {
+                conn.touched = Some(alive);
+                asks.push(Ask::Touch(session));
+            }
+        }
     }
 
     /// No client could be heard for this long.
     pub(crate) fn credit_time(&mut self, stalled: Duration) {
         for conn in self.conns.values_mut() {
             conn.heard = conn.heard + stalled;
+            conn.sent_at = conn.sent_at + stalled;
         }
     }
 
@@ -365,6 +387,7 @@ impl Shard {
         }
         self.close_slow_readers(around.now, out);
         self.pause_and_resume(out);
+        self.touch_unread(around.now, asks);
         asks.extend(self.budget.give_back().map(Ask::GiveBack));
         // What was answered may let stalled connections go on.
         if before != (self.received, self.sent) {
@@ -547,6 +570,10 @@ impl Shard {
             let full = conn.held_since.is_some() || conn.is_over_limits();
             if full != conn.paused {
                 conn.paused = full;
+                match full {
+                    true => self.unread.insert(id),
+                    false => self.unread.remove(&id),
+                };
                 out.push(match full {
                     true => Output::PauseReading { conn: id },
                     false => Output::ResumeReading { conn: id },
