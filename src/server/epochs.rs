@@ -18,6 +18,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::base::{FileDir, FileName, FileOp};
 use crate::limits::BLOCK_BYTES;
+use crate::model::Zxid;
 use crate::snapshot::catalog;
 
 /// Name of the file in the data directory.
@@ -68,6 +69,16 @@ impl Epochs {
         slots.max_by_key(|epochs| epochs.sequence).ok_or(EpochsDamaged)
     }
 
+    /// What a server has promised and lives in whose history ends at `last`. A log that holds a txn
+    /// of an epoch holds the whole history with which that began; the record may be older where a
+    /// server stopped while it was brought to the leader's history, where a slot has rotted, and
+    /// where the file was lost (ZooKeeper: QuorumPeer.loadDataBase makes lost files so).
+    #[must_use]
+    pub fn of_history(self, last: Zxid) -> Self {
+        let epoch = last.epoch();
+        Self { accepted: self.accepted.max(epoch), current: self.current.max(epoch), ..self }
+    }
+
     /// Operations that make the file.
     pub(super) fn make(self) -> VecDeque<FileOp> {
         let file = FileName::data(format!("{FILE_NAME}{}", catalog::UNFINISHED_SUFFIX));
@@ -107,6 +118,19 @@ mod tests {
 
     fn file(first: Epochs, second: Epochs) -> Vec<u8> {
         [first.encode(), second.encode()].concat()
+    }
+
+    #[test]
+    fn a_record_that_is_older_than_the_log_says_what_the_log_shows() {
+        let of = |accepted, current| Epochs { accepted, current, sequence: 8 };
+        for (record, raised) in [
+            (Epochs::default(), Epochs { sequence: 0, ..of(5, 5) }),
+            (of(5, 4), of(5, 5)),
+            (of(7, 4), of(7, 5)),
+            (of(6, 6), of(6, 6)),
+        ] {
+            assert_eq!(record.of_history(Zxid::new(5, 100)), raised);
+        }
     }
 
     #[test]

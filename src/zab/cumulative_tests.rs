@@ -12,7 +12,7 @@ fn a_leader_tells_ringkeepers_only_the_last_commit() {
     let told_commits = |of_ringkeepers: bool| -> Vec<Zxid> {
         let mut led = Led { of_ringkeepers, ..Led::new() }.establish();
         (1..=3).for_each(|counter| led.propose(counter));
-        led.leader.flushed(zxid(3), &mut led.out);
+        led.flushed(3);
         led.acks(2, zxid(3));
         let commits = led.said(2).into_iter().filter_map(|packet| match packet {
             LeaderPacket::Commit { zxid } => Some(zxid),

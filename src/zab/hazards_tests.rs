@@ -75,7 +75,7 @@ fn newleader_comes_behind_the_snapshot_and_what_was_committed_since() {
     led.said(3);
     for counter in [1, 2] {
         led.propose(counter);
-        led.leader.flushed(zxid(counter), &mut led.out);
+        led.flushed(counter);
         led.acks(2, zxid(counter));
     }
     let link = LinkId(3);
@@ -85,7 +85,7 @@ fn newleader_comes_behind_the_snapshot_and_what_was_committed_since() {
     assert_eq!(led.said(3), [], "the driver sends SNAP with the snapshot");
     // What is proposed and committed while the snapshot goes.
     led.propose(3);
-    led.leader.flushed(zxid(3), &mut led.out);
+    led.flushed(3);
     led.acks(2, zxid(3));
     assert_eq!(led.said(3), []);
     // It was taken before the second txn.
@@ -160,13 +160,37 @@ fn ping() -> LearnerPacket {
 fn a_learner_whose_log_stalls_is_dropped() {
     let mut led = Led::established();
     led.propose(1);
-    led.leader.flushed(zxid(1), &mut led.out);
+    led.flushed(1);
     for at in [600, 1_000, 1_001] {
         led.leader.received(Instant(at), LinkId(2), ping(), &mut led.out);
         led.leader.timer(Instant(at), &mut led.out);
         let dropped = led.closed(2) == Some(&CloseReason::Slow);
         assert_eq!(dropped, at == 1_001, "at {at}");
     }
+}
+
+/// Under load there is always a proposal that a log does not have: one is timed after the other.
+#[test]
+fn logs_that_go_on_are_not_taken_for_stalled() {
+    let mut led = Led::established();
+    led.greets(9, 1);
+    led.promises(9, LAST, 1);
+    led.synchronize(9);
+    led.acks(9, zxid(0));
+    for counter in 1..=500 {
+        let now = Instant(10 * u64::from(counter));
+        led.leader.propose(now, zxid(counter), &txn(), &mut led.out);
+        led.leader.flushed(now, zxid(counter - 1), &mut led.out);
+        let acks = LearnerPacket::Ack { zxid: zxid(counter - 1) };
+        led.leader.received(now, LinkId(2), acks, &mut led.out);
+        led.leader.received(now, LinkId(9), ping(), &mut led.out);
+        led.leader.timer(now, &mut led.out);
+        assert_eq!(led.closed(2), None, "at {now:?}");
+        assert_eq!(led.closed(9), None, "an observer acknowledges nothing: at {now:?}");
+        let gives_up = led.out.iter().any(|output| matches!(output, Output::Abdicate(_)));
+        assert!(!gives_up, "at {now:?}");
+    }
+    assert_eq!(led.leader.committed(), zxid(499));
 }
 
 /// ZOOKEEPER-2201 and its like: what waits for a learner has a bound, and nobody waits for it. What
@@ -177,7 +201,7 @@ fn what_waits_for_a_learner_has_a_bound() {
     led.greets(3, 1);
     led.promises(3, LAST, 1);
     led.propose(1);
-    led.leader.flushed(zxid(1), &mut led.out);
+    led.flushed(1);
     led.acks(2, zxid(1));
     let link = LinkId(3);
     led.leader.synchronize(link, SyncPlan { way: SyncWay::Diff, after: LAST }, &mut led.out);
@@ -185,7 +209,7 @@ fn what_waits_for_a_learner_has_a_bound() {
     let last = 20;
     for counter in 2..=last {
         led.leader.propose(Instant(0), zxid(counter), &big, &mut led.out);
-        led.leader.flushed(zxid(counter), &mut led.out);
+        led.flushed(counter);
         led.acks(2, zxid(counter));
     }
     led.leader.history(link, vec![(zxid(1), txn())], &mut led.out);
@@ -209,7 +233,7 @@ fn what_waits_for_a_learner_has_a_bound() {
 fn a_learner_that_takes_its_history_is_alive() {
     let mut led = Led::established();
     led.propose(1);
-    led.leader.flushed(zxid(1), &mut led.out);
+    led.flushed(1);
     led.acks(2, zxid(1));
     led.greets(3, 1);
     led.promises(3, LAST, 1);
@@ -246,7 +270,7 @@ fn a_sync_is_confirmed_by_a_quorum_that_was_asked_behind_it() {
     led.leader.sync(Instant(260), 7, &mut led.out);
     led.hears(2, ping());
     assert!(!synced(&led), "what was proposed before is not committed");
-    led.leader.flushed(zxid(1), &mut led.out);
+    led.flushed(1);
     led.acks(2, zxid(1));
     assert!(synced(&led));
 }

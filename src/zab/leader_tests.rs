@@ -141,6 +141,10 @@ impl Led {
         self.leader.propose(NOW, zxid(counter), &txn(), &mut self.out);
     }
 
+    pub(super) fn flushed(&mut self, counter: u32) {
+        self.leader.flushed(NOW, zxid(counter), &mut self.out);
+    }
+
     /// What was said to a server since the last look.
     pub(super) fn said(&mut self, sid: i64) -> Vec<LeaderPacket> {
         let link = LinkId(sid.cast_unsigned());
@@ -220,6 +224,30 @@ fn whose_history_is_later_is_not_counted() {
             assert_eq!(led.closed(2), Some(&CloseReason::Ahead));
         }
     }
+}
+
+/// Others may establish the epoch before the leader's own acceptance is on disk. Its log would be
+/// of an earlier epoch after a power cut, and what it holds behind the others' logs.
+#[test]
+fn the_own_log_counts_once_the_epoch_is_accepted_on_disk() {
+    let mut led = Led::new();
+    led.greets(2, 1);
+    led.stored();
+    led.promises(2, LAST, 1);
+    led.greets(3, 1);
+    led.promises(3, LAST, 1);
+    for sid in [2, 3] {
+        led.synchronize(sid);
+        led.acks(sid, zxid(0));
+    }
+    assert!(led.leader.is_established());
+    led.propose(1);
+    led.acks(2, zxid(1));
+    led.flushed(1);
+    assert_eq!(led.leader.committed(), LAST);
+    led.stored();
+    led.flushed(1);
+    assert_eq!(led.leader.committed(), zxid(1));
 }
 
 /// Step l.1.2: without a quorum of promises there is no history to synchronize.
@@ -330,7 +358,7 @@ fn commits_need_a_quorum_and_are_in_order() {
     led.propose(2);
     let proposed = [1, 2].map(|counter| LeaderPacket::Proposal { zxid: zxid(counter), txn: txn() });
     assert_eq!(led.said(2), proposed);
-    led.leader.flushed(zxid(2), &mut led.out);
+    led.flushed(2);
     assert_eq!((led.said(2), led.leader.committed()), (Vec::new(), LAST), "one of three");
     led.acks(2, zxid(2));
     let commits = [1, 2].map(|counter| LeaderPacket::Commit { zxid: zxid(counter) });
@@ -364,7 +392,7 @@ fn who_comes_later_gets_the_history_and_what_is_proposed() {
     let mut led = Led::established();
     led.propose(1);
     led.acks(2, zxid(1));
-    led.leader.flushed(zxid(1), &mut led.out);
+    led.flushed(1);
     led.propose(2);
     led.greets(3, 1);
     assert!(matches!(led.said(3)[..], [LeaderPacket::LeaderInfo { epoch: 2, .. }]));
@@ -397,7 +425,7 @@ fn who_comes_later_gets_the_history_and_what_is_proposed() {
     );
     led.acks(3, zxid(0));
     assert!(led.said(3).contains(&LeaderPacket::UpToDate));
-    led.leader.flushed(zxid(3), &mut led.out);
+    led.flushed(3);
     assert_eq!(led.leader.committed(), zxid(1));
     led.acks(3, zxid(3));
     assert_eq!(led.leader.committed(), zxid(3));

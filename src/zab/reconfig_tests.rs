@@ -164,7 +164,7 @@ impl Led {
             None => self.leader.propose(NOW, at, &txn, &mut out),
         }
         if self.flushes {
-            self.leader.flushed(at, &mut out);
+            self.leader.flushed(NOW, at, &mut out);
         }
         self.take(out);
     }

@@ -177,7 +177,7 @@ fn not_before_the_own_log_is_durable() {
     assert_eq!(led.leader.committed(), zxid(RENEW_AT));
     assert!(led.leader.wants_renewal() && !renew(&mut led));
     let mut out = Vec::new();
-    led.leader.flushed(zxid(RENEW_AT), &mut out);
+    led.leader.flushed(NOW, zxid(RENEW_AT), &mut out);
     led.take(out);
     assert!(renew(&mut led));
 }
@@ -206,7 +206,7 @@ fn what_was_acknowledged_in_the_epoch_before_commits_nothing_of_the_next() {
     led.hears(2, LearnerPacket::Ack { zxid: Zxid::new(2, 0) });
     let (txn, mut out) = (Bytes::from_static(b"txn"), Vec::new());
     led.leader.propose(NOW, Zxid::new(2, 1), &txn, &mut out);
-    led.leader.flushed(Zxid::new(2, 1), &mut out);
+    led.leader.flushed(NOW, Zxid::new(2, 1), &mut out);
     led.take(out);
     led.acked(3, RENEW_AT);
     assert_eq!(led.leader.committed(), zxid(RENEW_AT));

@@ -465,7 +465,8 @@ impl World {
                     Role::Leading(leader) => {
                         let mut out = Vec::new();
                         leader.stored(&mut out);
-                        self.leader_outputs(at, out)
+                        self.leader_outputs(at, out)?;
+                        self.tell_flushed(at)
                     }
                     Role::Following { learner, .. } => {
                         let mut out = Vec::new();
@@ -517,7 +518,7 @@ impl World {
         match &mut node.role {
             Role::Leading(leader) => {
                 let mut out = Vec::new();
-                leader.flushed(zxid, &mut out);
+                leader.flushed(self.now, zxid, &mut out);
                 return self.leader_outputs(at, out);
             }
             Role::Following { learner, .. } => learner.flushed(zxid, &mut out),
@@ -580,7 +581,7 @@ impl World {
             self.record.broadcast(node.process, zxid, txn.clone());
             leader.propose(now, zxid, &txn, &mut out);
             if self.plant == Plant::LeaderFlushLies {
-                leader.flushed(zxid, &mut out);
+                leader.flushed(self.now, zxid, &mut out);
             }
             self.leader_outputs(at, out)?;
         }

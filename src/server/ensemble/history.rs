@@ -245,7 +245,15 @@ impl Ensemble {
             return;
         };
         let bytes = record_bytes.saturating_sub(passed_bytes);
-        let found = Found { floor, last: cx.pipeline.committed_zxid(), bytes };
+        let committed = cx.pipeline.committed_zxid();
+        // What is in our log and not committed is no history yet: the learner would take it for
+        // committed, and show it.
+        if committed < floor
+            && let Some(sending) = self.sending(link)
+        {
+            sending.cursor = None;
+        }
+        let found = Found { floor: floor.min(committed), last: committed, bytes };
         let plan = SyncPlan::choose(&found, last, snapshot_bytes(cx));
         let mut out = Vec::new();
         self.decided(link, last, plan, &mut out);

@@ -258,7 +258,7 @@ impl Ensemble {
         let flushed = cx.pipeline.flushed();
         let mut out = Vec::new();
         let Some(leading) = self.leading() else { return };
-        leading.leader.flushed(flushed, &mut out);
+        leading.leader.flushed(cx.clock.now, flushed, &mut out);
         self.leader_outputs(cx, out);
         self.lead_on(cx);
         self.hear_waiting(cx);

@@ -524,6 +524,11 @@ impl Recovery {
         }
         self.phase = Phase::Over;
         let state = std::mem::replace(&mut self.state, State::new(self.options));
+        let epochs = self.epochs.of_history(last);
+        if self.epochs.accepted < epochs.accepted {
+            tracing::warn!(%last, "the file {} is missing or older than the log: what this server \
+                has promised beyond the log's epoch is not known", epochs::FILE_NAME);
+        }
         Step::Done(Box::new(Recovered {
             last_zxid: state.tree.last_zxid(),
             tree: state.tree,
@@ -536,7 +541,7 @@ impl Recovery {
                 .map(|(zxid, _)| *zxid)
                 .chain(self.damaged.iter().copied())
                 .collect(),
-            epochs: self.epochs,
+            epochs,
             replayed_txn_count: state.replayed,
             recent: std::mem::replace(&mut self.recent, RecentTxns::new(Zxid::ZERO, 0)),
             installed: self.install.map(|install| install.zxid),

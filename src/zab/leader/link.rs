@@ -34,8 +34,8 @@ pub(super) struct Link {
     /// answered.
     pub(super) pings_sent: u64,
     pub(super) pings_answered: u64,
-    /// When the proposal that it is known to lack was sent, if it lacks one.
-    pub(super) behind_since: Option<Instant>,
+    /// A proposal that it is not known to have, if it is to acknowledge one.
+    pub(super) awaited: Awaited,
     /// The end of the history it was sent, which is durable there once it has accepted.
     pub(super) history_to: Zxid,
     /// It serves clients while the next epoch is being established.
@@ -48,7 +48,36 @@ impl Link {
     /// This server was stalled for so long: what the learner sent meanwhile is yet to be heard.
     pub(super) fn credit(&mut self, stalled: Duration) {
         self.heard = self.heard + stalled;
-        self.behind_since = self.behind_since.map(|since| since + stalled);
+        self.awaited.credit(stalled);
+    }
+}
+
+/// The proposal that a log is timed by. One is timed after the other, as Apache's SyncLimitCheck
+/// does: under load there is always one that a log does not have yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Awaited(Option<(Zxid, Instant)>);
+
+impl Awaited {
+    /// A proposal was made.
+    pub(super) fn proposed(&mut self, zxid: Zxid, now: Instant) {
+        self.0.get_or_insert((zxid, now));
+    }
+
+    /// The log has everything up to `zxid`, of proposals up to `last`.
+    pub(super) fn has(&mut self, zxid: Zxid, last: Zxid, now: Instant) {
+        if self.0.is_some_and(|(awaited, _)| awaited <= zxid) {
+            self.0 = (zxid < last).then_some((last, now));
+        }
+    }
+
+    /// Whether it has waited for longer than that.
+    pub(super) fn exceeds(&self, within: Duration, now: Instant) -> bool {
+        self.0.is_some_and(|(_, since)| within < now.since(since))
+    }
+
+    /// This server was stalled for so long.
+    pub(super) fn credit(&mut self, stalled: Duration) {
+        self.0 = self.0.map(|(zxid, since)| (zxid, since + stalled));
     }
 }
 
@@ -117,7 +146,7 @@ impl Link {
             heard: now,
             pings_sent: 0,
             pings_answered: 0,
-            behind_since: None,
+            awaited: Awaited(None),
             history_to: Zxid::ZERO,
             is_renewing: false,
             cannot_cut: false,

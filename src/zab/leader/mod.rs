@@ -33,8 +33,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use self::broadcast::{Broadcast, Proposal};
+use self::link::{Awaited, Link, News, Stage, Waiting};
 pub use self::link::{LearnerKind, LinkId};
-use self::link::{Link, News, Stage, Waiting};
 pub use self::output::{Abdication, CloseReason, Output};
 pub use self::renewal::EpochZxids;
 
@@ -89,8 +89,8 @@ pub struct Leader {
     /// When it began to lead, or to renew.
     started: Instant,
     ping_at: Instant,
-    /// When the oldest proposal that the own log lacks was made.
-    own_behind_since: Option<Instant>,
+    /// A proposal that the own log is not known to have.
+    own_awaited: Awaited,
     syncs: VecDeque<PendingSync>,
     over: bool,
 }
@@ -126,7 +126,7 @@ impl Leader {
             links: BTreeMap::new(),
             started: now,
             ping_at: now + timing.ping_every,
-            own_behind_since: None,
+            own_awaited: Awaited::default(),
             syncs: VecDeque::new(),
             over: false,
         };
@@ -214,7 +214,7 @@ impl Leader {
 
     /// This server was stalled for so long.
     pub fn credit(&mut self, stalled: Duration) {
-        self.own_behind_since = self.own_behind_since.map(|since| since + stalled);
+        self.own_awaited.credit(stalled);
         self.links.values_mut().for_each(|link| link.credit(stalled));
     }
 
@@ -242,7 +242,7 @@ impl Leader {
                 link.cannot_cut = cannot_cut;
                 self.on_ack_epoch(id, last_zxid, current_epoch, out);
             }
-            LearnerPacket::Ack { zxid } => self.on_ack(id, zxid, out),
+            LearnerPacket::Ack { zxid } => self.on_ack(now, id, zxid, out),
             LearnerPacket::Ping { touches, .. } => {
                 link.pings_answered += 1;
                 // None is a report, too: what the learner did not hear of may expire.
@@ -268,16 +268,23 @@ impl Leader {
         self.own_answer(said, out);
     }
 
-    /// This server's log is durable up to `zxid`.
-    pub fn flushed(&mut self, zxid: Zxid, out: &mut Vec<Output>) {
+    /// This server's log is durable up to `zxid`. Called in each turn: others may have established
+    /// the epoch before it is accepted on disk here, and until then the own log does not count. It
+    /// would be that of an earlier epoch after a power cut, behind any that has accepted this one.
+    pub fn flushed(&mut self, now: Instant, zxid: Zxid, out: &mut Vec<Output>) {
         if self.over || !self.established {
             return;
         }
-        self.broadcast.durable(self.me, zxid);
-        if self.broadcast.proposed() <= zxid {
-            self.own_behind_since = None;
+        self.own_awaited.has(zxid, self.broadcast.proposed(), now);
+        if self.has_accepted() {
+            self.broadcast.durable(self.me, zxid);
+            self.commit(out);
         }
-        self.commit(out);
+    }
+
+    /// Whether the own acceptance of the epoch is on disk.
+    fn has_accepted(&self) -> bool {
+        Some(self.acceptor.stored().current) == self.epoch()
     }
 
     /// Sends a txn that was appended to the log to the learners. It need not be durable here.
@@ -288,9 +295,12 @@ impl Leader {
         assert!(self.established, "only an established leader proposes");
         assert!(Some(zxid.epoch()) == self.epoch(), "proposals belong to the leader's epoch");
         self.broadcast.propose(zxid, txn.clone());
-        self.own_behind_since.get_or_insert(now);
+        self.own_awaited.proposed(zxid, now);
         for link in self.links.values_mut().filter(|link| link.is_live()) {
-            link.behind_since.get_or_insert(now);
+            // Observers acknowledge nothing.
+            if link.kind == LearnerKind::Follower {
+                link.awaited.proposed(zxid, now);
+            }
         }
         self.spread(&News::Proposal(Proposal { zxid, txn: txn.clone() }), out);
         if zxid.counter() == self.zxids.last {
@@ -305,6 +315,7 @@ impl Leader {
             return;
         }
         let upto = self.broadcast.committed();
+        assert!(plan.after <= upto, "what a learner is told to have is committed");
         link.stage = Stage::Synchronizing { upto, waiting: outstanding(link, &self.broadcast) };
         match plan.way {
             SyncWay::Trunc if link.cannot_cut => out.push(Output::SendSnapshot(id)),
@@ -375,8 +386,7 @@ impl Leader {
             self.abdicate(Abdication::QuorumLost(left), out);
             return;
         }
-        let stalled = |since: Instant| self.timing.sync_within < now.since(since);
-        if self.own_behind_since.is_some_and(stalled) {
+        if self.own_awaited.exceeds(self.timing.sync_within, now) {
             self.abdicate(Abdication::OwnLogStalls, out);
             return;
         }
@@ -440,7 +450,7 @@ impl Leader {
         }
     }
 
-    fn on_ack(&mut self, id: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+    fn on_ack(&mut self, now: Instant, id: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
         let epoch = self.epoch();
         let Some(link) = self.links.get_mut(&id) else { return };
         let sid = link.sid;
@@ -462,9 +472,7 @@ impl Leader {
                 }
                 if link.kind == LearnerKind::Follower {
                     self.broadcast.durable(sid, zxid);
-                    if self.broadcast.proposed() <= zxid {
-                        link.behind_since = None;
-                    }
+                    link.awaited.has(zxid, self.broadcast.proposed(), now);
                     self.commit(out);
                 }
             }
@@ -553,10 +561,10 @@ impl Leader {
                 true => self.timing.sync_within,
                 false => self.timing.establish_within,
             };
-            let too_long = |since: Instant| self.timing.sync_within < now.since(since);
+            let is_slow = link.awaited.exceeds(self.timing.sync_within, now);
             if patience < now.since(link.heard) {
                 closing.push((*id, CloseReason::Silent));
-            } else if link.has_accepted() && link.behind_since.is_some_and(too_long) {
+            } else if link.has_accepted() && is_slow {
                 closing.push((*id, CloseReason::Slow));
             }
         }

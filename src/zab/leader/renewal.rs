@@ -22,7 +22,7 @@
 //! and an election follows, as it does where Apache's servers are among the learners.
 
 use super::Leader;
-use super::link::{LinkId, Stage};
+use super::link::{Awaited, LinkId, Stage};
 use super::output::{CloseReason, Output};
 use crate::base::Instant;
 use crate::limits;
@@ -75,9 +75,7 @@ impl Leader {
         let (epochs, committed) = (self.acceptor.stored(), self.broadcast.committed());
         let is_durable = self.broadcast.durable_of(self.me) == Some(committed);
         let is_whole = committed == self.broadcast.proposed() && self.configs.pending().is_none();
-        // Others may have established this epoch before it was accepted here.
-        let is_accepted = Some(epochs.current) == self.epoch();
-        if !self.wants_renewal() || !is_durable || !is_whole || !is_accepted {
+        if !self.wants_renewal() || !is_durable || !is_whole {
             return false;
         }
         let others = self.links.iter().filter(|(_, link)| !link.is_serving());
@@ -95,7 +93,7 @@ impl Leader {
             link.stage = Stage::Greeted;
             link.is_renewing = true;
             link.heard = now;
-            link.behind_since = None;
+            link.awaited = Awaited::default();
         }
         // Who serves has accepted this epoch; one that has promised another since has left, and
         // does not hear the question.
