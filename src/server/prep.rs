@@ -14,7 +14,7 @@ use crate::model::{
     Acl, CreateKind, CreateRequest, CreateTxn, CreateTxnKind, EphemeralOwner, ErrorCode,
     ExtendedTypes, Perms, TxnBody, TxnHeader, WriteRequest, path,
 };
-use crate::tree::{Excess, Overlay, PendingZnode, Tree};
+use crate::tree::{self, Excess, Overlay, PendingZnode, Tree};
 use crate::wire::txn::{encode_op, encoded_bytes, multi_encoded_bytes};
 
 type Judged<T> = Result<T, ErrorCode>;
@@ -172,11 +172,16 @@ impl Prep<'_> {
         Ok(body)
     }
 
-    /// A container or TTL znode is overdue: `None` if it is needed again by now.
-    pub(crate) fn reap(&mut self, header: &TxnHeader, path: &Str) -> Option<TxnBody> {
+    /// A container or TTL znode was found overdue: `None` if it is needed again by now.
+    pub(crate) fn reap(
+        &mut self,
+        header: &TxnHeader,
+        path: &Str,
+        never_used_ms: i64,
+    ) -> Option<TxnBody> {
         let znode = self.look(path).filter(|znode| znode.child_count == 0)?;
         let owner = EphemeralOwner::of(znode.stat.ephemeral_owner, self.extended_types);
-        if !matches!(owner, EphemeralOwner::Container | EphemeralOwner::Ttl(_)) {
+        if !tree::is_overdue(owner, &znode.stat, header.time_ms, never_used_ms) {
             return None;
         }
         let body = TxnBody::DeleteContainer { path: path.clone() };

@@ -31,6 +31,7 @@ pub use apply::{Applied, Outcome, Partial, Step};
 pub use cut::{CutId, CutItem};
 pub use listing::Listing;
 pub use overlay::{Overlay, PendingZnode};
+pub use owners::is_overdue;
 pub use quota::{Excess, Quota, Track};
 pub use restore::RestoreError;
 pub use store::{Tree, TreeOptions};

@@ -6,6 +6,24 @@ use super::store::Tree;
 use crate::base::{Str, StrSet};
 use crate::model::{EphemeralOwner, SessionId, StatPersisted};
 
+/// Whether nobody needs a znode without children any longer.
+#[must_use]
+pub const fn is_overdue(
+    owner: EphemeralOwner,
+    stat: &StatPersisted,
+    wall_ms: i64,
+    never_used_ms: i64,
+) -> bool {
+    let age_ms = wall_ms.saturating_sub(stat.mtime);
+    match owner {
+        EphemeralOwner::Container => {
+            0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
+        }
+        EphemeralOwner::Ttl(ttl_ms) => ttl_ms < age_ms,
+        _ => false,
+    }
+}
+
 impl Tree {
     /// Paths of a session's ephemerals, sorted.
     pub fn ephemerals_of(&self, session: SessionId) -> impl Iterator<Item = &Str> {
@@ -75,15 +93,7 @@ impl Tree {
     fn is_overdue(&self, path: &str, wall_ms: i64, never_used_ms: i64) -> bool {
         self.get(path).is_some_and(|znode| {
             let stat = znode.persisted();
-            let age_ms = wall_ms.saturating_sub(stat.mtime);
-            znode.child_count() == 0
-                && match self.owner(&stat) {
-                    EphemeralOwner::Container => {
-                        0 < stat.cversion || (0 < never_used_ms && never_used_ms < age_ms)
-                    }
-                    EphemeralOwner::Ttl(ttl_ms) => ttl_ms < age_ms,
-                    _ => false,
-                }
+            znode.child_count() == 0 && is_overdue(self.owner(&stat), &stat, wall_ms, never_used_ms)
         })
     }
 

@@ -257,6 +257,7 @@ impl Pipeline {
         self.sessions.reset(now);
         let recent = std::mem::replace(&mut self.member.recent, RecentTxns::new(Zxid::ZERO, 0));
         self.member = Member::new(self.member.committed, recent, self.member.fuzzy);
+        self.forget_overdue();
     }
 
     /// If the next epoch is due nothing more is prepared before [`Pipeline::lead`] begins it.

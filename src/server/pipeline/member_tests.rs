@@ -518,3 +518,46 @@ fn a_forwarded_multi_is_read_in_slices_as_at_once() {
     assert_eq!(judged(100, damaged.clone()), (0, refused.clone()));
     assert_eq!(judged(2, damaged).1, refused);
 }
+
+/// What was found overdue in one leadership may be needed again by the next.
+#[test]
+fn containers_found_overdue_are_forgotten_with_the_role_and_looked_at_again() {
+    let container = WriteRequest::Create(CreateRequest {
+        kind: CreateKind::Container,
+        path: "/c".into(),
+        data: None,
+        acl: Some(vec![RawAcl {
+            perms: Perms::ALL,
+            scheme: Some("world".into()),
+            id: Some("anyone".into()),
+        }]),
+        flags: 4,
+    });
+    let mut options = options_of_member(LocalSessions::Off);
+    options.reaping.never_used_ms = 1_000;
+    let mut recovered = nothing_on_disk();
+    recovered.sessions.push((SESSION, 4_000));
+    let mut pipeline = Pipeline::new(options, recovered, 1, clock(0), &mut FileOps::default());
+    pipeline.lead(1, clock(0).now);
+    let header = TxnHeader { session: SESSION, cxid: Xid(1), zxid: Zxid::new(1, 1), time_ms: 0 };
+    let made = pipeline.prep(Ok(())).prepare(&header, &container, &Identities::default());
+    pipeline.assigned = header.zxid;
+    pipeline.log_txn(header, made, None, None);
+    pipeline.commit_to(Zxid::new(1, 1));
+    assert!(pipeline.apply_next(clock(0).now, &mut 1).is_ok());
+    let look = |pipeline: &mut Pipeline| {
+        pipeline.looked_to = Some(Str::default());
+        pipeline.look_for_overdue(WallMs(5_000));
+        assert_eq!(pipeline.overdue, ["/c"]);
+    };
+    look(&mut pipeline);
+    pipeline.idle(clock(0).now);
+    assert!(pipeline.overdue.is_empty(), "the role is over");
+    pipeline.lead(2, clock(0).now);
+    for (wall, reaped) in [(900, false), (5_000, true)] {
+        look(&mut pipeline);
+        let clock = Clock { wall: WallMs(wall), ..clock(wall.cast_unsigned()) };
+        pipeline.on_timer(clock, &mut FileOps::default());
+        assert_eq!(pipeline.outstanding(), usize::from(reaped), "at {wall}");
+    }
+}

@@ -107,7 +107,7 @@ impl Pipeline {
         if !self.duty.assigns_zxids() {
             return;
         }
-        let Reaping { every, spacing, .. } = self.options.reaping;
+        let Reaping { every, spacing, never_used_ms, .. } = self.options.reaping;
         if self.look_at <= clock.now {
             self.look_at = clock.now + every;
             if self.overdue.is_empty() && self.looked_to.is_none() {
@@ -126,11 +126,18 @@ impl Pipeline {
                 zxid: self.assigned.next(),
                 time_ms: clock.wall.0,
             };
-            if let Some(body) = self.prep(Ok(())).reap(&header, &path) {
+            if let Some(body) = self.prep(Ok(())).reap(&header, &path, never_used_ms) {
                 self.assigned = header.zxid;
                 self.log_txn(header, body, None, None);
             }
         }
+    }
+
+    /// The role is over in which they were found: by the time of the next, other znodes may be
+    /// where they were.
+    pub(super) fn forget_overdue(&mut self) {
+        self.overdue.clear();
+        self.looked_to = None;
     }
 
     /// Once per turn: goes on with the look for overdue containers and TTL znodes.
