@@ -232,11 +232,12 @@ impl Wanderer {
         }
         let reply = self.client.as_mut()?.call(request);
         match reply {
-            Ok(reply) if reply.header.code != ErrorCode::SESSION_MOVED => {
+            Ok(reply) => {
+                assert_ne!(reply.header.code, ErrorCode::SESSION_MOVED, "nobody is told");
                 self.hello.last_zxid_seen = self.hello.last_zxid_seen.max(reply.header.zxid);
                 Some(reply)
             }
-            _ => {
+            Err(_) => {
                 self.client = None;
                 None
             }
@@ -449,6 +450,33 @@ fn a_session_expires_though_its_follower_hears_of_no_other() {
         (other.code(&get("/mine", false)) == ErrorCode::NO_NODE).then_some(())
     });
     assert!(owner.is_closed(), "its client is told");
+}
+
+/// Where a session was before it moved, a write ends the connection without a reply: its client is
+/// to come again.
+#[test]
+fn a_session_that_has_moved_is_answered_nothing_where_it_was() {
+    let mut ensemble = Ensemble::new(4);
+    ensemble.lines = format!("{}:observer\n", ensemble.lines.trim_end());
+    for sid in 1..=4 {
+        ensemble.start(sid, &Program::Ours, "");
+    }
+    ensemble.all_serve();
+    let leader = ensemble.leader();
+    let follower = (1..=3).find(|sid| *sid != leader).expect("there are three");
+    let attach = |sid: i64, hello: &Hello| {
+        Client::attach(("127.0.0.1", ensemble.ports[&sid]), hello).expect("it serves")
+    };
+    let mut first = attach(follower, &Hello::default());
+    assert_eq!(first.code(&create("/moves", b"", 1)), ErrorCode::OK);
+    let (session, password) = (first.session.session, first.session.password);
+    let hello = Hello { session, password, ..Hello::default() };
+    let mut second = attach(4, &hello);
+    assert_eq!(second.code(&create("/there", b"", 1)), ErrorCode::OK);
+    assert!(first.call(&create("/late", b"", 0)).is_err(), "it is no answer for a client");
+    assert_eq!(second.code(&get("/late", false)), ErrorCode::NO_NODE);
+    let mut third = attach(follower, &hello);
+    assert_eq!(third.code(&get("/moves", false)), ErrorCode::OK, "it lives");
 }
 
 /// A server that was elected and restarted leads no more: who comes to follow it must look again at

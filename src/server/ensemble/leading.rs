@@ -9,14 +9,14 @@ use super::snapshots::Snapshots;
 use super::{Context, Effect, Ensemble, Role};
 use crate::base::Instant;
 use crate::limits;
-use crate::model::{ServerId, Zxid};
+use crate::model::{ServerId, SessionId, Zxid};
 use crate::server::contract::PeerLink;
 use crate::server::pipeline::{Duty, Proposal};
 use crate::server::stats::ProposalSizes;
 use crate::server::stream::{Notice, Origin};
 use crate::wire::opcode;
 use crate::wire::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Touch};
-use crate::zab::leader::{Leader, LinkId, Output, Start};
+use crate::zab::leader::{Leader, LearnerKind, LinkId, Output, Start};
 
 /// The role of a leader.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ enum Asked {
 #[derive(Clone, Copy, Debug)]
 enum Sync {
     Learner(LinkId),
+    /// The answer to an observer's question whether a session lives.
+    Revalidation(LinkId, SessionId),
     Client(Origin),
 }
 
@@ -481,9 +483,26 @@ impl Ensemble {
                 let (is_valid, drop) = cx.pipeline.revalidate(link, touch, cx.clock.now);
                 self.effects.extend(drop.map(|(shard, notice)| Effect::Notice(shard, notice)));
                 let session = touch.session;
+                // A follower has heard of all that the session asked for elsewhere. An observer
+                // hears of it behind the commit, and would take it for answers to what the client
+                // asks there.
+                if is_valid && self.hears_later(cx, link) {
+                    self.propose(cx);
+                    return self.begin_sync(cx, Sync::Revalidation(link, session));
+                }
                 self.tell_learner(cx, link, &LeaderPacket::Revalidate { session, is_valid });
             }
         }
+    }
+
+    /// Whether a learner is an observer that has not heard of everything in the log, or is to be
+    /// told something before.
+    fn hears_later(&mut self, cx: &Context<'_>, link: LinkId) -> bool {
+        self.leading().is_some_and(|leading| {
+            let observes = leading.leader.kind_of(link) == Some(LearnerKind::Observer);
+            let lacks_some = leading.leader.committed() < cx.pipeline.last_logged();
+            observes && (lacks_some || !leading.syncs.is_empty())
+        })
     }
 
     /// Proposes what was prepared.
@@ -509,6 +528,10 @@ impl Ensemble {
         let Some(leading) = self.leading() else { return };
         match leading.syncs.remove(&number) {
             Some(Sync::Learner(link)) => self.tell_learner(cx, link, &LeaderPacket::Sync),
+            Some(Sync::Revalidation(link, session)) => {
+                let is_valid = cx.pipeline.is_global(session);
+                self.tell_learner(cx, link, &LeaderPacket::Revalidate { session, is_valid });
+            }
             Some(Sync::Client(origin)) => {
                 let committed = leading.leader.committed();
                 leading.synced.push_back((committed, origin));

@@ -13,7 +13,8 @@ use crate::auth::Identities;
 use crate::base::{Duration, FileOps, Instant};
 use crate::limits;
 use crate::model::{
-    EnsembleConfig, ErrorCode, Request, SessionId, ShardId, TxnBody, WriteRequest, Xid, Zxid,
+    EnsembleConfig, ErrorCode, Request, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest, Xid,
+    Zxid,
 };
 use crate::server::audit;
 use crate::server::contract::Clock;
@@ -76,8 +77,10 @@ pub(super) struct Member {
     /// Leading: sessions whose creation is in flight for a learner's client, and whether their end
     /// is in flight too.
     pub(super) opening: BTreeMap<SessionId, bool>,
-    /// Leading: the learner that owns a session's connection.
-    pub(super) remote: BTreeMap<SessionId, LinkId>,
+    /// Leading: the learner to which a session's client has come last; `None` once the client has
+    /// come here, or the learner is gone. Until it comes again, whatever is still on its way from
+    /// another server is older than what was answered since.
+    pub(super) remote: BTreeMap<SessionId, Option<LinkId>>,
     /// Leading: when a learner last told which sessions it heard of.
     reports: BTreeMap<LinkId, Instant>,
 
@@ -97,6 +100,7 @@ pub(super) struct Member {
 #[derive(Debug)]
 struct Awaited {
     cxid: Xid,
+    opcode: i32,
     origin: Option<Origin>,
     /// The handshake that waits for the session's creation.
     attach: Option<Address>,
@@ -150,9 +154,14 @@ impl Member {
         self.awaited.is_empty() && self.renewals.is_empty() && self.syncs.is_empty()
     }
 
-    fn awaits(&mut self, session: SessionId, cxid: Xid) -> Option<Awaited> {
+    /// The request that became this txn. Clients choose their xids: an expired session's end, and
+    /// what a client asked on an earlier connection, may have the same as a request that waits.
+    fn awaits(&mut self, header: &TxnHeader, body: &TxnBody) -> Option<Awaited> {
+        let TxnHeader { session, cxid, .. } = *header;
         let queue = self.awaited.get_mut(&session)?;
-        let is_next = queue.front().is_some_and(|awaited| awaited.cxid == cxid);
+        let is_next = queue
+            .front()
+            .is_some_and(|awaited| awaited.cxid == cxid && answers(body, awaited.opcode));
         let awaited = if is_next { queue.pop_front() } else { None };
         if queue.is_empty() {
             self.awaited.remove(&session);
@@ -160,8 +169,17 @@ impl Member {
         awaited
     }
 
-    fn request(&mut self, request: ForwardedRequest, awaited: Awaited) {
-        self.awaited.entry(request.session).or_default().push_back(awaited);
+    fn request(
+        &mut self,
+        request: ForwardedRequest,
+        origin: Option<Origin>,
+        attach: Option<Address>,
+        audit: Option<(Identities, WriteRequest)>,
+        refusal: Option<ErrorCode>,
+    ) {
+        let ForwardedRequest { session, cxid, opcode, .. } = request;
+        let awaited = Awaited { cxid, opcode, origin, attach, audit, refusal };
+        self.awaited.entry(session).or_default().push_back(awaited);
         self.to_leader.push(LearnerPacket::Request(request));
     }
 
@@ -181,8 +199,7 @@ impl Member {
             body: body.freeze(),
             authinfo: Some(Vec::new()),
         };
-        let awaited = Awaited { cxid: Xid(0), origin: None, attach, audit: None, refusal: None };
-        self.request(request, awaited);
+        self.request(request, None, attach, None, None);
     }
 }
 
@@ -341,7 +358,7 @@ impl Pipeline {
         self.member.recent.push_copy(zxid, txn);
         self.assigned = zxid;
         let header = decoded.header;
-        let awaited = self.member.awaits(header.session, header.cxid);
+        let awaited = self.member.awaits(&header, &decoded.body);
         let (origin, attach, audit, refusal) = match awaited {
             Some(Awaited { origin, attach, audit, refusal, .. }) => {
                 (origin, attach, audit, refusal)
@@ -401,6 +418,10 @@ impl Pipeline {
             return self.open_for(clock, link, session, cxid, &body);
         }
         let header = self.next_header(session, cxid, clock.wall);
+        // Who closes a session is its owner or was: nothing can be asked for it behind that.
+        if number == opcode::CLOSE_SESSION && self.is_global(session) {
+            return self.close_session(Preparing::close(header, None, None));
+        }
         let body = match self.may_ask(session, link) {
             Err(code) => TxnBody::Error(code),
             Ok(may_own) => {
@@ -413,12 +434,7 @@ impl Pipeline {
                 }
                 match judge(number, &body) {
                     // Its end is its own server's affair.
-                    Ok(WriteRequest::CloseSession) if may_own.is_err() => {
-                        TxnBody::Error(ErrorCode::SESSION_EXPIRED)
-                    }
-                    Ok(WriteRequest::CloseSession) => {
-                        return self.close_session(Preparing::close(header, None, None));
-                    }
+                    Ok(WriteRequest::CloseSession) => TxnBody::Error(ErrorCode::SESSION_EXPIRED),
                     Ok(WriteRequest::Reconfig(asked)) => {
                         return self.begin_reconfig(header, asked, identities, None);
                     }
@@ -444,15 +460,15 @@ impl Pipeline {
                 false => Err(ErrorCode::SESSION_EXPIRED),
             };
         }
-        let owner = *self.member.remote.entry(session).or_insert(link);
-        match owner != link || self.sessions.owner(session).is_some() {
-            true => Err(ErrorCode::SESSION_MOVED),
-            false => Ok(Ok(())),
+        if self.sessions.owner(session).is_some() {
+            return Err(ErrorCode::SESSION_MOVED);
         }
+        let owner = *self.member.remote.entry(session).or_insert(Some(link));
+        if owner == Some(link) { Ok(Ok(())) } else { Err(ErrorCode::SESSION_MOVED) }
     }
 
     /// Whether a session is live and in a txn, or about to be.
-    pub(super) fn is_global(&self, session: SessionId) -> bool {
+    pub(crate) fn is_global(&self, session: SessionId) -> bool {
         let is_known = self.sessions.is_live(session) && !self.sessions.is_local(session);
         is_known || self.is_opening(session)
     }
@@ -475,7 +491,7 @@ impl Pipeline {
         let body = TxnBody::CreateSession { timeout_ms: self.sessions.negotiate(timeout_ms) };
         self.overlay.stage(&self.tree, &header, &body);
         self.member.opening.insert(session, false);
-        self.member.remote.insert(session, link);
+        self.member.remote.insert(session, Some(link));
         self.log_txn(header, body, None, None);
     }
 
@@ -495,7 +511,7 @@ impl Pipeline {
             self.sessions.detach(session, generation);
             (shard, Notice::Drop { conn })
         });
-        self.member.remote.insert(session, link);
+        self.member.remote.insert(session, Some(link));
         self.sessions.touch_with(session, touch.timeout_ms, now);
         (true, drop)
     }
@@ -511,13 +527,15 @@ impl Pipeline {
     /// A learner's connection is gone; its clients will come elsewhere.
     pub(crate) fn link_gone(&mut self, link: LinkId) {
         self.member.reports.remove(&link);
-        self.member.remote.retain(|_, owner| *owner != link);
+        for owner in self.member.remote.values_mut().filter(|owner| **owner == Some(link)) {
+            *owner = None;
+        }
     }
 
     /// Whether an overdue session may be closed: the learner that has its connection, if one has,
     /// must have reported without it since.
     pub(super) fn may_expire(&self, session: SessionId, now: Instant) -> bool {
-        let Some(link) = self.member.remote.get(&session) else { return true };
+        let Some(Some(link)) = self.member.remote.get(&session) else { return true };
         let Some(reported) = self.member.reports.get(link) else { return false };
         let slack = Duration(limits::TOUCH_EVERY.0 * 2);
         let due = self.sessions.expires(session).map(|due| due + slack);
@@ -551,9 +569,7 @@ impl Pipeline {
         let body = if is_close { Bytes::new() } else { body };
         let request = ForwardedRequest { session, cxid: origin.xid, opcode, body, authinfo };
         let audit = audit.map(|write| (identities, write));
-        let awaited =
-            Awaited { cxid: origin.xid, origin: Some(origin), attach: None, audit, refusal };
-        self.member.request(request, awaited);
+        self.member.request(request, Some(origin), None, audit, refusal);
         None
     }
 
@@ -632,6 +648,27 @@ impl Pipeline {
             .into_iter()
             .filter_map(|session| Some(Touch { session, timeout_ms: timeout(session)? }))
             .collect()
+    }
+}
+
+/// Whether a leader may make this txn of a request.
+const fn answers(body: &TxnBody, opcode: i32) -> bool {
+    match body {
+        TxnBody::Error(_) => true,
+        TxnBody::CreateSession { .. } => opcode == opcode::CREATE_SESSION,
+        TxnBody::CloseSession { .. } => opcode == opcode::CLOSE_SESSION,
+        TxnBody::Create(_) => matches!(
+            opcode,
+            opcode::CREATE | opcode::CREATE2 | opcode::CREATE_CONTAINER | opcode::CREATE_TTL
+        ),
+        TxnBody::Delete { .. } => opcode == opcode::DELETE,
+        TxnBody::SetData { .. } => opcode == opcode::SET_DATA,
+        TxnBody::SetAcl { .. } => opcode == opcode::SET_ACL,
+        TxnBody::Reconfig { .. } => opcode == opcode::RECONFIG,
+        TxnBody::Check { .. } => opcode == opcode::CHECK,
+        TxnBody::Multi(_) => opcode == opcode::MULTI,
+        // The leader's own.
+        TxnBody::DeleteContainer { .. } => false,
     }
 }
 

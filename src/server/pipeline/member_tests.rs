@@ -519,6 +519,80 @@ fn a_forwarded_multi_is_read_in_slices_as_at_once() {
     assert_eq!(judged(2, damaged).1, refused);
 }
 
+/// Clients choose their xids: an expired session's end has the number 0, and who counts anew on
+/// each connection asks for something with a number that an earlier request had.
+#[test]
+fn a_txn_that_cannot_be_the_answer_leaves_the_request_waiting() {
+    let mut learner = member();
+    learner.follow();
+    assert!(renew(&mut learner, SESSION).is_none(), "the leader is asked");
+    let told = learner.revalidated(SESSION, true, clock(0).now);
+    let [(_, Notice::Attached { generation, .. })] = told[..] else { panic!("{told:?}") };
+    assert!(ask(&mut learner, (SESSION, generation), 1, create(0)).is_none());
+    let mut counter = 0;
+    let mut append = |learner: &mut Pipeline, body: TxnBody| {
+        counter += 1;
+        let zxid = Zxid::new(1, counter);
+        let header = TxnHeader { session: SESSION, cxid: Xid(1), zxid, time_ms: 0 };
+        let mut txn = BytesMut::new();
+        wire::txn::encode(&header, &body, None, &mut txn);
+        learner.append(zxid, &txn.freeze()).expect("it decodes");
+        learner.in_flight.back().expect("it is there").origin.map(|origin| origin.xid)
+    };
+    let data = || Some(Bytes::new());
+    for other in [
+        TxnBody::CloseSession { paths: None },
+        TxnBody::CreateSession { timeout_ms: 1 },
+        TxnBody::DeleteContainer { path: "/c".into() },
+        TxnBody::SetData { path: "/c".into(), data: data(), version: 1 },
+        TxnBody::Multi(Vec::new()),
+    ] {
+        assert_eq!(append(&mut learner, other.clone()), None, "{other:?}");
+    }
+    let mut leader = member();
+    leader.lead(1, clock(0).now);
+    let created = forwarded(&mut leader, create_with("/a", 1, 0));
+    assert!(matches!(created, TxnBody::Create(_)), "{created:?}");
+    assert_eq!(append(&mut learner, created), Some(Xid(1)));
+}
+
+/// What a client asked on a connection that it has left may arrive after what was answered since.
+#[test]
+fn what_a_session_asked_elsewhere_before_is_refused_until_its_client_comes_again() {
+    let other = LinkId(8);
+    let touch = Touch { session: SESSION, timeout_ms: 4_000 };
+    let moved = TxnBody::Error(ErrorCode::SESSION_MOVED);
+    let late = |pipeline: &mut Pipeline| forwarded(pipeline, create_with("/late", 1, 0));
+    let mut pipeline = member();
+    pipeline.lead(1, clock(0).now);
+    // It moves to another server, which is lost.
+    assert!(pipeline.revalidate(LINK, touch, clock(0).now).0, "it lives");
+    assert!(pipeline.revalidate(other, touch, clock(0).now).0, "it lives");
+    assert_eq!(late(&mut pipeline), moved);
+    pipeline.link_gone(other);
+    assert_eq!(late(&mut pipeline), moved);
+    assert_eq!(pipeline.overdue(clock(5_000).now), vec![(SESSION, None)], "nobody reports");
+    // It comes here, and leaves.
+    let told = renew(&mut pipeline, SESSION);
+    let Some(Notice::Attached { generation, .. }) = told else { panic!("{told:?}") };
+    assert_eq!(late(&mut pipeline), moved);
+    pipeline.detach(SESSION, generation, clock(0).now);
+    assert_eq!(late(&mut pipeline), moved);
+    assert!(pipeline.revalidate(LINK, touch, clock(0).now).0, "it lives");
+    assert!(matches!(late(&mut pipeline), TxnBody::Create(_)));
+}
+
+/// `quorum-and-disk.md` 5.4: the end of a session is not refused for where it was asked.
+#[test]
+fn a_session_may_be_closed_from_where_it_was() {
+    let mut pipeline = member();
+    pipeline.lead(1, clock(0).now);
+    let touch = Touch { session: SESSION, timeout_ms: 4_000 };
+    assert!(pipeline.revalidate(LinkId(8), touch, clock(0).now).0, "it lives");
+    let closed = forwarded(&mut pipeline, WriteRequest::CloseSession);
+    assert!(matches!(closed, TxnBody::CloseSession { .. }), "{closed:?}");
+}
+
 /// What was found overdue in one leadership may be needed again by the next.
 #[test]
 fn containers_found_overdue_are_forgotten_with_the_role_and_looked_at_again() {

@@ -378,7 +378,9 @@ impl Pipeline {
             out.push((attach.to.shard, Notice::Refused { conn: attach.to.conn }));
             return;
         }
-        self.member.remote.remove(&attach.session);
+        if self.duty == Duty::Leading && !self.sessions.is_local(attach.session) {
+            self.member.remote.insert(attach.session, None);
+        }
         if let Some((shard, old, _)) = self.sessions.owner(attach.session) {
             out.push((shard, Notice::Drop { conn: old }));
         }

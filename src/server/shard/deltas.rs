@@ -228,13 +228,17 @@ impl Shard {
         let Work::Write(kind) = pending.work else {
             unreachable!("before_delta has run everything in front of the write")
         };
+        // The session's client is elsewhere: this connection ends without a reply.
+        if matches!(delta.applied.outcome, Outcome::Failed(ErrorCode::SESSION_MOVED)) {
+            conn.begin_close();
+            return mark_dirty(&mut self.dirty, id, conn);
+        }
         match Results::begin(delta, pending.xid, self.options.slices.long_steps) {
             Some(results) => conn.out.hold(LongAnswer::Results(results)),
             None => super::replies::write(conn.out.tail(), kind, pending.xid, delta),
         }
         self.count_reply(conn, &pending, delta.header.zxid, around.now);
         let closes = match &delta.applied.outcome {
-            Outcome::Failed(ErrorCode::SESSION_MOVED) => true,
             Outcome::Failed(code) => kind == WriteKind::Close && *code == ErrorCode::OK,
             _ => kind == WriteKind::Close,
         };

@@ -351,6 +351,12 @@ impl Leader {
         self.ask_history(id, zxid, out);
     }
 
+    /// What kind of learner is at the other end; `None` if the connection is gone.
+    #[must_use]
+    pub fn kind_of(&self, id: LinkId) -> Option<LearnerKind> {
+        self.links.get(&id).map(|link| link.kind)
+    }
+
     /// A sync was asked for on this server, under a number that the caller chooses.
     pub fn sync(&mut self, now: Instant, number: u64, out: &mut Vec<Output>) {
         let zxid = self.broadcast.proposed();
