@@ -637,7 +637,8 @@ impl Server {
         match self.stopping {
             Some(Stopping::Draining { deadline })
                 if (self.pipeline.is_drained() && self.held.is_empty())
-                    || (self.ensemble.is_some() && deadline <= now) =>
+                    || (deadline <= now
+                        && (self.ensemble.is_some() || self.pipeline.lacks_room())) =>
             {
                 self.shard.close_all();
                 self.tell_all(|| ToShard::CloseAll);
@@ -648,8 +649,10 @@ impl Server {
             Some(Stopping::Closing { deadline }) => {
                 let emptied = self.satellites.values().all(|link| link.emptied);
                 let closed = (self.shard.is_empty() && emptied) || deadline <= now;
+                // What waits for room on the disk was promised to nobody.
                 let is_settled = self.pipeline.is_settled()
-                    || (self.ensemble.is_some() && self.pipeline.is_flushed());
+                    || (self.ensemble.is_some() && self.pipeline.is_flushed())
+                    || (deadline <= now && self.pipeline.lacks_room());
                 if closed && is_settled {
                     self.stopping = Some(Stopping::Done);
                     out.push(Output::Stopped);

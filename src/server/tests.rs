@@ -1,6 +1,6 @@
 //! The server machine by itself, with a disk and a clock that do what a test says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +10,7 @@ use super::recovery::{Answer, Recovered, Recovery, Step};
 use super::stream::{Ask, Notice, ToShard};
 use super::*;
 use crate::auth::AuthConfig;
-use crate::base::{Duration, FileDir, FileOp, FileOpId, Instant, Str, WallMs};
+use crate::base::{Duration, FileDir, FileFailure, FileOp, FileOpId, Instant, Str, WallMs};
 use crate::limits;
 use crate::model::request::{PathWatch, RawAcl};
 use crate::model::{
@@ -88,6 +88,11 @@ pub(super) struct World {
     clients: BTreeMap<ConnId, Client>,
     /// How many snapshots were begun.
     pub(super) snapshots: usize,
+    /// No file can be made: the disk is full.
+    full: bool,
+    /// Those of `files` that fail for that.
+    failing: BTreeSet<FileOpId>,
+    stopped: bool,
 }
 
 #[derive(Default)]
@@ -113,7 +118,16 @@ impl World {
         let clock = Clock { now, wall: WallMs(1_700_000_000_000) };
         let (server, _) = Server::new(options, recovered, satellites, 7, clock);
         let (files, clients) = (Vec::new(), BTreeMap::new());
-        let mut world = Self { server, now, files, clients, snapshots: 0 };
+        let mut world = Self {
+            server,
+            now,
+            files,
+            clients,
+            snapshots: 0,
+            full: false,
+            failing: BTreeSet::new(),
+            stopped: false,
+        };
         world.settle();
         world
     }
@@ -145,11 +159,15 @@ impl World {
                 Output::Close { conn } | Output::Abort { conn } => self.client(conn).closed = true,
                 Output::File { id, op } => {
                     self.files.push(id);
+                    if self.full && matches!(op, FileOp::Create { .. }) {
+                        self.failing.insert(id);
+                    }
                     let is_snapshot =
                         matches!(op, FileOp::Create { file } if file.dir == FileDir::Data);
                     self.snapshots += usize::from(is_snapshot);
                 }
-                Output::Publish(_) | Output::Mesh { .. } | Output::Stopped => {}
+                Output::Publish(_) | Output::Mesh { .. } => {}
+                Output::Stopped => self.stopped = true,
                 Output::Halt(halt) => panic!("{halt}"),
                 Output::Peer(_)
                 | Output::Listen(_)
@@ -164,7 +182,11 @@ impl World {
     /// Lets every file operation end, those that follow included.
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.files.pop() {
-            self.turn(vec![Input::FileDone { id, result: Ok(()) }]);
+            let result = match self.failing.remove(&id) {
+                true => Err(FileFailure { no_space: true, text: "the disk is full".into() }),
+                false => Ok(()),
+            };
+            self.turn(vec![Input::FileDone { id, result }]);
         }
     }
 
@@ -538,6 +560,36 @@ fn who_is_not_read_for_want_of_room_is_told_to_live() {
         world.pass(1_000);
         let expires = world.server.pipeline.sessions().expires(session).expect("it lives");
         assert!(world.now + Duration::from_millis(3_000) <= expires);
+    }
+}
+
+/// What waits for room was promised to nobody: it does not keep the server from ending.
+#[test]
+fn a_server_without_room_for_its_log_stops() {
+    for is_stuck in [false, true] {
+        let mut world = World::new(options());
+        let conn = world.connect(1, 60_000);
+        world.full = true;
+        for number in 0..6 {
+            world.send(conn, &[create(&format!("/{number}"), 900_000)]);
+            world.settle();
+        }
+        let delete = Request::Write(WriteRequest::Delete { path: "/none".into(), version: -1 });
+        world.codes(conn);
+        while is_stuck {
+            world.send(conn, std::slice::from_ref(&delete));
+            world.settle();
+            if world.codes(conn).is_empty() {
+                break;
+            }
+        }
+        world.turn(vec![Input::Stop]);
+        world.settle();
+        for _ in 0..20 {
+            world.pass(1_000);
+            world.settle();
+        }
+        assert!(world.stopped, "stuck: {is_stuck}");
     }
 }
 

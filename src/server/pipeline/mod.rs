@@ -306,6 +306,11 @@ impl Pipeline {
         !self.low_on_disk && !self.log.has_reserve() && self.log.room_bytes() < need
     }
 
+    /// Whether nothing is being written for want of room on the disk.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.low_on_disk && self.is_quiet()
+    }
+
     /// Whether the log's reserve must be kept for what frees space: the next segment does not fit
     /// on the disk.
     pub(crate) const fn is_low_on_disk(&self) -> bool {
