@@ -100,6 +100,24 @@ pub enum FileOp {
     },
 }
 
+impl FileOp {
+    /// Where it works. The configuration counts as data, though it lies beside the file that the
+    /// server was started with.
+    #[must_use]
+    pub const fn dir(&self) -> FileDir {
+        match self {
+            Self::Create { file }
+            | Self::Write { file, .. }
+            | Self::Zero { file, .. }
+            | Self::Flush { file }
+            | Self::Rename { from: file, .. }
+            | Self::Remove { file } => file.dir,
+            Self::SyncDir { dir } => *dir,
+            Self::WriteNextConfig { .. } | Self::WriteConfig { .. } => FileDir::Data,
+        }
+    }
+}
+
 /// Why an operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]

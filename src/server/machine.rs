@@ -757,14 +757,14 @@ fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surr
 }
 
 /// The ensemble's part takes note of the configuration in the tree, and the tree shows the one that
-/// is in force. One that is later than that, and was taken up, stays as its txn has left it: all
-/// servers show the same.
+/// is in force. One that is later than that stays as its txn has left it, if it counts or may come
+/// to: all servers show the same then.
 fn take_up_config(ensemble: &mut Ensemble, recovered: &mut Recovered, ops: &mut FileOps) {
-    ensemble.learn_from_tree(recovered.tree.config(), ops);
+    let may_count = ensemble.learn_from_tree(recovered.tree.config(), ops);
     let configs = ensemble.configs();
     let shown = version_of(recovered.tree.config());
     let is_later = shown.is_some_and(|shown| configs.committed.version < shown);
-    if !is_later || shown != Some(configs.last_seen.version) {
+    if !is_later || !may_count {
         let text = config::ensemble::text(&configs.committed);
         recovered.tree.set_config(&text, configs.committed.version);
     }

@@ -59,14 +59,16 @@ impl Ensemble {
 
     /// What the tree that was recovered tells of its configuration: a leader's snapshot may have
     /// brought one that is in no file yet. An operator's list without a version holds until a list
-    /// with one takes its place.
-    pub(crate) fn learn_from_tree(&mut self, text: Option<&[u8]>, ops: &mut FileOps) {
+    /// with one takes its place. Whether there is one that counts, or may come to.
+    pub(crate) fn learn_from_tree(&mut self, text: Option<&[u8]>, ops: &mut FileOps) -> bool {
         let text = text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
         let config = config::ensemble::parse(text, "/zookeeper/config").ok();
         self.of_history = config.filter(|_| self.options.adopts_configs);
+        let may_count = self.of_history.is_some();
         if self.configs.committed.version != 0 {
             self.ask_history(ops);
         }
+        may_count
     }
 
     /// A later configuration of this server's own history counts beside the one in force.

@@ -10,7 +10,7 @@ use super::super::world::Failure;
 use super::membership::sid_of;
 use super::upgrade::Version;
 use super::{Event, World};
-use crate::base::{Duration, Prng};
+use crate::base::{Duration, FileDir, Prng};
 use crate::model::ServerId;
 use crate::server::{PeerInput, PeerPort};
 
@@ -207,7 +207,15 @@ impl World {
                 let member = self.member(one);
                 member.paused_until = member.paused_until.max(until);
             }
-            Fault::SlowDisk => self.member(one).slow_until = until,
+            Fault::SlowDisk => {
+                let dir = match self.prng.below(3) {
+                    0 => None,
+                    1 => Some(FileDir::Data),
+                    _ => Some(FileDir::Log),
+                };
+                let member = self.member(one);
+                (member.slow_until, member.slow_dir) = (until, dir);
+            }
             Fault::FullDisk => {
                 self.history.disk_was_full = true;
                 self.member(one).full_until = until;

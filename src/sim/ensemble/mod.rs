@@ -37,7 +37,7 @@ use super::plant::Plant;
 use super::shards::Shards;
 use super::trace;
 use super::world::Failure;
-use crate::base::{Duration, FileOp, FileOpId, FilePart, Instant, Prng, WallMs};
+use crate::base::{Duration, FileDir, FileOp, FileOpId, FilePart, Instant, Prng, WallMs};
 use crate::model::{ClientAddress, ConnId, LocalSessions, ServerAddress, ServerId, ShardId, Zxid};
 use crate::server::{Clock, DialId, Input, Mesh, PeerAddress, PeerInput, PeerPort, Server};
 use crate::zab::leader::EpochZxids;
@@ -232,6 +232,8 @@ struct Member {
     wall_error_ms: i64,
     paused_until: Instant,
     slow_until: Instant,
+    /// Which of its directories is slow then; `None`: both are.
+    slow_dir: Option<FileDir>,
     full_until: Instant,
     /// An operation has failed in this life: the server may halt.
     disk_failed: bool,
@@ -265,6 +267,7 @@ impl Member {
             wall_error_ms: 0,
             paused_until: Instant::default(),
             slow_until: Instant::default(),
+            slow_dir: None,
             full_until: Instant::default(),
             disk_failed: false,
             is_uncounted: false,

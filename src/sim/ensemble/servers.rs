@@ -226,8 +226,10 @@ impl World {
         let now = self.now;
         let member = self.member(at);
         member.log.extend(records);
+        let is_there = member.slow_dir.is_none_or(|dir| dir == op.dir());
+        let is_slow = now < member.slow_until && is_there;
         member.in_flight.insert(id, op);
-        let slow = now < member.slow_until || self.prng.one_in(200);
+        let slow = is_slow || self.prng.one_in(200);
         self.after_micros(if slow { 50_000 } else { 400 }, Some(at), Event::FileDone(at, id));
         if self.plant == Plant::AckBeforeFlush {
             self.step(at, Input::FileDone { id, result: Ok(()) })?;

@@ -38,20 +38,21 @@ fn the_same_seed_does_the_same() {
 #[test]
 fn a_start_keeps_a_configuration_that_is_later_than_its_files() {
     let mut world = World::new(1, &EnsembleRun::default());
-    let mut told = world.told_by_files(0).unwrap().unwrap();
-    told.configs.committed.version = 3;
-    told.configs.last_seen.version = 3;
-    let mut later = told.configs.committed.clone();
-    later.version = 7;
-    let text = config::ensemble::text(&later);
-    for (is_adopted, shown) in [(true, later), (false, told.configs.committed.clone())] {
+    // The last is an operator's list: it is in force until the later one is heard of again.
+    for (version, adopts) in [(3, true), (3, false), (0, true)] {
+        let mut told = world.told_by_files(0).unwrap().unwrap();
+        told.configs.committed.version = version;
+        told.configs.last_seen.version = version;
+        let mut later = told.configs.committed.clone();
+        later.version = 7;
+        let shown = if adopts { later.clone() } else { told.configs.committed.clone() };
         let mut recovered = world.recover(0, None).unwrap().unwrap();
-        recovered.tree.set_config(&text, 7);
+        recovered.tree.set_config(&config::ensemble::text(&later), 7);
         let mut options = world.options(told.clone(), told.own());
-        options.ensemble.as_mut().unwrap().adopts_configs = is_adopted;
+        options.ensemble.as_mut().unwrap().adopts_configs = adopts;
         let (server, _) = Server::new(options, recovered, 0, 1, Clock::default());
         let shown = config::ensemble::text(&shown);
-        assert_eq!(server.tree().config(), Some(shown.as_bytes()), "adopted: {is_adopted}");
+        assert_eq!(server.tree().config(), Some(shown.as_bytes()), "{version} {adopts}");
     }
 }
 
