@@ -162,7 +162,8 @@ pub const ELECTION_STRANGERS_MAX: usize = 64;
 /// How long after a refused dial of another server's election port it is dialled again, at first.
 pub const ELECTION_DIAL_RETRY_AFTER: Duration = Duration::from_millis(1);
 
-/// How long a server is given to dial back before it is dialled again, at first.
+/// How long a larger server is given to dial back, or to dial again when a connection was lost,
+/// before it is dialled, at first.
 pub const ELECTION_DIAL_BACK_AFTER: Duration = Duration::from_millis(200);
 
 /// The time between dials doubles up to this.

@@ -5,7 +5,7 @@
 //!
 //! | | the other is larger | the other is smaller |
 //! |---|---|---|
-//! | we dialled it | say who we are, close, be dialled back | keep |
+//! | we dialled it | say who we are, close, be dialled back; only close if it already did | keep |
 //! | it dialled us | keep | close, also what we had; dial it |
 //!
 //! 1. At most one message waits for a server; a newer one takes its place.
@@ -14,8 +14,8 @@
 //! 3. One dial at a time for each server, to where it said that it is and where the configuration
 //!    says so: either may be outdated, and somebody else may listen there, so that each dial begins
 //!    with another of them until the server is heard of. A refused one is tried again after 1 ms,
-//!    then ever more rarely; where we are to be dialled back, that gets time first, since another
-//!    dial of ours would end the connection that it brings.
+//!    then ever more rarely; where we are to be dialled back, or have lost what the larger one had
+//!    dialled, that gets time first, since a dial of ours would end the connection that it brings.
 //! 4. Whatever arrives on one connection harms only that one (ZOOKEEPER-3016, ZOOKEEPER-3769).
 //! 5. Connections that have not said who they are, and those of servers in no configuration, are
 //!    bounded in number, the former also in time (ZOOKEEPER-3296).
@@ -241,12 +241,14 @@ impl Links {
             return;
         };
         peer.is_dialling = false;
+        if me < sid && peer.live.is_some() {
+            // It was faster. Our greeting would end the connection that it has brought.
+            self.outputs.push_back(LinkOutput::Close { link });
+            return;
+        }
         if me < sid {
             self.outputs.push_back(LinkOutput::WriteAndClose { link, bytes: greeting });
-            if peer.live.is_none() {
-                peer.retry_after = peer.retry_after.max(ELECTION_DIAL_BACK_AFTER);
-                peer.retry_later(now);
-            }
+            peer.await_dial_back(now);
             return;
         }
         self.install(sid, link, ElectionStream::default(), true);
@@ -394,14 +396,18 @@ impl Links {
     }
 
     /// The connection in use is gone. A member's is made again, so that it is there when an
-    /// election begins.
+    /// election begins: first by the larger sid, whose connection it is. A dial of the smaller one
+    /// that crosses it would end what it brings.
     fn lose(&mut self, now: Instant, sid: ServerId) {
         self.outputs.push_back(LinkOutput::Disconnected(sid));
         if !self.members.contains_key(&sid) {
             self.peers.remove(&sid);
         } else if let Some(peer) = self.peers.get_mut(&sid) {
             peer.live = None;
-            peer.retry_later(now);
+            match self.me < sid {
+                true => peer.await_dial_back(now),
+                false => peer.retry_later(now),
+            }
         }
     }
 
@@ -448,6 +454,12 @@ impl Peer {
     const fn heard(&mut self) {
         self.dials = 0;
         self.retry_after = ELECTION_DIAL_RETRY_AFTER;
+    }
+
+    /// It is larger, and is given time to dial us.
+    fn await_dial_back(&mut self, now: Instant) {
+        self.retry_after = self.retry_after.max(ELECTION_DIAL_BACK_AFTER);
+        self.retry_later(now);
     }
 
     /// The next dial waits longer than the one before.
