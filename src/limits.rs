@@ -262,7 +262,8 @@ pub const CLIENT_EVENTS_MAX: usize = 1 << 16;
 /// are more, what is committed is history, too: what is told at once stays below a millisecond.
 pub const LEARNER_NEWS_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes that may wait for the socket of another server. One that takes so little comes again.
+/// Bytes that may wait for the socket of another server, and one txn of the longest besides. One
+/// that takes so little comes again.
 pub const PEER_UNSENT_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of the last txns that a member of an ensemble keeps in memory for learners that lack only

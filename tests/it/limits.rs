@@ -1,10 +1,12 @@
 //! Limits that operators set, on real servers: what is counted, what is refused, what the log says.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::client::{self, Client, create};
-use super::peer::{self, Server};
+use super::client::{self, Client, create, get, set};
+use super::ensemble::{Ensemble, Program};
+use super::peer::{self, Server, within};
 use ringkeeper::limits::CONN_IDENTITIES_MAX;
 use ringkeeper::model::{ErrorCode, Request, WriteRequest};
 
@@ -153,4 +155,64 @@ fn a_session_with_very_many_ephemerals_ends_and_the_server_starts_again() {
     // Paths of a million bytes are listed in the txn, those of 2.6 million are not.
     let server = close_with_ephemerals(Server::start(""), 20_000, 50);
     end(close_with_ephemerals(server, 100_000, 21));
+}
+
+/// Every server shows the same long value at a path.
+fn all_show_long(ensemble: &Ensemble, path: &str, value: &[u8]) {
+    ensemble.all_serve();
+    for (sid, port) in &ensemble.ports {
+        within(&format!("server {sid} to show {path} ({})", ensemble.log(*sid)), || {
+            let mut reply = client::connect(*port).ok()?.call(&get(path, false)).ok()?;
+            let data = reply.body.buffer("data").ok()??;
+            (data.as_ref() == value).then_some(())
+        });
+    }
+}
+
+/// How the learner that came last was synchronized, as its leader's log has it.
+fn last_way(ensemble: &Ensemble) -> String {
+    let home = ensemble.home.join(ensemble.leader().to_string());
+    let log = fs::read_to_string(home.join("log")).expect("it was written");
+    let line = log.lines().rfind(|line| line.contains("a learner is synchronized"));
+    line.expect("it was told").to_owned()
+}
+
+/// What `jute.maxbuffer` lets in passes between the servers in every way: as a request and a
+/// proposal, in what a server lacks, in a snapshot, and from disk. The longest value is longer than
+/// the first segment of a log.
+#[test]
+fn long_values_that_the_settings_allow_reach_every_server() {
+    let extra = "jute.maxbuffer=8388608";
+    let mut ensemble = Ensemble::ours(3, extra);
+    ensemble.all_serve();
+    let leader = ensemble.leader();
+    let follower = leader % 3 + 1;
+    let behind = follower % 3 + 1;
+    let mut clients =
+        [leader, follower].map(|sid| client::connect(ensemble.ports[&sid]).expect("it serves"));
+    let (short, long) = (vec![b's'; 3 << 20], vec![b'l'; 7 << 20]);
+    for (client, path) in clients.iter_mut().zip(["/leader", "/follower"]) {
+        assert_eq!(client.code(&create(path, &short, 0)), ErrorCode::OK, "{path}");
+        all_show_long(&ensemble, path, &short);
+    }
+    let [client, _] = &mut clients;
+    ensemble.kill(behind);
+    assert_eq!(client.code(&create("/behind", &long, 0)), ErrorCode::OK);
+    ensemble.run(behind, &Program::Ours);
+    all_show_long(&ensemble, "/behind", &long);
+    assert!(last_way(&ensemble).contains("way=Diff"), "{}", last_way(&ensemble));
+    ensemble.kill(behind);
+    fs::remove_dir_all(ensemble.home.join(behind.to_string())).expect("it is ours");
+    // So many that a snapshot is less.
+    for _ in 0..2 {
+        assert_eq!(client.code(&set("/behind", &long)), ErrorCode::OK);
+    }
+    ensemble.start(behind, &Program::Ours, extra);
+    all_show_long(&ensemble, "/behind", &long);
+    assert!(last_way(&ensemble).contains("way=Snap"), "{}", last_way(&ensemble));
+    (1..=3).for_each(|sid| ensemble.kill(sid));
+    (1..=3).for_each(|sid| ensemble.run(sid, &Program::Ours));
+    for (path, value) in [("/leader", &short), ("/follower", &short), ("/behind", &long)] {
+        all_show_long(&ensemble, path, value);
+    }
 }

@@ -16,7 +16,7 @@ use crate::wire::jute::{DecodeError, DecodeErrorKind, Reader};
 use crate::wire::quorum::{self, PacketStream, QuorumPacket};
 
 /// Both directions of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Checked {
     /// Received and not taken.
     stream: PacketStream,
@@ -35,11 +35,30 @@ pub(super) struct Checked {
     /// Received, and not known to be whole.
     held: VecDeque<QuorumPacket>,
     held_bytes: usize,
+    held_bytes_max: usize,
     /// Known to be whole.
     whole: VecDeque<QuorumPacket>,
 }
 
 impl Checked {
+    /// Nothing has passed yet. Txns and requests are no longer than `record_bytes_max`.
+    pub(super) fn new(record_bytes_max: usize) -> Self {
+        Self {
+            stream: PacketStream::new(record_bytes_max),
+            packets: BytesMut::new(),
+            covered: 0,
+            crc_out: 0,
+            crc_in: 0,
+            is_checked: false,
+            owes: false,
+            is_raw: false,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            held_bytes_max: unsent_bytes_max(record_bytes_max),
+            whole: VecDeque::new(),
+        }
+    }
+
     /// The other end is a Ringkeeper: what it says counts when its checksum has come.
     pub(super) const fn check(&mut self) {
         self.is_checked = true;
@@ -81,7 +100,7 @@ impl Checked {
                         return Ok(Some(packet));
                     }
                     self.held_bytes += bytes.len();
-                    if limits::PEER_UNSENT_BYTES_MAX < self.held_bytes {
+                    if self.held_bytes_max < self.held_bytes {
                         return Err(damaged());
                     }
                     self.held.push_back(packet);
@@ -134,6 +153,12 @@ impl Checked {
     }
 }
 
+/// Bytes that may wait for the socket of another server, and of which one turn of its may consist.
+/// One packet of the longest alone does not make it one that takes too little.
+pub(super) const fn unsent_bytes_max(record_bytes_max: usize) -> usize {
+    limits::PEER_UNSENT_BYTES_MAX.saturating_add(record_bytes_max)
+}
+
 const fn damaged() -> DecodeError {
     DecodeError { at: 0, field: "checksum", kind: DecodeErrorKind::Damaged }
 }
@@ -143,6 +168,10 @@ mod tests {
     use super::*;
     use crate::model::Zxid;
     use crate::wire::quorum::LeaderPacket;
+
+    fn conn() -> Checked {
+        Checked::new(limits::RECORD_BYTES_MAX)
+    }
 
     fn commit(conn: &mut Checked, counter: u32) {
         let commit = LeaderPacket::Commit { zxid: Zxid::new(1, counter) };
@@ -160,7 +189,7 @@ mod tests {
 
     #[test]
     fn without_the_mark_the_bytes_are_those_of_apache() {
-        let (mut one, mut plain) = (Checked::default(), BytesMut::new());
+        let (mut one, mut plain) = (conn(), BytesMut::new());
         commit(&mut one, 1);
         LeaderPacket::Commit { zxid: Zxid::new(1, 1) }.encode(&mut plain);
         assert_eq!(one.flush(), plain.freeze());
@@ -169,7 +198,7 @@ mod tests {
 
     #[test]
     fn both_ends_check_from_the_first_checksum_on() {
-        let (mut leader, mut learner) = (Checked::default(), Checked::default());
+        let (mut leader, mut learner) = (conn(), conn());
         commit(&mut learner, 1);
         leader.push(learner.flush());
         assert_eq!(heard(&mut leader).unwrap(), [1], "the greeting is heard at once");
@@ -196,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_was_said_before_the_first_checksum_came_is_covered_when_it_comes() {
-        let (mut leader, mut learner) = (Checked::default(), Checked::default());
+        let (mut leader, mut learner) = (conn(), conn());
         leader.check();
         commit(&mut leader, 1);
         let sent = leader.flush();
@@ -213,7 +242,7 @@ mod tests {
 
     #[test]
     fn one_changed_bit_is_noticed_wherever_it_is() {
-        let mut leader = Checked::default();
+        let mut leader = conn();
         leader.check();
         commit(&mut leader, 1);
         commit(&mut leader, 2);
@@ -222,7 +251,7 @@ mod tests {
         for bit in 0..8 * sent.len() {
             let mut damaged = sent.to_vec();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let mut learner = Checked::default();
+            let mut learner = conn();
             learner.check();
             learner.push(damaged.into());
             let heard = heard(&mut learner);
@@ -235,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_body_is_left_out() {
-        let (mut leader, mut learner) = (Checked::default(), Checked::default());
+        let (mut leader, mut learner) = (conn(), conn());
         leader.check();
         learner.check();
         commit(&mut leader, 1);

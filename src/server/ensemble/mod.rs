@@ -88,7 +88,8 @@ pub(crate) struct Ensemble {
     grace_since: Option<Instant>,
     /// When clients were let in the last time.
     serving_since: Instant,
-    /// Values of a leader's snapshot that are longer are taken for damage.
+    /// Txns and requests of other servers, and values of a leader's snapshot, that are longer are
+    /// taken for damage.
     record_bytes_max: usize,
     /// A planned stop: the role that ends is the last one.
     stopping: bool,
@@ -143,13 +144,15 @@ pub(crate) struct Context<'a> {
 }
 
 impl Ensemble {
-    /// A member that has just recovered.
+    /// A member that has just recovered. What other servers send of txns may be as long as what
+    /// this one makes, `txn_bytes_max`, and never less than by default.
     pub(crate) fn new(
         options: EnsembleOptions,
         epochs: Epochs,
         lost: Option<Refusal>,
-        record_bytes_max: usize,
+        txn_bytes_max: usize,
     ) -> Self {
+        let record_bytes_max = limits::RECORD_BYTES_MAX.max(txn_bytes_max);
         let configs = options.configs.clone();
         let own = configs.committed.members.get(&options.me);
         let timing = Timing {
@@ -162,7 +165,7 @@ impl Ensemble {
         Self {
             election: Election::new(options.me, configs.clone(), options.adopts_configs),
             links: Links::new(options.me, options.election_address.clone(), &configs),
-            peers: Peers::default(),
+            peers: Peers::new(record_bytes_max),
             role: Role::Settling,
             epochs,
             storing: None,

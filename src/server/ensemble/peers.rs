@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
-use super::checked::Checked;
+use super::checked::{self, Checked};
 use crate::base::Duration;
-use crate::limits;
 use crate::model::ServerId;
 use crate::server::contract::{DialId, PeerAddress, PeerLink, PeerOutput, PeerPort};
 use crate::wire::jute::DecodeError;
 use crate::wire::quorum::QuorumPacket;
 
 /// All connections to other servers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Peers {
+    /// Txns and requests are no longer.
+    record_bytes_max: usize,
     conns: BTreeMap<PeerLink, Conn>,
     dials: BTreeMap<DialId, Dialled>,
     next_dial: u64,
@@ -42,9 +43,21 @@ struct Conn {
 }
 
 impl Peers {
+    /// None yet, for txns and requests of at most so many bytes.
+    pub(super) const fn new(record_bytes_max: usize) -> Self {
+        Self {
+            record_bytes_max,
+            conns: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            next_dial: 0,
+            out: Vec::new(),
+        }
+    }
+
     /// A connection is there.
     pub(super) fn opened(&mut self, port: PeerPort, link: PeerLink) {
-        let conn = Conn { port, checked: Checked::default(), unsent_bytes: 0, is_reading: true };
+        let checked = Checked::new(self.record_bytes_max);
+        let conn = Conn { port, checked, unsent_bytes: 0, is_reading: true };
         self.conns.insert(link, conn);
     }
 
@@ -113,15 +126,17 @@ impl Peers {
     /// whose socket takes nothing is not kept for ever.
     #[must_use]
     pub(super) fn packet(&mut self, link: PeerLink, encode: impl FnOnce(&mut BytesMut)) -> bool {
+        let max = checked::unsent_bytes_max(self.record_bytes_max);
         let Some(conn) = self.conns.get_mut(&link) else { return true };
-        conn.checked.packet(encode) + conn.unsent_bytes <= limits::PEER_UNSENT_BYTES_MAX
+        conn.checked.packet(encode) + conn.unsent_bytes <= max
     }
 
     /// Puts a part of a snapshot there, otherwise as [`Peers::packet`].
     #[must_use]
     pub(super) fn raw(&mut self, link: PeerLink, bytes: &[u8]) -> bool {
+        let max = checked::unsent_bytes_max(self.record_bytes_max);
         let Some(conn) = self.conns.get_mut(&link) else { return true };
-        conn.checked.raw(bytes) + conn.unsent_bytes <= limits::PEER_UNSENT_BYTES_MAX
+        conn.checked.raw(bytes) + conn.unsent_bytes <= max
     }
 
     /// The snapshot is over: packets follow.
@@ -198,5 +213,37 @@ impl Conn {
         let bytes = self.checked.flush();
         self.unsent_bytes += bytes.len();
         (!bytes.is_empty()).then_some(PeerOutput::Send { link, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+    use crate::model::Zxid;
+    use crate::wire::quorum::LeaderPacket;
+
+    /// One txn that the settings allow is not too much, however long it is, nor is it with what
+    /// goes with it.
+    #[test]
+    fn the_longest_txn_passes() {
+        let (link, longest) = (PeerLink(1), limits::PEER_UNSENT_BYTES_MAX);
+        let [mut leader, mut learner] = [(); 2].map(|()| {
+            let mut peers = Peers::new(longest);
+            peers.opened(PeerPort::Quorum, link);
+            peers.check(link);
+            peers
+        });
+        let zxid = Zxid::new(1, 1);
+        let proposal = LeaderPacket::Proposal { zxid, txn: vec![0; longest].into() };
+        assert!(leader.packet(link, |buf| proposal.encode(buf)));
+        assert!(leader.packet(link, |buf| LeaderPacket::Commit { zxid }.encode(buf)));
+        for output in leader.take() {
+            let PeerOutput::Send { bytes, .. } = output else { panic!("{output:?}") };
+            learner.push(link, bytes);
+        }
+        let heard: Vec<_> = std::iter::from_fn(|| learner.next_packet(link).unwrap()).collect();
+        assert_eq!(heard.len(), 2);
+        assert_eq!(heard[0].data.as_ref().map(Bytes::len), Some(longest));
     }
 }

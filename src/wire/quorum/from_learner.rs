@@ -173,7 +173,7 @@ impl LearnerPacket {
 
 impl ForwardedRequest {
     /// Bytes of data in front of the body.
-    const HEAD_BYTES: usize = 16;
+    pub(super) const HEAD_BYTES: usize = 16;
 
     fn decode(packet: &QuorumPacket) -> Result<Self, DecodeError> {
         let mut reader = packet.data_reader()?;

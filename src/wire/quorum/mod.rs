@@ -104,6 +104,9 @@ pub fn put_checksum(buf: &mut BytesMut, crc: u32) {
 /// Offset of the length of data.
 const DATA_AT: usize = 12;
 
+/// Most bytes of data in front of a txn or a request: of INFORMANDACTIVATE 8.
+const DATA_HEAD_BYTES_MAX: usize = ForwardedRequest::HEAD_BYTES;
+
 /// A packet without authinfo.
 fn put_packet(buf: &mut BytesMut, packet_type: i32, zxid: Zxid, data: Option<&[u8]>) {
     buf.put_i32(packet_type);

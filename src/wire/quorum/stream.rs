@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{DATA_AT, QuorumPacket};
+use super::{DATA_AT, DATA_HEAD_BYTES_MAX, QuorumPacket};
 use crate::limits::{AUTHINFO_BYTES_MAX, AUTHINFO_IDS_MAX, RECORD_BYTES_MAX};
 use crate::wire::frame::ReceiveBuffer;
 use crate::wire::jute::{DecodeError, DecodeErrorKind, Reader};
@@ -12,12 +12,27 @@ use crate::wire::jute::{DecodeError, DecodeErrorKind, Reader};
 ///
 /// The driver pushes a chunk, then takes packets until there is none. Behind a SNAP packet it takes
 /// [`PacketStream::take_rest`], and pushes back what the snapshot leaves over.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PacketStream {
     buffer: ReceiveBuffer,
+    data_bytes_max: usize,
+}
+
+impl Default for PacketStream {
+    /// As with the default settings of both ends.
+    fn default() -> Self {
+        Self::new(RECORD_BYTES_MAX)
+    }
 }
 
 impl PacketStream {
+    /// Of an ensemble whose txns and requests are no longer than `record_bytes_max`.
+    #[must_use]
+    pub fn new(record_bytes_max: usize) -> Self {
+        let data_bytes_max = record_bytes_max.saturating_add(DATA_HEAD_BYTES_MAX);
+        Self { buffer: ReceiveBuffer::default(), data_bytes_max }
+    }
+
     /// Takes the next chunk of the stream.
     pub fn push(&mut self, chunk: Bytes) {
         self.buffer.push(chunk);
@@ -49,7 +64,9 @@ impl PacketStream {
 
     /// Length of the first packet, as soon as enough of it is there to tell.
     fn measure(&self) -> Result<Option<usize>, DecodeError> {
-        let Some(data) = self.length("data", DATA_AT, RECORD_BYTES_MAX)? else { return Ok(None) };
+        let Some(data) = self.length("data", DATA_AT, self.data_bytes_max)? else {
+            return Ok(None);
+        };
         let count_at = DATA_AT + 4 + data;
         let Some(count) = self.word(count_at) else { return Ok(None) };
         let mut at = count_at + 4;

@@ -317,7 +317,7 @@ fn lengths_are_bounded_before_anything_is_kept() {
         stream.push(bytes);
         stream.next_packet().map(|packet| packet.is_some())
     };
-    let max = i32::try_from(RECORD_BYTES_MAX).unwrap();
+    let max = i32::try_from(RECORD_BYTES_MAX + DATA_HEAD_BYTES_MAX).unwrap();
     assert_eq!(result(head(max)), Ok(false));
     for len in [max + 1, -2, i32::MIN, i32::MAX] {
         let error = result(head(len)).unwrap_err();
@@ -335,6 +335,38 @@ fn lengths_are_bounded_before_anything_is_kept() {
     assert_eq!(result(with_authinfo(&[ids + 1])).unwrap_err().at, 16);
     assert_eq!(result(with_authinfo(&[1, -2])).unwrap_err().at, 20);
     assert_eq!(result(with_authinfo(&[1, 2 << 20])).unwrap_err().at, 20);
+}
+
+/// What the settings allow a txn and a request passes between servers, with what stands in front.
+#[test]
+fn packets_hold_the_longest_txn_and_the_longest_request() {
+    let longest = Bytes::from(vec![b'x'; 2 * RECORD_BYTES_MAX]);
+    let mut bytes = BytesMut::new();
+    LeaderPacket::InformAndActivate {
+        zxid: Zxid::new(1, 1),
+        designated_leader: ServerId(1),
+        txn: longest.clone(),
+    }
+    .encode(&mut bytes);
+    let request = ForwardedRequest {
+        session: SessionId(1),
+        cxid: Xid(1),
+        opcode: 1,
+        body: longest.clone(),
+        authinfo: None,
+    };
+    LearnerPacket::Request(request).encode(&mut bytes);
+    let bytes = bytes.freeze();
+    let mut stream = PacketStream::new(longest.len());
+    stream.push(bytes.clone());
+    assert!(stream.next_packet().unwrap().is_some());
+    assert!(stream.next_packet().unwrap().is_some());
+    // The first one has 8 bytes in front of the txn, the second one 16.
+    let mut stream = PacketStream::new(longest.len() - 8);
+    stream.push(bytes);
+    assert!(stream.next_packet().unwrap().is_some());
+    let error = stream.next_packet().unwrap_err();
+    assert!(matches!(error.kind, DecodeErrorKind::Length(_)), "{error}");
 }
 
 /// The txn log's batches hold such bytes, and are sent as they are.
