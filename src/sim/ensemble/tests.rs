@@ -77,10 +77,10 @@ const LOSING: [Fault; 10] = [
 /// `SEEDS_MAX` the seeds are counted from the hundred below on.
 const FOUND_BY: [(Plant, u64); 5] = [
     (Plant::LossForgotten, 37),
-    (Plant::ProposedConfigForgotten, 783),
-    (Plant::ProposedTakenForCommitted, 309),
+    (Plant::ProposedConfigForgotten, 551),
+    (Plant::ProposedTakenForCommitted, 688),
     (Plant::CommitBeforeQuorum, 78),
-    (Plant::AckInflated, 595),
+    (Plant::AckInflated, 424),
 ];
 
 #[test]
