@@ -182,6 +182,16 @@ pub const CONFIG_TEXT_BYTES_MAX: usize = ELECTION_FRAME_BYTES_MAX / 2;
 /// Connections to other servers, made and accepted; more are not accepted.
 pub const PEER_LINKS_MAX: usize = 1024;
 
+/// Descriptors that no client's connection takes, so that clients end neither the log nor what the
+/// servers tell each other.
+pub const DESCRIPTORS_KEPT_FROM_CLIENTS: u64 = 128;
+
+/// Descriptors that slow readers do not take, each of which has a second one.
+pub const DESCRIPTORS_KEPT_FROM_SLOW_READERS: u64 = 96;
+
+/// Descriptors that no connection of another server takes: for files alone.
+pub const DESCRIPTORS_KEPT_FOR_FILES: u64 = 32;
+
 /// Dials whose names are being resolved or that wait for an answer; more fail at once.
 pub const DIALS_MAX: usize = 256;
 

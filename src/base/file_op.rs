@@ -124,6 +124,9 @@ impl FileOp {
 pub struct FileFailure {
     /// No space left, or a quota or file-size limit was reached.
     pub no_space: bool,
+    /// There was no descriptor to open the file with. Nothing is wrong with the file: the shell
+    /// tries again until there is one.
+    pub no_descriptor: bool,
     /// The operating system's words, with the path.
     pub text: String,
 }

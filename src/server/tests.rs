@@ -183,7 +183,11 @@ impl World {
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.files.pop() {
             let result = match self.failing.remove(&id) {
-                true => Err(FileFailure { no_space: true, text: "the disk is full".into() }),
+                true => Err(FileFailure {
+                    no_space: true,
+                    no_descriptor: false,
+                    text: "the disk is full".into(),
+                }),
                 false => Ok(()),
             };
             self.turn(vec![Input::FileDone { id, result }]);

@@ -18,9 +18,11 @@ pub(super) fn run(config: Option<&Path>, op: &FileOp) -> Option<Result<(), FileF
         (FileOp::WriteConfig { version, text, moves_client, is_last }, Some(config)) => {
             write(config, *version, text, *moves_client, *is_last)
         }
-        (FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. }, None) => {
-            Err(FileFailure { no_space: false, text: "there is no configuration file".to_owned() })
-        }
+        (FileOp::WriteNextConfig { .. } | FileOp::WriteConfig { .. }, None) => Err(FileFailure {
+            no_space: false,
+            no_descriptor: false,
+            text: "there is no configuration file".to_owned(),
+        }),
         _ => return None,
     };
     Some(done)

@@ -14,8 +14,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::{AsyncRead, AsyncWriteExt};
 use glommio::net::TcpStream;
 
+use super::descriptors;
 use super::driver::Driver;
 use super::notify::Notify;
+use crate::limits::{DESCRIPTORS_KEPT_FOR_FILES, DESCRIPTORS_KEPT_FROM_SLOW_READERS};
 use crate::model::ConnId;
 use crate::server::{Input, PeerInput, PeerLink};
 
@@ -251,6 +253,13 @@ async fn write_all(driver: &Driver, end: End, conn: &Conn) -> io::Result<()> {
     }
     // SAFETY: as above, nobody else has the new descriptor.
     let mut stream = unsafe { TcpStream::from_raw_fd(fd) };
+    let reserve = match end {
+        End::Client(_) => DESCRIPTORS_KEPT_FROM_SLOW_READERS,
+        End::Peer(_) => DESCRIPTORS_KEPT_FOR_FILES,
+    };
+    if descriptors::is_reserved(fd, reserve) {
+        return Err(io::Error::from_raw_os_error(libc::EMFILE));
+    }
     while !conn.gone.get() {
         let mut chunk = conn.backlog.borrow_mut().split().freeze();
         if chunk.is_empty() {

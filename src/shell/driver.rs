@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glommio::net::{AcceptedTcpStream, TcpListener, TcpStream};
@@ -18,12 +18,14 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::StartError;
 use super::clock::Clocks;
 use super::conn::{self, Conn, End};
+use super::descriptors;
 use super::files::Files;
 use super::listener::ConnLimits;
 use super::mesh::{Fabric, Letter};
 use super::notify::Notify;
 use super::peers::{self, Peers};
 use super::ports::{PortSettings, Ports};
+use crate::limits::DESCRIPTORS_KEPT_FROM_CLIENTS;
 use crate::model::{ConnId, ShardId};
 use crate::server::recovery::Refusal;
 use crate::server::{Halt, Input, Machine, Output, PeerOutput, PeerPort};
@@ -36,6 +38,8 @@ const OPEN_FILES_BEATS: u64 = 2_000;
 const TURN_END: Duration = Duration::from_micros(1);
 /// After a failed accept (no descriptors left) the next is tried this much later.
 pub(super) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Clients that are refused for want of descriptors come again and again.
+const REFUSAL_WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How a server ended.
 #[derive(Debug)]
@@ -391,8 +395,20 @@ impl Driver {
 
 /// Accepts clients for ever.
 pub(super) async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: ConnLimits) {
+    let mut warned: Option<Instant> = None;
     loop {
         match listener.shared_accept().await {
+            Ok(accepted) if descriptors::next_is_reserved(DESCRIPTORS_KEPT_FROM_CLIENTS) => {
+                drop(accepted.bind_to_executor());
+                let now = Instant::now();
+                if warned.is_none_or(|warned| REFUSAL_WARN_EVERY < now - warned) {
+                    warned = Some(now);
+                    tracing::warn!(
+                        "a client was refused: {DESCRIPTORS_KEPT_FROM_CLIENTS} descriptors are \
+                         kept for files and other servers (raise `ulimit -n` or LimitNOFILE)"
+                    );
+                }
+            }
             Ok(accepted) => driver.admit(accepted, limits),
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -402,25 +418,12 @@ pub(super) async fn accept(driver: Rc<Driver>, listener: TcpListener, limits: Co
     }
 }
 
-/// Descriptors in use, and how many there may be; zeros where the system does not tell.
-fn open_files() -> (u64, u64) {
-    // Linux tells the number since 6.2; older ones show no size, and the entries are counted.
-    let count = match std::fs::metadata("/proc/self/fd") {
-        Ok(dir) if dir.len() != 0 => dir.len(),
-        _ => std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64,
-    };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a whole rlimit.
-    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
-    (count, if known { limit.rlim_cur } else { 0 })
-}
-
 async fn heartbeat(driver: Rc<Driver>, stop: Arc<AtomicBool>) {
     let mut stopping = false;
     for beat in 0_u64.. {
         glommio::timer::sleep(HEARTBEAT).await;
         if driver.files.is_some() && beat % OPEN_FILES_BEATS == 0 {
-            let (count, max) = open_files();
+            let (count, max) = descriptors::in_use();
             driver.input(Input::OpenFiles { count, max });
         }
         let due = driver.machine.borrow().next_timer();

@@ -10,6 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use glommio::GlommioError;
@@ -26,6 +27,10 @@ use crate::server::recovery::Recovered;
 
 /// Log segments kept open; older ones are closed when new ones are written to.
 const OPEN_FILES_MAX: usize = 3;
+
+/// From one try to have a descriptor to the next, and the tries from one warning to the next.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(100);
+const DESCRIPTOR_WARN_TRIES: u32 = 100;
 
 /// The files of one server.
 pub(super) struct Files {
@@ -63,6 +68,15 @@ impl Files {
 
     /// Carries out one operation.
     pub(super) async fn run(&self, op: FileOp) -> Result<(), FileFailure> {
+        patiently(|| self.run_once(op.clone())).await
+    }
+
+    /// Reads a part of a file, on another thread.
+    pub(super) async fn read(&self, part: FilePart) -> Result<Bytes, FileFailure> {
+        patiently(|| self.read_once(part.clone())).await
+    }
+
+    async fn run_once(&self, op: FileOp) -> Result<(), FileFailure> {
         match op {
             FileOp::Write { file, offset, bytes, durable: true } if self.direct => {
                 self.write_durably(&file, offset, &bytes).await
@@ -89,8 +103,7 @@ impl Files {
         }
     }
 
-    /// Reads a part of a file, on another thread.
-    pub(super) async fn read(&self, part: FilePart) -> Result<Bytes, FileFailure> {
+    async fn read_once(&self, part: FilePart) -> Result<Bytes, FileFailure> {
         let path = self.paths.of(part.file.dir).join(&part.file.name);
         let work = move || {
             let bytes = read_part(&path, part.offset, part.len);
@@ -142,6 +155,27 @@ impl Files {
         let file = self.open.borrow_mut().remove(name);
         if let Some(file) = file {
             close(file).await;
+        }
+    }
+}
+
+/// Tries until there is a descriptor. Without one nothing has reached the disk, so that the lack of
+/// it says nothing about the files, and may pass: it may even be another process's doing.
+async fn patiently<T, F>(attempt: impl Fn() -> F) -> Result<T, FileFailure>
+where
+    F: Future<Output = Result<T, FileFailure>>,
+{
+    let mut tries = 0_u32;
+    loop {
+        match attempt().await {
+            Err(failure) if failure.no_descriptor => {
+                if tries.is_multiple_of(DESCRIPTOR_WARN_TRIES) {
+                    tracing::warn!("{failure}: it is tried again");
+                }
+                tries = tries.wrapping_add(1);
+                glommio::timer::sleep(DESCRIPTOR_RETRY).await;
+            }
+            other => return other,
         }
     }
 }
@@ -257,6 +291,10 @@ fn to_io(error: GlommioError<()>) -> io::Error {
 
 /// A failure with what was being done, where.
 pub(super) fn failure(what: &str, path: &Path, error: &io::Error) -> FileFailure {
-    let no_space = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG));
-    FileFailure { no_space, text: format!("{what} {}: {error}", path.display()) }
+    let error_number = error.raw_os_error();
+    FileFailure {
+        no_space: matches!(error_number, Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)),
+        no_descriptor: matches!(error_number, Some(libc::EMFILE | libc::ENFILE)),
+        text: format!("{what} {}: {error}", path.display()),
+    }
 }

@@ -17,6 +17,7 @@ mod ahead;
 mod clock;
 mod config_files;
 mod conn;
+mod descriptors;
 mod driver;
 #[cfg(test)]
 mod driver_tests;

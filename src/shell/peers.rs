@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -19,10 +19,11 @@ use glommio::net::{TcpListener, TcpStream as LocalStream};
 use socket2::{SockRef, Socket};
 
 use super::conn::End;
+use super::descriptors::is_reserved;
 use super::driver::{ACCEPT_RETRY, Driver};
 use super::mesh::Letter;
 use super::{PeerSettings, StartError, listener};
-use crate::limits::{DIALS_MAX, PEER_LINKS_MAX};
+use crate::limits::{DESCRIPTORS_KEPT_FOR_FILES, DIALS_MAX, PEER_LINKS_MAX};
 use crate::server::{DialId, Input, PeerAddress, PeerInput, PeerLink, PeerPort};
 
 /// From one try to bind a port to the next.
@@ -102,6 +103,11 @@ fn resolve(address: &PeerAddress) -> io::Result<Vec<SocketAddr>> {
 pub(super) async fn accept(driver: Rc<Driver>, port: PeerPort, listener: TcpListener) {
     loop {
         match listener.accept().await {
+            Ok(stream) if is_reserved(stream.as_raw_fd(), DESCRIPTORS_KEPT_FOR_FILES) => {
+                tracing::warn!("too few descriptors are left for a connection of another server");
+                drop(stream);
+                glommio::timer::sleep(ACCEPT_RETRY).await;
+            }
             Ok(stream) if driver.peers.links.get() < PEER_LINKS_MAX => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY was refused");

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::{Settings, StartError};
+use super::{Settings, StartError, descriptors};
 
 /// glommio panics below this.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
@@ -12,6 +12,7 @@ const LOCKED_BYTES_MIN: u64 = 512 * 1024;
 /// Checks the machine; bytes of registered memory that the executor may have.
 pub(super) fn check(settings: &Settings) -> Result<usize, StartError> {
     check_io_uring()?;
+    descriptors::raise_limit();
     let limit = locked_memory_limit()?;
     if limit < LOCKED_BYTES_MIN {
         return Err(StartError::Machine(format!(

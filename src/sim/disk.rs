@@ -78,7 +78,7 @@ impl Inode {
 }
 
 fn failure(text: String) -> FileFailure {
-    FileFailure { no_space: false, text }
+    FileFailure { no_space: false, no_descriptor: false, text }
 }
 
 impl Disk {

@@ -530,7 +530,7 @@ impl World {
             self.report.failures += 1;
             let no_space = self.prng.one_in(2);
             self.history.disk_was_full |= no_space;
-            Err(FileFailure { no_space, text: "simulated".to_owned() })
+            Err(FileFailure { no_space, no_descriptor: false, text: "simulated".to_owned() })
         } else {
             let op = self.misdirect(op);
             self.disk.run(&op)

@@ -716,5 +716,5 @@ proptest::proptest! {
 }
 
 fn failure(no_space: bool) -> FileFailure {
-    FileFailure { no_space, text: "the disk said no".into() }
+    FileFailure { no_space, no_descriptor: false, text: "the disk said no".into() }
 }

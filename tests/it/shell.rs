@@ -90,6 +90,102 @@ fn limit_locked_memory(command: &mut Command, bytes: u64) {
     }
 }
 
+/// Descriptors that a process may have: now, and as far as it may raise that.
+fn limit_descriptors(command: &mut Command, now: u64, at_most: u64) {
+    let limit = libc::rlimit { rlim_cur: now, rlim_max: at_most };
+    // SAFETY: setrlimit may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+/// Lets a server have so many descriptors from now on, and returns how many it could have.
+fn set_descriptors(server: &Server, count: u64) -> u64 {
+    let pid = i32::try_from(server.pid()).expect("process ids are positive");
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let none = std::ptr::null();
+    // SAFETY: the pointers are to a whole rlimit, or null.
+    let known = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, none, &raw mut limit) };
+    assert_eq!(known, 0, "the process is ours");
+    let new = libc::rlimit { rlim_cur: count, ..limit };
+    let old = std::ptr::null_mut();
+    // SAFETY: as above.
+    let done = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const new, old) };
+    assert_eq!(done, 0, "no more than the hard limit");
+    limit.rlim_cur
+}
+
+#[test]
+fn clients_leave_descriptors_to_the_log() {
+    const DESCRIPTORS: u64 = 256;
+    let (home, port) = (peer::fresh_directory(), peer::free_port());
+    peer::write_config(&home, port, "preAllocSize=4096");
+    let program = Path::new(env!("CARGO_BIN_EXE_ringkeeper"));
+    let mut command = peer::command(program, &home.join("zoo.cfg"));
+    limit_descriptors(&mut command, DESCRIPTORS / 2, DESCRIPTORS);
+    let server = Server::adopt(command.spawn().expect("it starts"), home, port);
+    assert_eq!(set_descriptors(&server, DESCRIPTORS), DESCRIPTORS, "it has all it may have");
+    let mut client = client::connect(port).expect("the server serves");
+    assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
+    let came: Vec<_> = (0..DESCRIPTORS + 20).map(|_| client::connect(port)).collect();
+    let refused = came.iter().filter(|came| came.is_err()).count() as u64;
+    assert!((100..DESCRIPTORS - 30).contains(&refused), "{refused} were refused");
+    let told = server.log().matches("a client was refused: 128 descriptors are kept").count();
+    assert!((1..10).contains(&told), "{told} lines for {refused} clients");
+    // More than is prepared when the server starts.
+    for _ in 0..300 {
+        assert_eq!(client.code(&set("/a", &[b'x'; 100_000])), ErrorCode::OK, "{}", server.log());
+    }
+    drop(came);
+    peer::within("a connection", || client::connect(port).ok());
+    end(server);
+}
+
+#[test]
+fn a_lack_of_descriptors_is_waited_out() {
+    let server = Server::start("preAllocSize=4096");
+    let mut client = client::connect(server.port).expect("the server serves");
+    assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
+    let before = set_descriptors(&server, 3);
+    let writing = thread::spawn(move || {
+        for number in 0..300 {
+            let code = client.call(&set("/a", &[b'x'; 100_000])).map(|reply| reply.header.code);
+            assert!(code.as_ref().is_ok_and(|code| *code == ErrorCode::OK), "{number}: {code:?}");
+        }
+    });
+    peer::within("a try without a descriptor", || {
+        server.log().contains("Too many open files (os error 24): it is tried again").then_some(())
+    });
+    thread::sleep(Duration::from_millis(500));
+    assert!(!writing.is_finished(), "{}", server.log());
+    set_descriptors(&server, before);
+    writing.join().expect("everything is written in the end");
+    end(server);
+}
+
+#[test]
+fn slow_readers_leave_descriptors_to_the_log() {
+    const READS: usize = 200;
+    let server = Server::start("");
+    let mut client = client::connect(server.port).expect("the server serves");
+    assert_eq!(client.code(&create("/big", &[b'x'; 500_000], 0)), ErrorCode::OK);
+    let mut slow = client::connect(server.port).expect("the server serves");
+    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
+    // More than half are taken, and there are some.
+    set_descriptors(&server, open as u64 + 8);
+    for _ in 0..READS {
+        slow.send(&get("/big", false)).expect("it is sent before anything is read");
+    }
+    thread::sleep(Duration::from_millis(500));
+    let answered = (0..READS).take_while(|_| slow.receive().is_ok()).count();
+    assert!(answered < READS, "what it does not take needs a second descriptor");
+    assert_eq!(client.code(&set("/big", b"")), ErrorCode::OK);
+    end(server);
+}
+
 #[test]
 fn too_little_locked_memory_is_said_with_what_to_do() {
     let home = peer::fresh_directory();

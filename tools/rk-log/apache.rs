@@ -373,6 +373,7 @@ fn carry_out(directory: &Path, op: &FileOp) -> Result<(), FileFailure> {
     };
     done.map_err(|error| FileFailure {
         no_space: error.kind() == io::ErrorKind::StorageFull,
+        no_descriptor: false,
         text: format!("{}: {error}", directory.display()),
     })
 }

@@ -259,7 +259,11 @@ impl World {
             true => {
                 member.disk_failed = true;
                 member.disk.fail(&op);
-                Err(FileFailure { no_space: is_full, text: "simulated".to_owned() })
+                Err(FileFailure {
+                    no_space: is_full,
+                    no_descriptor: false,
+                    text: "simulated".to_owned(),
+                })
             }
             false => member.disk.run(&op),
         };
@@ -278,9 +282,11 @@ impl World {
     ) -> Result<(), Failure> {
         self.report.log_reads += 1;
         let result = match self.prng.one_in(100) && self.inject(Fault::UnreadLog) {
-            true if self.prng.one_in(2) => {
-                Err(FileFailure { no_space: false, text: "simulated".to_owned() })
-            }
+            true if self.prng.one_in(2) => Err(FileFailure {
+                no_space: false,
+                no_descriptor: false,
+                text: "simulated".to_owned(),
+            }),
             // As if the file were gone, or not what it was.
             true => Ok(Bytes::new()),
             false => Ok(self.member(at).disk.read(&part.file, part.offset, part.len)),
