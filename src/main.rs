@@ -1,7 +1,7 @@
 //! The server program: reads its arguments and configuration, runs the shell, and turns the
 //! outcome into an exit code.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -420,9 +420,8 @@ fn connection_throttle(keys: &Throttle) -> ConnectionThrottleConfig {
 
 fn listen_address(config: &Config) -> Result<SocketAddr, String> {
     let host = config.client_port_address.as_deref().unwrap_or("0.0.0.0");
-    let found = (host, config.client_port).to_socket_addrs();
-    let found = found.map_err(|error| format!("clientPortAddress: {host}: {error}"))?;
-    found.into_iter().next().ok_or_else(|| format!("clientPortAddress: {host} has no address"))
+    shell::listen_address(host, config.client_port)
+        .map_err(|error| format!("clientPortAddress: {host}: {error}"))
 }
 
 /// The name of the user that this process runs as, or the number of one that has no name.

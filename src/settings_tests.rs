@@ -79,11 +79,11 @@ const ROWS: &[Row] = &[
         ],
     ),
     row("dataLogDir", "/l", &["conf.dataLogDir: /l/version-2", "log_dir: \"/l\""]),
-    row("clientPort", "2182", &["conf.clientPort: 2182", "listen: 0.0.0.0:2182"]),
+    row("clientPort", "2182", &["conf.clientPort: 2182", "listen: [::]:2182"]),
     row(
         "clientPort",
         "2182",
-        &["conf.clientPort: 2182", "listen: 0.0.0.0:2182", "server.ensemble.client.port: 2182"],
+        &["conf.clientPort: 2182", "listen: [::]:2182", "server.ensemble.client.port: 2182"],
     )
     .of_member(),
     row("clientPortAddress", "127.0.0.9", &["listen: 127.0.0.9:2181"]),

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -374,6 +374,8 @@ impl Driver {
         }
         match stream.peer_addr() {
             Ok(peer) => {
+                // Where IPv6 and IPv4 come in at one port, IPv4 looks like a part of IPv6.
+                let peer = SocketAddr::new(address, peer.port());
                 self.input(Input::Opened { conn: id, peer });
                 self.start_reading(End::Client(id), address, stream);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -81,14 +81,35 @@ pub(super) fn bind(settings: &Settings) -> Result<Socket, StartError> {
     })
 }
 
+/// The address to listen on that is meant by a host: of a name the first one, IPv4 before IPv6,
+/// since Java prefers it and so clients and servers of Apache's dial it. "Everywhere" is IPv6 and
+/// IPv4, however it is written, as it is where Java listens.
+pub fn listen_address(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let found = (host, port).to_socket_addrs()?.min_by_key(SocketAddr::is_ipv6);
+    let found = found.ok_or(io::ErrorKind::NotFound)?;
+    Ok(match found.ip().is_unspecified() {
+        true => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        false => found,
+    })
+}
+
 /// Binds and listens. SO_REUSEADDR lets a restarted server have its port back at once; without
-/// SO_REUSEPORT a second server on the same port fails here.
+/// SO_REUSEPORT a second server on the same port fails here. Without IPv6 "everywhere" is IPv4
+/// alone.
 ///
 /// What keep-alive is set to is inherited by the connections.
 pub(super) fn listen(address: SocketAddr, backlog: i32, keep_alive: bool) -> io::Result<Socket> {
     let mut waited = Duration::ZERO;
+    let is_everywhere = address.ip() == Ipv6Addr::UNSPECIFIED;
     loop {
-        match try_listen(address, backlog, keep_alive) {
+        let bound = match try_listen(address, backlog, keep_alive) {
+            Err(error) if is_everywhere && error.kind() != io::ErrorKind::AddrInUse => {
+                let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+                try_listen(address, backlog, keep_alive)
+            }
+            other => other,
+        };
+        match bound {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < BIND_WAIT => {
                 std::thread::sleep(BIND_RETRY);
                 waited += BIND_RETRY;
@@ -108,4 +129,20 @@ fn try_listen(address: SocketAddr, backlog: i32, keep_alive: bool) -> io::Result
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_everywhere_and_another_address_itself() {
+        let address = |host| listen_address(host, 5).unwrap().to_string();
+        assert_eq!(address("0.0.0.0"), "[::]:5");
+        assert_eq!(address("::"), "[::]:5");
+        assert_eq!(address("127.0.0.2"), "127.0.0.2:5");
+        assert_eq!(address("::1"), "[::1]:5");
+        assert_eq!(address("localhost"), "127.0.0.1:5");
+        assert!(listen_address("no-such-host.invalid", 5).is_err());
+    }
 }

@@ -41,6 +41,7 @@ mod startup;
 
 pub use driver::Outcome;
 pub use export::{ExportSettings, Exported, export};
+pub use listener::listen_address;
 pub use reading::read_if_there;
 pub use settings::{PeerSettings, Settings};
 

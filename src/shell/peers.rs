@@ -80,19 +80,9 @@ pub(super) fn bind(settings: &PeerSettings) -> Result<Vec<(PeerPort, Socket)>, S
     bound.collect()
 }
 
-/// The first address of a name, IPv4 before IPv6: Java prefers it, so it is the one that Apache's
-/// servers dial. Without IPv6 "everywhere" is IPv4 alone.
 pub(super) fn try_bind(address: &PeerAddress, keep_alive: bool) -> io::Result<Socket> {
-    let first = resolve(address)?.into_iter().min_by_key(SocketAddr::is_ipv6);
-    let first = first.ok_or(io::ErrorKind::NotFound)?;
-    let socket = listener::listen(first, LISTEN_BACKLOG, keep_alive);
-    match socket {
-        Err(error) if first.ip().is_unspecified() && error.kind() != io::ErrorKind::AddrInUse => {
-            let everywhere = SocketAddr::from(([0, 0, 0, 0], first.port()));
-            listener::listen(everywhere, LISTEN_BACKLOG, keep_alive)
-        }
-        other => other,
-    }
+    let address = listener::listen_address(&address.host, address.port)?;
+    listener::listen(address, LISTEN_BACKLOG, keep_alive)
 }
 
 fn resolve(address: &PeerAddress) -> io::Result<Vec<SocketAddr>> {
@@ -135,7 +125,7 @@ fn welcome(
     peers.last_link.set(link.0);
     peers.links.set(peers.links.get() + 1);
     driver.input(Input::Peer(named(link)));
-    driver.start_reading(End::Peer(link), address.ip(), stream);
+    driver.start_reading(End::Peer(link), address.ip().to_canonical(), stream);
     true
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -68,9 +67,8 @@ impl Ports {
         let PortSettings { limits, backlog, keep_alive, .. } = self.settings;
         tracing::info!("clients connect at {}:{} from now on", address.host, address.port);
         let bind = move || {
-            let mut found = (address.host.as_str(), address.port).to_socket_addrs()?;
-            let found = found.next().ok_or(io::ErrorKind::NotFound)?;
-            listener::listen(found, backlog, keep_alive)
+            let address = listener::listen_address(&address.host, address.port)?;
+            listener::listen(address, backlog, keep_alive)
         };
         let moving = async move {
             if let Some(old) = old {

@@ -50,6 +50,40 @@ fn a_port_that_another_server_left_in_time_wait_is_bound() {
     end(Server::start_in(home, port));
 }
 
+/// A server that is given no address serves IPv6 and IPv4, and knows its clients by the addresses
+/// that they know themselves by.
+#[test]
+fn without_an_address_clients_of_ipv4_and_ipv6_are_served() {
+    const TEST: &str = "without_an_address_clients_of_ipv4_and_ipv6_are_served";
+    if TcpListener::bind("[::1]:0").is_err() {
+        return skip_without_right(TEST, "there is no IPv6 here");
+    }
+    let (home, port) = (peer::fresh_directory(), peer::free_port());
+    let text = format!(
+        "dataDir={}\nclientPort={port}\n4lw.commands.whitelist=*\nmaxClientCnxns=2\n",
+        home.join("data").display()
+    );
+    fs::write(home.join("zoo.cfg"), text).expect("the directory is writable");
+    let server = Server::start_in(home, port);
+    let mut four = client::connect(port).expect("the server serves IPv4");
+    let mut six = client::Client::connect(("::1", port)).expect("the server serves IPv6");
+    let acl = RawAcl { perms: Perms::ALL, scheme: Some("ip".into()), id: Some("127.0.0.1".into()) };
+    assert_eq!(four.code(&create("/a", b"", 0)), ErrorCode::OK);
+    let set_acl = WriteRequest::SetAcl { path: "/a".into(), acl: Some(vec![acl]), version: -1 };
+    assert_eq!(four.code(&Request::Write(set_acl)), ErrorCode::OK);
+    assert_eq!(four.code(&get("/a", false)), ErrorCode::OK);
+    assert_eq!(six.code(&get("/a", false)), ErrorCode::NO_AUTH);
+    let _second = client::connect(port).expect("there may be two");
+    assert!(client::connect(port).is_err());
+    peer::within("the refusal", || {
+        server.log().contains("Too many connections from /127.0.0.1 - max is 2").then_some(())
+    });
+    let cons = client::word(("::1", port), "cons").expect("the server serves");
+    assert_eq!(cons.matches(" /127.0.0.1:").count(), 2, "{cons}");
+    assert_eq!(cons.matches(" /[::1]:").count(), 2, "{cons}");
+    end(server);
+}
+
 #[test]
 fn without_root_and_with_8_mib_of_locked_memory_four_shards_serve() {
     const TEST: &str = "without_root_and_with_8_mib_of_locked_memory_four_shards_serve";
