@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use std::{panic, thread};
 
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
@@ -17,7 +20,7 @@ use super::lock::Paths;
 use super::mesh::Fabric;
 use super::ports::PortSettings;
 use super::recover::RecoverOptions;
-use super::{StartError, startup};
+use super::{StartError, run_for_good, startup};
 use crate::base::{FileDir, FileName, FileOp, FileOpId, Instant};
 use crate::model::{ExtendedTypes, ShardId, Zxid};
 use crate::server::{Clock, Input, Machine, Output, PeerPort};
@@ -130,4 +133,35 @@ fn a_refused_recovery_ends_the_driver() {
     });
     assert!(matches!(outcome, Ok(Outcome::NotRecovered(StartError::Refused(_)))), "{outcome:?}");
     fs::remove_dir_all(&directory).unwrap();
+}
+
+/// A planned stop does not wait for a snapshot that is being written.
+#[test]
+fn a_stop_in_the_middle_of_a_file_operation_panics_nowhere() {
+    static LOST: AtomicBool = AtomicBool::new(false);
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let text = info.payload_as_str().unwrap_or_default();
+        LOST.fetch_or(text == "failed to send response", Ordering::SeqCst);
+        report(info);
+    }));
+    let (begun, has_begun) = mpsc::channel();
+    let (end, ends) = mpsc::channel();
+    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(512 << 10);
+    run_for_good(executor.make().unwrap(), async move {
+        let operation = move || {
+            begun.send(()).unwrap();
+            ends.recv().unwrap();
+        };
+        let waiting = glommio::spawn_local(async move {
+            glommio::executor().spawn_blocking(operation).await;
+        });
+        waiting.detach();
+        while has_begun.try_recv().is_err() {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    end.send(()).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    assert!(!LOST.load(Ordering::SeqCst));
 }

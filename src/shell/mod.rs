@@ -49,7 +49,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use crate::model::ShardId;
 use crate::server::audit;
@@ -154,14 +154,25 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         keep_alive: settings.tcp_keep_alive,
         peers: settings.peers.clone(),
     };
-    home.run(async move {
+    let outcome = run_for_good(home, async move {
         startup::warm_up().await;
         let machine = Box::new(server);
         let (files, ports) = (Some(files), Some(ports));
         let driver = driver::Driver::new(ShardId(0), machine, clock, fabric, files, ports);
         driver.peers.set_keep_alive(keep_alive);
         Rc::new(driver).run(listener, peers).await
-    })
+    });
+    // What is still being written is written under the lock.
+    std::mem::forget(directories);
+    outcome
+}
+
+/// Runs to the end of the work, and leaves the executor to the end of the process: its blocking
+/// threads may be at a file, and panic when they find it gone.
+fn run_for_good<T>(executor: LocalExecutor, work: impl Future<Output = T>) -> T {
+    let done = executor.run(work);
+    std::mem::forget(executor);
+    done
 }
 
 /// Starts a satellite on a thread of its own; it ends with the process.
