@@ -280,7 +280,8 @@ pub const PEER_UNSENT_BYTES_MAX: usize = 256 << 20;
 /// those: over 100,000 txns of 100-byte values.
 pub const RECENT_TXNS_BYTES_MAX: u64 = 32 << 20;
 
-/// Connections to the quorum port of a server that has no role yet.
+/// Connections to the quorum port of a server that has no role yet, or to a leader's that have not
+/// said who they are; one more ends the oldest.
 pub const QUORUM_WAITING_MAX: usize = 64;
 
 /// How long one waits. Followers may have counted their votes before the leader that they elected,

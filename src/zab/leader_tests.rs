@@ -95,7 +95,7 @@ impl Led {
     }
 
     pub(super) fn greets(&mut self, sid: i64, accepted_epoch: i32) {
-        self.leader.opened(LinkId(sid.cast_unsigned()), NOW);
+        self.leader.opened(LinkId(sid.cast_unsigned()), NOW, &mut self.out);
         let info = Some(LearnerInfo {
             sid: ServerId(sid),
             protocol_version: PROTOCOL_VERSION,
@@ -467,4 +467,25 @@ fn what_is_not_of_a_phase_ends_the_connection_and_not_the_leader() {
         assert!(matches!(led.closed(2), Some(CloseReason::Illegal(_))));
         assert!(led.leader.is_established());
     }
+}
+
+/// Those that say nothing take no learner's place, and learners are not among them.
+#[test]
+fn silent_connections_are_bounded() {
+    let mut led = Led::established();
+    led.greets(3, 1);
+    for link in 10..1_000 {
+        led.leader.opened(LinkId(link), NOW, &mut led.out);
+    }
+    let closed: Vec<u64> = led
+        .out
+        .iter()
+        .filter_map(|output| match output {
+            Output::Close(link, CloseReason::Crowded) => Some(link.0),
+            _ => None,
+        })
+        .collect();
+    let kept = limits::QUORUM_WAITING_MAX as u64;
+    assert_eq!(closed, (10..1_000 - kept).collect::<Vec<_>>(), "the oldest go, one for one");
+    assert_eq!(led.leader.learner_count(), limits::QUORUM_WAITING_MAX + 2);
 }

@@ -120,7 +120,7 @@ impl Led {
     /// The same, as Ringkeepers or Apache's servers.
     pub(super) fn join_as(&mut self, sids: &[i64], kind: LearnerKind, is_ringkeeper: bool) {
         for sid in sids {
-            self.leader.opened(LinkId(sid.cast_unsigned()), NOW);
+            self.leader.opened(LinkId(sid.cast_unsigned()), NOW, &mut Vec::new());
             let info = Some(LearnerInfo {
                 sid: ServerId(*sid),
                 protocol_version: PROTOCOL_VERSION,

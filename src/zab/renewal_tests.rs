@@ -239,7 +239,7 @@ fn what_clients_ask_meanwhile_is_handed_on_and_late_acknowledgements_do_no_harm(
 #[test]
 fn a_learner_that_is_being_synchronized_comes_again() {
     let mut led = due(&[2]);
-    led.leader.opened(LinkId(9), NOW);
+    led.leader.opened(LinkId(9), NOW, &mut Vec::new());
     assert!(renew(&mut led));
     assert!(matches!(led.other[..], [Output::Close(LinkId(9), _)]), "{:?}", led.other);
 }

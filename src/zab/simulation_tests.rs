@@ -368,7 +368,7 @@ impl World {
             Wire { learner: at, leader, to_leader: VecDeque::new(), to_learner: VecDeque::new() };
         self.wires.insert(link, wire);
         if let Role::Leading(machine) = &mut self.nodes[leader].role {
-            machine.opened(link, self.now);
+            machine.opened(link, self.now, &mut Vec::new());
         }
         let mut out = Vec::new();
         let learner = Learner::new(start, self.now, &mut out);

@@ -127,10 +127,12 @@ impl Ensemble {
         }
     }
 
-    pub(super) fn learner_opened(&mut self, cx: &Context<'_>, link: PeerLink) {
+    pub(super) fn learner_opened(&mut self, cx: &mut Context<'_>, link: PeerLink) {
+        let mut out = Vec::new();
         if let Some(leading) = self.leading() {
-            leading.leader.opened(LinkId(link.0), cx.clock.now);
+            leading.leader.opened(LinkId(link.0), cx.clock.now, &mut out);
         }
+        self.leader_outputs(cx, out);
     }
 
     pub(super) fn learner_closed(&mut self, cx: &mut Context<'_>, link: PeerLink) {

@@ -43,6 +43,7 @@ use super::paxos::{Acceptor, Epochs, HistoryEnd, Phase, Proposer};
 use super::synchronization::{SyncPlan, SyncWay};
 use crate::base::{Duration, Instant, Str};
 use crate::config;
+use crate::limits::QUORUM_WAITING_MAX;
 use crate::model::{EnsembleConfigs, ServerId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
 
@@ -190,9 +191,14 @@ impl Leader {
             .map(|link| (link.sid, self.broadcast.lag(link.sid, link.history_to)))
     }
 
-    /// A learner has connected.
-    pub fn opened(&mut self, link: LinkId, now: Instant) {
+    /// A learner has connected. Of those that have not said who they are so many are kept, the
+    /// newest: silent ones must not take the place of learners until they are given up.
+    pub fn opened(&mut self, link: LinkId, now: Instant, out: &mut Vec<Output>) {
         self.links.insert(link, Link::new(now));
+        let mut silent = self.links.iter().filter(|(_, link)| matches!(link.stage, Stage::Fresh));
+        if let Some((oldest, _)) = silent.next().filter(|_| QUORUM_WAITING_MAX <= silent.count()) {
+            self.drop_link(*oldest, CloseReason::Crowded, out);
+        }
     }
 
     /// A learner's connection is gone.

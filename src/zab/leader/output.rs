@@ -92,6 +92,9 @@ pub enum CloseReason {
     /// It was not heard of for too long.
     #[error("it was silent for too long")]
     Silent,
+    /// Too many connections came after it, and it has not said who it is.
+    #[error("it does not say who it is, and others have come")]
+    Crowded,
     /// It does not keep up with the proposals.
     #[error("it does not acknowledge what it is sent")]
     Slow,
