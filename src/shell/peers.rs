@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -85,10 +85,6 @@ pub(super) fn try_bind(address: &PeerAddress, keep_alive: bool) -> io::Result<So
     listener::listen(address, LISTEN_BACKLOG, keep_alive)
 }
 
-fn resolve(address: &PeerAddress) -> io::Result<Vec<SocketAddr>> {
-    Ok((address.host.as_str(), address.port).to_socket_addrs()?.collect())
-}
-
 /// Accepts on one port for ever.
 pub(super) async fn accept(driver: Rc<Driver>, port: PeerPort, listener: TcpListener) {
     loop {
@@ -153,7 +149,7 @@ pub(super) fn dial(
     let (fabric, home) = (Arc::clone(&driver.fabric), driver.shard);
     let keep_alive = driver.peers.keep_alive.get();
     let thread = thread::Builder::new().name("dial".to_owned()).spawn(move || {
-        let stream = connect(&addresses, within, keep_alive);
+        let stream = connect(&addresses, within, keep_alive, look_up);
         fabric.post(home, Letter::Dialled { dial, stream });
         fabric.call(home);
         drop(dialling);
@@ -184,31 +180,43 @@ pub(super) fn dialled(driver: &Rc<Driver>, dial: DialId, stream: io::Result<TcpS
     }
 }
 
-/// Tries the addresses in order. Each has an equal part of the time that is left, so that one that
-/// does not answer does not take the turn of the others.
-fn connect(addresses: &[PeerAddress], within: Duration, keep_alive: bool) -> io::Result<TcpStream> {
+/// Tries the addresses in order, those that are no names first: looking up a name may take all the
+/// time there is. Each has an equal part of what is left, so that one that does not answer does not
+/// take the turn of the others.
+pub(super) fn connect(
+    addresses: &[PeerAddress],
+    within: Duration,
+    keep_alive: bool,
+    look_up: impl Fn(&PeerAddress) -> io::Result<Vec<SocketAddr>>,
+) -> io::Result<TcpStream> {
     let deadline = Instant::now() + within;
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    let mut found = Vec::new();
-    for address in addresses {
-        match resolve(address) {
-            Ok(resolved) => found.extend(resolved),
-            Err(error) => last = error,
-        }
-    }
-    let mut rest = u32::try_from(found.len()).unwrap_or(u32::MAX);
-    for address in found {
-        let left = deadline.saturating_duration_since(Instant::now()) / rest;
-        rest -= 1;
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match connect_one(&address, left, keep_alive) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    let is_name = |address: &&PeerAddress| address.host.parse::<IpAddr>().is_err();
+    let mut turns: Vec<&PeerAddress> = addresses.iter().collect();
+    turns.sort_by_key(is_name);
+    let mut turns = turns.into_iter();
+    while let Some(address) = turns.next() {
+        let found = look_up(address).unwrap_or_else(|error| {
+            last = error;
+            Vec::new()
+        });
+        for (at, address) in found.iter().enumerate() {
+            let rest = u32::try_from(found.len() - at + turns.len()).unwrap_or(u32::MAX);
+            let left = deadline.saturating_duration_since(Instant::now()) / rest;
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match connect_one(address, left, keep_alive) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
         }
     }
     Err(last)
+}
+
+fn look_up(address: &PeerAddress) -> io::Result<Vec<SocketAddr>> {
+    Ok((address.host.as_str(), address.port).to_socket_addrs()?.collect())
 }
 
 fn connect_one(address: &SocketAddr, within: Duration, keep_alive: bool) -> io::Result<TcpStream> {

@@ -1,8 +1,9 @@
 //! Tests of connections between servers: drivers on 127.0.0.1 whose machines follow a script.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -281,4 +282,32 @@ fn a_port_that_is_taken_is_named() {
     let everywhere = peers::bind(&listen(at("::", 0))).unwrap();
     let port = everywhere[0].1.local_addr().unwrap().as_socket().unwrap().port();
     assert!(StdStream::connect(("127.0.0.1", port)).is_ok());
+}
+
+#[test]
+fn a_name_is_looked_up_when_its_turn_comes() {
+    let (_silent, _waiting, silent) = silent_port();
+    let there = StdListener::bind("127.0.0.1:0").unwrap();
+    let port = there.local_addr().unwrap().port();
+    let asked = RefCell::new(Vec::new());
+    let look_up = |address: &PeerAddress| {
+        asked.borrow_mut().push(address.host.clone());
+        let ports = match address.host.as_str() {
+            "nowhere" => return Err(io::ErrorKind::NotFound.into()),
+            "both" => vec![silent, port],
+            _ => vec![address.port],
+        };
+        Ok(ports.into_iter().map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect())
+    };
+    let connect = |addresses: &[PeerAddress]| {
+        let made = peers::connect(addresses, Duration::from_secs(2), false, look_up);
+        (made.map(|stream| stream.peer_addr().unwrap().port()), asked.take())
+    };
+    let (made, asked) = connect(&[at("hangs", 1), at("127.0.0.1", port)]);
+    assert_eq!((made.unwrap(), asked), (port, vec!["127.0.0.1".to_owned()]));
+    // An address that does not answer leaves time for the names, and theirs for each other.
+    let (made, asked) = connect(&[at("nowhere", 1), at("both", 1), at("127.0.0.1", silent)]);
+    assert_eq!((made.unwrap(), asked.join(" ")), (port, "127.0.0.1 nowhere both".to_owned()));
+    let (made, _) = connect(&[at("nowhere", 1)]);
+    assert_eq!(made.unwrap_err().kind(), io::ErrorKind::NotFound);
 }
