@@ -201,29 +201,6 @@ fn a_lack_of_descriptors_is_waited_out() {
 }
 
 #[test]
-fn slow_readers_leave_descriptors_to_the_log() {
-    const READS: usize = 200;
-    let server = Server::start("");
-    let mut client = client::connect(server.port).expect("the server serves");
-    assert_eq!(client.code(&create("/big", &[b'x'; 500_000], 0)), ErrorCode::OK);
-    let mut slow = client::connect(server.port).expect("the server serves");
-    let descriptors =
-        || fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs").count();
-    let open = descriptors();
-    // More than half are taken, and there are some.
-    set_descriptors(&server, open as u64 + 8);
-    for _ in 0..READS {
-        slow.send(&get("/big", false)).expect("it is sent before anything is read");
-    }
-    // What it does not take needs a second descriptor.
-    peer::within("it to be given up", || (descriptors() < open).then_some(()));
-    let answered = (0..READS).take_while(|_| slow.receive().is_ok()).count();
-    assert!(answered < READS, "it was given up");
-    assert_eq!(client.code(&set("/big", b"")), ErrorCode::OK);
-    end(server);
-}
-
-#[test]
 fn too_little_locked_memory_is_said_with_what_to_do() {
     let home = peer::fresh_directory();
     peer::write_config(&home, peer::free_port(), "");
