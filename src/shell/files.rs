@@ -68,20 +68,21 @@ impl Files {
 
     /// Carries out one operation.
     pub(super) async fn run(&self, op: FileOp) -> Result<(), FileFailure> {
-        patiently(|| self.run_once(op.clone())).await
+        patiently(|| self.run_once(&op)).await
     }
 
     /// Reads a part of a file, on another thread.
     pub(super) async fn read(&self, part: FilePart) -> Result<Bytes, FileFailure> {
-        patiently(|| self.read_once(part.clone())).await
+        patiently(|| self.read_once(&part)).await
     }
 
-    async fn run_once(&self, op: FileOp) -> Result<(), FileFailure> {
+    async fn run_once(&self, op: &FileOp) -> Result<(), FileFailure> {
         match op {
             FileOp::Write { file, offset, bytes, durable: true } if self.direct => {
-                self.write_durably(&file, offset, &bytes).await
+                self.write_durably(file, *offset, bytes).await
             }
             FileOp::Zero { file, offset, len } if self.direct => {
+                let (offset, len) = (*offset, *len);
                 let path = self.paths.of(file.dir).join(&file.name);
                 let work = move || {
                     zero_directly(&path, offset, len)
@@ -90,23 +91,25 @@ impl Files {
                 glommio::executor().spawn_blocking(work).await
             }
             other => {
-                if let FileOp::Rename { from: file, .. } | FileOp::Remove { file } = &other {
+                if let FileOp::Rename { from: file, .. } | FileOp::Remove { file } = other {
                     self.forget(file).await;
                 }
                 let (paths, config) = (self.paths.clone(), self.config.clone());
+                let op = other.clone();
                 let work = move || {
-                    let written = config_files::run(config.as_deref(), &other);
-                    written.unwrap_or_else(|| run_blocking(&paths, &other))
+                    let written = config_files::run(config.as_deref(), &op);
+                    written.unwrap_or_else(|| run_blocking(&paths, &op))
                 };
                 glommio::executor().spawn_blocking(work).await
             }
         }
     }
 
-    async fn read_once(&self, part: FilePart) -> Result<Bytes, FileFailure> {
+    async fn read_once(&self, part: &FilePart) -> Result<Bytes, FileFailure> {
         let path = self.paths.of(part.file.dir).join(&part.file.name);
+        let (offset, len) = (part.offset, part.len);
         let work = move || {
-            let bytes = read_part(&path, part.offset, part.len);
+            let bytes = read_part(&path, offset, len);
             bytes.map_err(|error| failure("reading", &path, &error))
         };
         glommio::executor().spawn_blocking(work).await

@@ -110,6 +110,12 @@ struct Awaited {
     refusal: Option<ErrorCode>,
 }
 
+impl Awaited {
+    const fn of(cxid: Xid, opcode: i32) -> Self {
+        Self { cxid, opcode, origin: None, attach: None, audit: None, refusal: None }
+    }
+}
+
 impl Member {
     pub(super) const fn new(committed: Zxid, recent: RecentTxns, fuzzy: Fuzzy) -> Self {
         Self {
@@ -169,17 +175,8 @@ impl Member {
         awaited
     }
 
-    fn request(
-        &mut self,
-        request: ForwardedRequest,
-        origin: Option<Origin>,
-        attach: Option<Address>,
-        audit: Option<(Identities, WriteRequest)>,
-        refusal: Option<ErrorCode>,
-    ) {
-        let ForwardedRequest { session, cxid, opcode, .. } = request;
-        let awaited = Awaited { cxid, opcode, origin, attach, audit, refusal };
-        self.awaited.entry(session).or_default().push_back(awaited);
+    fn request(&mut self, request: ForwardedRequest, awaited: Awaited) {
+        self.awaited.entry(request.session).or_default().push_back(awaited);
         self.to_leader.push(LearnerPacket::Request(request));
     }
 
@@ -192,14 +189,15 @@ impl Member {
     ) {
         let mut body = BytesMut::new();
         body.put_i32(timeout_ms);
+        let awaited = Awaited::of(Xid(0), opcode::CREATE_SESSION);
         let request = ForwardedRequest {
             session,
-            cxid: Xid(0),
-            opcode: opcode::CREATE_SESSION,
+            cxid: awaited.cxid,
+            opcode: awaited.opcode,
             body: body.freeze(),
             authinfo: Some(Vec::new()),
         };
-        self.request(request, None, attach, None, None);
+        self.request(request, Awaited { attach, ..awaited });
     }
 }
 
@@ -569,7 +567,9 @@ impl Pipeline {
         let body = if is_close { Bytes::new() } else { body };
         let request = ForwardedRequest { session, cxid: origin.xid, opcode, body, authinfo };
         let audit = audit.map(|write| (identities, write));
-        self.member.request(request, Some(origin), None, audit, refusal);
+        let awaited =
+            Awaited { origin: Some(origin), audit, refusal, ..Awaited::of(origin.xid, opcode) };
+        self.member.request(request, awaited);
         None
     }
 

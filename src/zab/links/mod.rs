@@ -24,6 +24,8 @@
 //! [`Links::poll_output`] says. Knows nothing of votes.
 
 #[cfg(test)]
+mod far_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
