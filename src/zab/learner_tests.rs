@@ -43,7 +43,7 @@ impl Following {
     /// The same to a leader that says that it is a Ringkeeper, or does not.
     fn promised_to(is_ringkeeper: bool) -> Self {
         let mut following = Self::new();
-        following.hears(LeaderPacket::leader_info(2, is_ringkeeper));
+        following.hears(LeaderPacket::leader_info(2, is_ringkeeper, false));
         following.stored();
         following.out.clear();
         following
@@ -106,7 +106,7 @@ fn only_a_ringkeeper_is_told_of_a_log_that_cannot_be_cut() {
     let told = |is_ringkeeper| {
         let mut following = Following::with(true);
         following.take();
-        following.hears(LeaderPacket::leader_info(2, is_ringkeeper));
+        following.hears(LeaderPacket::leader_info(2, is_ringkeeper, false));
         following.stored();
         following.take()
     };
@@ -120,7 +120,7 @@ fn only_a_ringkeeper_is_told_of_a_log_that_cannot_be_cut() {
 #[test]
 fn a_log_that_a_snapshot_has_replaced_can_be_cut() {
     let mut following = Following::with(true);
-    following.hears(LeaderPacket::leader_info(2, true));
+    following.hears(LeaderPacket::leader_info(2, true, false));
     following.stored();
     following.hears(LeaderPacket::Snap { zxid: LAST });
     following.learner.installed(NOW, LAST);
@@ -129,7 +129,7 @@ fn a_log_that_a_snapshot_has_replaced_can_be_cut() {
     following.hears(LeaderPacket::UpToDate);
     following.take();
     // The leader's next epoch.
-    following.hears(LeaderPacket::leader_info(3, true));
+    following.hears(LeaderPacket::leader_info(3, true, false));
     following.stored();
     let promise = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: 2, cannot_cut: false };
     assert_eq!(following.take(), [Output::Send(promise)]);
@@ -139,7 +139,7 @@ fn a_log_that_a_snapshot_has_replaced_can_be_cut() {
 fn an_epoch_is_promised_if_it_is_later_and_only_once() {
     let mut following = Following::new();
     following.take();
-    following.hears(LeaderPacket::leader_info(2, false));
+    following.hears(LeaderPacket::leader_info(2, false, false));
     let promise = Epochs { accepted: 2, current: 1 };
     assert_eq!(following.take(), [Output::Store(promise)]);
     following.learner.stored(&mut following.out);
@@ -148,13 +148,13 @@ fn an_epoch_is_promised_if_it_is_later_and_only_once() {
     // The same epoch as promised: an answer that is not counted.
     let mut following = Following::new();
     following.take();
-    following.hears(LeaderPacket::leader_info(1, false));
+    following.hears(LeaderPacket::leader_info(1, false, false));
     let said = LearnerPacket::AckEpoch { last_zxid: LAST, current_epoch: -1, cannot_cut: false };
     assert_eq!(following.take(), [Output::Send(said)]);
     for epoch in [0, -1] {
         let mut following = Following::new();
         following.take();
-        following.hears(LeaderPacket::leader_info(epoch, false));
+        following.hears(LeaderPacket::leader_info(epoch, false, false));
         let refused = Reason::Epoch { epoch: i64::from(epoch), accepted: 1 };
         assert_eq!(following.take(), [Output::GiveUp(refused)]);
     }
@@ -287,7 +287,7 @@ fn what_is_not_of_a_phase_ends_the_following() {
     }
     // While it serves, what belongs before.
     for packet in [
-        LeaderPacket::leader_info(3, false),
+        LeaderPacket::leader_info(3, false, false),
         LeaderPacket::Diff { zxid: LAST },
         LeaderPacket::Trunc { zxid: LAST },
         LeaderPacket::Snap { zxid: LAST },

@@ -354,7 +354,7 @@ fn learner(said: Vec<LeaderPacket>) -> Vec<learner::Output> {
     let mut learner = Learner::new(start, NOW, &mut out);
     let text = config::ensemble::text(&config(&[1, 2], 5));
     let greeting = [
-        LeaderPacket::leader_info(1, false),
+        LeaderPacket::leader_info(1, false, false),
         LeaderPacket::Diff { zxid: Zxid::ZERO },
         LeaderPacket::NewLeader { epoch: 1, config: Some(text.as_str().into()) },
     ];

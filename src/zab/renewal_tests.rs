@@ -11,7 +11,9 @@ use crate::base::Instant;
 use crate::limits;
 use crate::model::{EnsembleConfigs, ServerId, SessionId, Xid, Zxid};
 use crate::wire::opcode;
-use crate::wire::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Touch};
+use crate::wire::quorum::{
+    ForwardedRequest, LeaderPacket, LearnerInfo, LearnerPacket, PROTOCOL_VERSION, Touch,
+};
 
 /// Where the next epoch is due, and where the leader gives up.
 const RENEW_AT: u32 = 3;
@@ -182,6 +184,50 @@ fn not_before_the_own_log_is_durable() {
     assert!(renew(&mut led));
 }
 
+fn greets(led: &mut Led, sid: i64, accepted_epoch: i32, has_checksums: bool) {
+    let info = LearnerInfo {
+        sid: ServerId(sid),
+        protocol_version: PROTOCOL_VERSION,
+        config_version: Some(0),
+        is_ringkeeper: true,
+        has_checksums,
+    };
+    led.leader.opened(LinkId(sid.cast_unsigned()), NOW, &mut Vec::new());
+    led.hears(sid, LearnerPacket::FollowerInfo { accepted_epoch, info: Some(info) });
+}
+
+/// A leader that came to nothing has its promise: in no earlier epoch can it follow.
+#[test]
+fn it_begins_above_what_a_member_has_promised_to_another() {
+    let mut led = new();
+    led.join_as(&[2], LearnerKind::Follower, true);
+    greets(&mut led, 3, 7, true);
+    led.said.clear();
+    assert!(renew(&mut led));
+    assert!(matches!(led.said[..], [(2, LeaderPacket::LeaderInfo { epoch: 8, .. })]));
+    assert!(matches!(led.other.last(), Some(Output::Close(LinkId(3), CloseReason::Renewal))));
+    led.said.clear();
+    greets(&mut led, 3, 7, true);
+    assert!(matches!(led.said[..], [(3, LeaderPacket::LeaderInfo { epoch: 8, .. })]));
+    let promise =
+        LearnerPacket::AckEpoch { last_zxid: Zxid::ZERO, current_epoch: 1, cannot_cut: false };
+    led.hears(2, promise);
+    led.hears(2, LearnerPacket::Ack { zxid: Zxid::new(8, 0) });
+    assert!(led.leader.is_established() && !led.leader.wants_renewal());
+}
+
+#[test]
+fn not_for_what_is_unchecked_or_of_a_stranger_or_the_last_of_all() {
+    for (sid, accepted_epoch, has_checksums) in
+        [(3, 7, false), (4, 7, true), (3, i32::MAX, true), (3, 1, true)]
+    {
+        let mut led = new();
+        led.join_as(&[2], LearnerKind::Follower, true);
+        greets(&mut led, sid, accepted_epoch, has_checksums);
+        assert!(!led.leader.wants_renewal(), "{sid} {accepted_epoch} {has_checksums}");
+    }
+}
+
 /// Nothing may be cut off, or put in the place of, what clients have been shown.
 #[test]
 fn a_learner_with_another_log_than_the_leaders_comes_again() {
@@ -281,7 +327,7 @@ impl Learning {
         let mut out = Vec::new();
         let learner = Learner::new(start, NOW, &mut out);
         let mut learning = Self { learner, done: Vec::new() };
-        learning.hears(LeaderPacket::leader_info(1, true));
+        learning.hears(LeaderPacket::leader_info(1, true, false));
         learning.hears(LeaderPacket::Diff { zxid: Zxid::ZERO });
         learning.hears(LeaderPacket::NewLeader { epoch: 1, config: None });
         learning.hears(LeaderPacket::UpToDate);
@@ -324,7 +370,7 @@ fn a_learner_promises_the_next_epoch_with_a_log_that_is_durable_and_serves_on() 
     let txn = Bytes::from_static(b"txn");
     learning.hears(LeaderPacket::Proposal { zxid: zxid(1), txn });
     learning.hears(LeaderPacket::Commit { zxid: zxid(1) });
-    learning.hears(LeaderPacket::leader_info(2, true));
+    learning.hears(LeaderPacket::leader_info(2, true, false));
     let promise =
         LearnerPacket::AckEpoch { last_zxid: zxid(1), current_epoch: 1, cannot_cut: false };
     assert!(!learning.has_said(&promise), "its log is not durable");
@@ -346,7 +392,7 @@ fn a_learner_promises_the_next_epoch_with_a_log_that_is_durable_and_serves_on() 
 #[test]
 fn a_learner_does_not_go_back_to_an_epoch() {
     let mut learning = Learning::serving();
-    learning.hears(LeaderPacket::leader_info(1, true));
+    learning.hears(LeaderPacket::leader_info(1, true, false));
     assert!(matches!(learning.done[..], [learner::Output::GiveUp(_)]), "{:?}", learning.done);
 }
 
@@ -355,7 +401,7 @@ fn a_learner_that_serves_lets_nothing_be_cut_off_or_replaced() {
     for opening in [LeaderPacket::Trunc { zxid: Zxid::ZERO }, LeaderPacket::Snap { zxid: zxid(1) }]
     {
         let mut learning = Learning::serving();
-        learning.hears(LeaderPacket::leader_info(2, true));
+        learning.hears(LeaderPacket::leader_info(2, true, false));
         learning.done.clear();
         learning.hears(opening);
         assert!(matches!(learning.done[..], [learner::Output::GiveUp(_)]), "{:?}", learning.done);
@@ -366,7 +412,7 @@ fn a_learner_that_serves_lets_nothing_be_cut_off_or_replaced() {
 fn a_learner_leaves_a_renewal_as_it_leaves_a_silent_leader() {
     let mut learning = Learning::serving();
     learning.hears(LeaderPacket::Ping { zxid: Zxid::ZERO });
-    learning.hears(LeaderPacket::leader_info(2, true));
+    learning.hears(LeaderPacket::leader_info(2, true, false));
     assert_eq!(learning.learner.next_timer(), Instant(NOW.0 + TIMING.silence_max.0 + 1));
 }
 
@@ -377,7 +423,7 @@ fn a_sync_that_is_answered_in_a_renewal_is_told_behind_what_was_committed_before
     let answer = |at: usize| {
         let mut learning = Learning::serving();
         let packets = [
-            LeaderPacket::leader_info(2, true),
+            LeaderPacket::leader_info(2, true, false),
             LeaderPacket::Diff { zxid: next },
             LeaderPacket::Proposal { zxid: next, txn: Bytes::from_static(b"txn") },
             LeaderPacket::Commit { zxid: next },

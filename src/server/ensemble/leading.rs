@@ -221,8 +221,9 @@ impl Ensemble {
         self.leader_outputs(cx, out);
     }
 
-    /// Begins the next epoch without an election, when the zxids of this one run out. Nothing more
-    /// is prepared until everything prepared is applied; clients wait, and are not let go.
+    /// Begins the next epoch without an election, when the zxids of this one run out or a member
+    /// has promised a later one. Nothing more is prepared until everything prepared is applied;
+    /// clients wait, and are not let go.
     fn renew(&mut self, cx: &mut Context<'_>) {
         let is_stopping = self.stopping;
         let Some(leading) = self.leading().filter(|leading| leading.leads) else { return };
@@ -230,7 +231,7 @@ impl Ensemble {
         let is_due = may && leading.leader.wants_renewal();
         let mut out = Vec::new();
         if cx.pipeline.await_epoch(is_due) && leading.leader.renew(cx.clock.now, &mut out) {
-            tracing::info!("the epoch's zxids run out: the next one begins");
+            tracing::info!("the next epoch begins in place");
             leading.leads = false;
             leading.established = None;
             self.leader_outputs(cx, out);

@@ -17,7 +17,7 @@ use crate::server::stream::Notice;
 use crate::wire;
 use crate::wire::quorum::{LeaderPacket, LearnerPacket};
 use crate::zab::leader::LearnerKind;
-use crate::zab::learner::{Learner, Output, Start};
+use crate::zab::learner::{Learner, Output, Reason, Start};
 
 /// The role of a follower or an observer.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Ensemble {
         let now = cx.clock.now;
         let stage = Stage::Dialling {
             dial: None,
-            retry_at: now,
+            retry_at: now + self.dial_after,
             retry_after: limits::LEADER_DIAL_RETRY_AFTER,
             give_up_at: now + self.options.connect_within,
         };
@@ -105,7 +105,9 @@ impl Ensemble {
             synced: VecDeque::new(),
             paused: None,
         }));
-        self.dial_leader();
+        if self.dial_after == Duration::default() {
+            self.dial_leader();
+        }
     }
 
     fn learning(&mut self) -> Option<&mut Learning> {
@@ -312,6 +314,7 @@ impl Ensemble {
             cx.pipeline.follow();
             let had_another = self.show_config(cx);
             self.serve(cx.clock.now, was_fuzzy || had_another);
+            self.dial_after = Duration::default();
         }
         let Some(learning) = self.learning() else { return };
         let answered = learning.synced.partition_point(|zxid| *zxid <= applied);
@@ -435,6 +438,13 @@ impl Ensemble {
             }
             Output::GiveUp(reason) => {
                 tracing::warn!(%reason, "this server follows no more");
+                if let Reason::Epoch { .. } = reason {
+                    let longer = Duration(2 * self.dial_after.0);
+                    self.dial_after = longer.clamp(
+                        limits::LEADER_DIAL_RETRY_AFTER,
+                        limits::LEADER_DIAL_RETRY_AFTER_MAX,
+                    );
+                }
                 self.end_role(cx);
             }
         }

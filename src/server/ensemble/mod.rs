@@ -91,6 +91,9 @@ pub(crate) struct Ensemble {
     /// Txns and requests of other servers, and values of a leader's snapshot, that are longer are
     /// taken for damage.
     record_bytes_max: usize,
+    /// How long to wait before an elected leader is dialled: the last ones wanted epochs before one
+    /// that is promised here.
+    dial_after: Duration,
     /// A planned stop: the role that ends is the last one.
     stopping: bool,
     effects: VecDeque<Effect>,
@@ -183,6 +186,7 @@ impl Ensemble {
             grace_since: None,
             serving_since: Instant::default(),
             record_bytes_max,
+            dial_after: Duration::default(),
             stopping: false,
             effects: VecDeque::new(),
             configs,

@@ -1,5 +1,6 @@
 //! A member whose own disk does not keep up with what others commit: what it stops reading or
-//! hearing, when it goes on, and what is a sign of the leader's life meanwhile.
+//! hearing, when it goes on, and what is a sign of the leader's life meanwhile. And how often it
+//! comes to a leader that it cannot follow.
 
 use std::collections::VecDeque;
 
@@ -48,19 +49,36 @@ impl Following {
         let ensemble = Ensemble::new(member, Epochs::default(), None, usize::MAX);
         let (disk, reads) = (VecDeque::new(), Vec::new());
         let mut following = Self { ensemble, pipeline, ops, now, disk, reads, sent: 0, dial: None };
-        following.step(|ensemble, cx| ensemble.learn(cx, ServerId(2), false));
-        let dial = following.dial.expect("it dials its leader");
-        let dialled = PeerInput::Dialled { dial, link: LINK };
-        following.step(|ensemble, cx| ensemble.on_peer(cx, dialled));
-        following.write_all();
-        following.hears(&LeaderPacket::leader_info(1, true));
-        following.write_all();
-        following.hears(&LeaderPacket::Diff { zxid: Zxid::ZERO });
-        following.hears(&LeaderPacket::NewLeader { epoch: 1, config: None });
-        following.write_all();
-        following.hears(&LeaderPacket::UpToDate);
-        following.hears(&LeaderPacket::Ping { zxid: Zxid::ZERO });
+        following.learns(Duration::default());
+        following.is_led_in(1);
         following
+    }
+
+    /// Another server is elected, and is dialled after this time.
+    fn learns(&mut self, after: Duration) {
+        self.dial = None;
+        self.step(|ensemble, cx| ensemble.learn(cx, ServerId(2), false));
+        if after != Duration::default() {
+            self.now = Instant(self.now.0 + after.0 - 1);
+            self.step(Ensemble::on_timer);
+            assert_eq!(self.dial, None);
+            self.now = Instant(self.now.0 + 1);
+            self.step(Ensemble::on_timer);
+        }
+        let dial = self.dial.expect("it dials its leader");
+        self.step(|ensemble, cx| ensemble.on_peer(cx, PeerInput::Dialled { dial, link: LINK }));
+        self.write_all();
+    }
+
+    /// The leader that it has dialled is established in this epoch, and has nothing to send.
+    fn is_led_in(&mut self, epoch: i32) {
+        self.hears(&LeaderPacket::leader_info(epoch, true, false));
+        self.write_all();
+        self.hears(&LeaderPacket::Diff { zxid: Zxid::ZERO });
+        self.hears(&LeaderPacket::NewLeader { epoch, config: None });
+        self.write_all();
+        self.hears(&LeaderPacket::UpToDate);
+        self.hears(&LeaderPacket::Ping { zxid: Zxid::ZERO });
     }
 
     /// One input, and what follows from it by the end of the turn.
@@ -224,4 +242,18 @@ fn a_leader_takes_no_requests_while_its_disk_lags() {
     assert!(pipeline.outstanding() == 0 && pipeline.is_full());
     while run(&mut pipeline, &mut ops) {}
     assert!(!pipeline.is_full());
+}
+
+/// Its election ends at once, again and again, with the leader that the others follow.
+#[test]
+fn a_leader_of_an_epoch_before_the_promised_one_is_dialled_ever_more_rarely() {
+    let mut following = Following::new();
+    for waits_ms in [0, 1, 2, 4, 8, 16, 32, 64, 100, 100] {
+        following.learns(Duration::from_millis(waits_ms));
+        following.hears(&LeaderPacket::leader_info(0, true, true));
+        assert!(!matches!(following.ensemble.role, Role::Learning(_)), "{waits_ms}");
+    }
+    following.learns(Duration::from_millis(100));
+    following.is_led_in(2);
+    following.learns(Duration::default());
 }

@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::from_learner::{MARK, PROTOCOL_VERSION};
+use super::from_learner::PROTOCOL_VERSION;
+use super::greeting::{self, MARK};
 use super::{QuorumPacket, epoch_of, packet_type, put_packet, zxid_of};
 use crate::base::Str;
 use crate::model::{ServerId, SessionId, Zxid};
@@ -83,6 +84,9 @@ pub enum LeaderPacket {
         protocol_version: i32,
         /// The leader is a Ringkeeper, and knows that the learner is one.
         is_ringkeeper: bool,
+        /// Behind the mark stands the CRC-32C of all that is before it: the learner understands
+        /// checksums, and what it promises here cannot be taken back.
+        has_checksum: bool,
     },
     /// 19, to observers: a committed reconfiguration.
     InformAndActivate {
@@ -128,8 +132,11 @@ impl LeaderPacket {
             packet_type::LEADERINFO => {
                 let mut reader = packet.data_reader()?;
                 let protocol_version = reader.i32("protocolVersion")?;
-                let is_ringkeeper = reader.take("mark", reader.remaining())? == MARK;
-                Self::LeaderInfo { epoch: epoch_of(zxid), protocol_version, is_ringkeeper }
+                let has_mark = MARK.len() <= reader.remaining();
+                let is_ringkeeper = has_mark && reader.take("mark", MARK.len())? == MARK;
+                let has_checksum = is_ringkeeper && greeting::check_crc(packet, &mut reader)?;
+                let epoch = epoch_of(zxid);
+                Self::LeaderInfo { epoch, protocol_version, is_ringkeeper, has_checksum }
             }
             packet_type::INFORMANDACTIVATE => {
                 let mut reader = packet.data_reader()?;
@@ -143,8 +150,9 @@ impl LeaderPacket {
 
     /// LEADERINFO in the only version of the dialogue that we speak.
     #[must_use]
-    pub const fn leader_info(epoch: i32, is_ringkeeper: bool) -> Self {
-        Self::LeaderInfo { epoch, protocol_version: PROTOCOL_VERSION, is_ringkeeper }
+    pub const fn leader_info(epoch: i32, is_ringkeeper: bool, has_checksum: bool) -> Self {
+        let protocol_version = PROTOCOL_VERSION;
+        Self::LeaderInfo { epoch, protocol_version, is_ringkeeper, has_checksum }
     }
 
     /// Appends the packet.
@@ -175,12 +183,17 @@ impl LeaderPacket {
             Self::Diff { zxid } => put_packet(buf, packet_type::DIFF, *zxid, None),
             Self::Trunc { zxid } => put_packet(buf, packet_type::TRUNC, *zxid, None),
             Self::Snap { zxid } => put_packet(buf, packet_type::SNAP, *zxid, None),
-            Self::LeaderInfo { epoch, protocol_version, is_ringkeeper } => {
-                let mut data = protocol_version.to_be_bytes().to_vec();
+            Self::LeaderInfo { epoch, protocol_version, is_ringkeeper, has_checksum } => {
+                let (kind, zxid) = (packet_type::LEADERINFO, zxid_of(*epoch));
+                let mut data = BytesMut::with_capacity(12);
+                data.put_i32(*protocol_version);
                 if *is_ringkeeper {
-                    data.extend_from_slice(MARK);
+                    data.put_slice(MARK);
+                    if *has_checksum {
+                        greeting::put_crc(&mut data, kind, zxid);
+                    }
                 }
-                put_packet(buf, packet_type::LEADERINFO, zxid_of(*epoch), Some(&data));
+                put_packet(buf, kind, zxid, Some(&data));
             }
             Self::InformAndActivate { zxid, designated_leader, txn } => {
                 let mut data = BytesMut::with_capacity(8 + txn.len());

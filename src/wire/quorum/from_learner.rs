@@ -2,9 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::greeting::{self, MARK};
 use super::{QuorumPacket, epoch_of, packet_type, put_packet, zxid_of};
 use crate::model::{Id, ServerId, SessionId, Xid, Zxid};
-use crate::wire::jute::{self, DecodeError, DecodeErrorKind, Reader};
+use crate::wire::jute::{self, DecodeError, Reader};
 
 /// The version of the dialogue. Anything below selects one that went out of use with 3.4.
 pub const PROTOCOL_VERSION: i32 = 0x10000;
@@ -98,9 +99,6 @@ pub struct LearnerInfo {
     /// Ringkeeper without them passes it over.
     pub has_checksums: bool,
 }
-
-/// What marks a Ringkeeper. Apache's servers pass over what stands behind the fields they know.
-pub(super) const MARK: &[u8] = b"RKP1";
 
 impl LearnerPacket {
     /// What a received packet says; `None` if its type is none that learners send, which is to be
@@ -231,24 +229,9 @@ impl LearnerInfo {
         let config_version = if has_config { Some(reader.i64("configVersion")?) } else { None };
         let has_mark = has_config && MARK.len() <= reader.remaining();
         let is_ringkeeper = has_mark && reader.take("mark", MARK.len())? == MARK;
-        let has_checksums = is_ringkeeper && 4 <= reader.remaining();
-        if has_checksums {
-            let covered = data.len() - reader.remaining();
-            let crc = greeting_crc(packet.packet_type, packet.zxid, &data[..covered]);
-            if reader.i32("checksum")? != crc.cast_signed() {
-                let kind = DecodeErrorKind::Damaged;
-                return Err(DecodeError { at: covered, field: "checksum", kind });
-            }
-        }
+        let has_checksums = is_ringkeeper && greeting::check_crc(packet, &mut reader)?;
         Ok(Some(Self { sid, protocol_version, config_version, is_ringkeeper, has_checksums }))
     }
-}
-
-/// The CRC-32C of a greeting's type, epoch and data.
-fn greeting_crc(packet_type: i32, zxid: Zxid, data: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&packet_type.to_be_bytes());
-    let crc = crc32c::crc32c_append(crc, &zxid.0.to_be_bytes());
-    crc32c::crc32c_append(crc, data)
 }
 
 /// All sessions in the data of a ping; there is no count.
@@ -272,8 +255,7 @@ fn put_info(buf: &mut BytesMut, packet_type: i32, epoch: i32, info: Option<&Lear
             if info.is_ringkeeper {
                 data.put_slice(MARK);
                 if info.has_checksums {
-                    let crc = greeting_crc(packet_type, zxid_of(epoch), &data);
-                    data.put_u32(crc);
+                    greeting::put_crc(&mut data, packet_type, zxid_of(epoch));
                 }
             }
         }

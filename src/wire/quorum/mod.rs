@@ -18,6 +18,7 @@
 
 mod from_leader;
 mod from_learner;
+mod greeting;
 mod stream;
 
 #[cfg(test)]

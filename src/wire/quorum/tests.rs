@@ -86,8 +86,9 @@ fn all_from_leader() -> Vec<LeaderPacket> {
         LeaderPacket::Diff { zxid },
         LeaderPacket::Trunc { zxid },
         LeaderPacket::Snap { zxid },
-        LeaderPacket::leader_info(1, false),
-        LeaderPacket::leader_info(2, true),
+        LeaderPacket::leader_info(1, false, false),
+        LeaderPacket::leader_info(2, true, false),
+        LeaderPacket::leader_info(3, true, true),
         LeaderPacket::InformAndActivate { zxid, designated_leader, txn },
     ]
 }
@@ -138,6 +139,22 @@ fn a_greeting_with_one_changed_bit_is_not_that_of_another_learner() {
     assert_eq!(passed, 32, "only a damaged mark hides the damage");
 }
 
+/// What is promised to a leader cannot be taken back.
+#[test]
+fn a_leaders_first_packet_with_one_changed_bit_asks_for_no_other_epoch() {
+    let sent = from_leader(&LeaderPacket::leader_info(2, true, true));
+    for bit in 0..8 * sent.len() {
+        let mut damaged = sent.to_vec();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let mut stream = PacketStream::default();
+        stream.push(damaged.into());
+        let Ok(Some(packet)) = stream.next_packet() else { continue };
+        if let Ok(Some(LeaderPacket::LeaderInfo { epoch, .. })) = LeaderPacket::decode(&packet) {
+            assert_eq!(epoch, 2, "bit {bit}: {packet:?}");
+        }
+    }
+}
+
 #[test]
 fn packets_of_learners_are_golden() {
     let info = LearnerInfo {
@@ -181,12 +198,16 @@ fn packets_of_leaders_are_golden() {
     let zxid = Zxid(0x1_0000_0002);
     for (packet, bytes) in [
         (
-            LeaderPacket::leader_info(1, false),
+            LeaderPacket::leader_info(1, false, false),
             "00000011 0000000100000000 00000004 00010000 ffffffff",
         ),
         (
-            LeaderPacket::leader_info(1, true),
+            LeaderPacket::leader_info(1, true, false),
             "00000011 0000000100000000 00000008 00010000 524b5031 ffffffff",
+        ),
+        (
+            LeaderPacket::leader_info(1, true, true),
+            "00000011 0000000100000000 0000000c 00010000 524b5031 bd05b80a ffffffff",
         ),
         (
             LeaderPacket::NewLeader { epoch: 1, config: Some(Str::from("version=0")) },

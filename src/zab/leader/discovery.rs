@@ -2,7 +2,7 @@
 //! its history. What counts is decided by [`Proposer`](crate::zab::paxos::Proposer).
 
 use super::Leader;
-use super::link::{LearnerKind, LinkId, Stage};
+use super::link::{LearnerKind, Link, LinkId, Stage};
 use super::output::{Abdication, CloseReason, Output};
 use crate::model::{EnsembleConfigs, ServerId, Zxid};
 use crate::wire::quorum::{LeaderPacket, LearnerInfo, PROTOCOL_VERSION};
@@ -40,10 +40,14 @@ impl Leader {
         link.sid = info.sid;
         link.kind = kind;
         link.is_ringkeeper = info.is_ringkeeper;
+        link.has_checksums = info.has_checksums;
         link.stage = Stage::Greeted;
-        let sid = info.sid;
         // -1 comes from a server that has promised nothing.
-        self.hello(sid, u32::try_from(accepted_epoch).unwrap_or(0), out);
+        let accepted_epoch = u32::try_from(accepted_epoch).unwrap_or(0);
+        if info.has_checksums && self.configs.committed.members.contains_key(&info.sid) {
+            self.outbid = self.outbid.max(accepted_epoch);
+        }
+        self.hello(info.sid, accepted_epoch, out);
         self.inform_greeted(out);
     }
 
@@ -106,7 +110,9 @@ impl Leader {
             if matches!(link.stage, Stage::Greeted) {
                 link.stage = Stage::Informed;
                 let epoch = i32::try_from(epoch).expect("epochs are bounded by the proposer");
-                out.push(Output::Send(*id, LeaderPacket::leader_info(epoch, link.is_ringkeeper)));
+                let Link { is_ringkeeper, has_checksums, .. } = *link;
+                let packet = LeaderPacket::leader_info(epoch, is_ringkeeper, has_checksums);
+                out.push(Output::Send(*id, packet));
             }
         }
     }

@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) kind: LearnerKind,
     /// Its silence means more.
     pub(super) is_ringkeeper: bool,
+    /// It understands checksums.
+    pub(super) has_checksums: bool,
     pub(super) stage: Stage,
     /// When it was last heard of.
     pub(super) heard: Instant,
@@ -142,6 +144,7 @@ impl Link {
             sid: ServerId::NONE,
             kind: LearnerKind::Follower,
             is_ringkeeper: false,
+            has_checksums: false,
             stage: Stage::Fresh,
             heard: now,
             pings_sent: 0,

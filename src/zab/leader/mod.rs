@@ -82,6 +82,8 @@ pub struct Leader {
     own_last: Zxid,
     news_bytes_max: usize,
     zxids: EpochZxids,
+    /// The highest epoch that a member has promised, of those whose greetings have a checksum.
+    outbid: u32,
     broadcast: Broadcast,
     established: bool,
     /// It was established, and the next epoch is not.
@@ -121,6 +123,7 @@ impl Leader {
             own_last: last_zxid,
             news_bytes_max: start.news_bytes_max,
             zxids: start.zxids,
+            outbid: 0,
             broadcast: Broadcast::new(last_zxid),
             established: false,
             renewing: false,

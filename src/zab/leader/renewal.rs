@@ -1,5 +1,6 @@
-//! The next epoch in place: where the zxids of an epoch run out and every learner is a Ringkeeper,
-//! the leader is established anew over the connections that it has, and nobody elects.
+//! The next epoch in place: where the zxids of an epoch run out, or a member has promised a later
+//! epoch and follows nobody in this one, and every learner is a Ringkeeper, the leader is
+//! established anew over the connections that it has, and nobody elects.
 //!
 //! A proposer of Paxos may take a higher ballot whenever it likes; an election only finds who does.
 //! So this is discovery and synchronization once more, by the same [`Proposer`] and
@@ -27,7 +28,7 @@ use super::output::{CloseReason, Output};
 use crate::base::Instant;
 use crate::limits;
 use crate::model::{ServerId, Zxid};
-use crate::zab::paxos::{HistoryEnd, Proposer};
+use crate::zab::paxos::{EPOCH_MAX, HistoryEnd, Proposer};
 use crate::zab::synchronization::{SyncPlan, SyncWay};
 
 /// How many zxids of an epoch a leader uses, by their counters.
@@ -62,10 +63,11 @@ impl Leader {
     /// until [`Leader::renew`] has begun it.
     #[must_use]
     pub fn wants_renewal(&self) -> bool {
-        let proposed = self.broadcast.proposed();
+        let (proposed, epoch) = (self.broadcast.proposed(), self.epoch());
+        let runs_out = Some(proposed.epoch()) == epoch && self.zxids.renew_at <= proposed.counter();
+        let is_outbid = epoch.is_some_and(|epoch| epoch < self.outbid) && self.outbid < EPOCH_MAX;
         self.is_established()
-            && Some(proposed.epoch()) == self.epoch()
-            && self.zxids.renew_at <= proposed.counter()
+            && (runs_out || is_outbid)
             && self.links.values().all(|link| !link.is_live() || link.is_ringkeeper)
     }
 
@@ -73,6 +75,7 @@ impl Leader {
     /// then [`Output::Established`] follows, or the end of this leader.
     pub fn renew(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
         let (epochs, committed) = (self.acceptor.stored(), self.broadcast.committed());
+        let promised = epochs.accepted.max(self.outbid);
         let is_durable = self.broadcast.durable_of(self.me) == Some(committed);
         let is_whole = committed == self.broadcast.proposed() && self.configs.pending().is_none();
         if !self.wants_renewal() || !is_durable || !is_whole {
@@ -84,7 +87,7 @@ impl Leader {
         }
         let own = HistoryEnd { current_epoch: epochs.current, last_zxid: committed };
         self.own_last = committed;
-        self.proposer = Proposer::new(self.me, own, epochs.accepted);
+        self.proposer = Proposer::new(self.me, own, promised);
         self.established = false;
         self.renewing = true;
         self.started = now;
@@ -99,7 +102,7 @@ impl Leader {
         // does not hear the question.
         let sids: Vec<ServerId> = self.links.values().map(|link| link.sid).collect();
         for sid in sids.into_iter().chain([self.me]) {
-            self.hello(sid, epochs.accepted, out);
+            self.hello(sid, promised, out);
         }
         true
     }

@@ -351,4 +351,4 @@ impl Proposer {
 }
 
 /// Apache's epochs are signed.
-const EPOCH_MAX: u32 = i32::MAX as u32;
+pub(super) const EPOCH_MAX: u32 = i32::MAX as u32;

@@ -235,7 +235,7 @@ fn of_leaders() -> Vec<Vec<u8>> {
         LeaderPacket::Diff { zxid },
         LeaderPacket::Trunc { zxid },
         LeaderPacket::Snap { zxid },
-        LeaderPacket::leader_info(2, true),
+        LeaderPacket::leader_info(2, true, true),
         LeaderPacket::InformAndActivate { zxid, designated_leader, txn },
     ];
     let mut seeds: Vec<_> = all.iter().map(|packet| stream(|buf| packet.encode(buf))).collect();
