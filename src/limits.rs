@@ -150,6 +150,10 @@ pub const ELECTION_RESEND_AFTER: Duration = Duration::from_millis(300);
 /// The time between repetitions doubles up to this.
 pub const ELECTION_RESEND_AFTER_MAX: Duration = Duration::from_millis(10_000);
 
+/// A voter of a proposed configuration that is none of the one in force stands for itself once the
+/// time between repetitions is so long, and then again for nobody, by turns.
+pub const ELECTION_STANDS_AT: Duration = Duration::from_millis(1_200);
+
 /// How long a connection of the election port may take to say who it is.
 pub const ELECTION_GREETING_WITHIN: Duration = Duration::from_millis(5_000);
 

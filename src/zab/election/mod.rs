@@ -37,7 +37,9 @@ use self::counted::{CountedVote, Votes};
 use super::paxos::HistoryEnd;
 use crate::base::{Duration, Instant, Str};
 use crate::config;
-use crate::limits::{ELECTION_QUIET, ELECTION_RESEND_AFTER, ELECTION_RESEND_AFTER_MAX};
+use crate::limits::{
+    ELECTION_QUIET, ELECTION_RESEND_AFTER, ELECTION_RESEND_AFTER_MAX, ELECTION_STANDS_AT,
+};
 use crate::model::{
     EnsembleConfig, EnsembleConfigs, LearnerType, ServerId, ServerState, Vote, Zxid,
 };
@@ -291,8 +293,27 @@ impl Election {
         if self.resend_at.is_some_and(|at| at <= now) {
             self.resend_after = Duration(2 * self.resend_after.0).min(ELECTION_RESEND_AFTER_MAX);
             self.resend_at = Some(now + self.resend_after);
-            self.tell_all();
+            if ELECTION_STANDS_AT <= self.resend_after && self.is_only_proposed() {
+                self.stand_by_turns(now);
+            } else {
+                self.tell_all();
+            }
         }
+    }
+
+    /// A voter of the proposed configuration only, which knows its history.
+    fn is_only_proposed(&self) -> bool {
+        let is_known = self.own != Vote::NONE && self.knows_its_history();
+        is_known && !self.configs.committed.is_voter(self.me) && self.configs.is_voter(self.me)
+    }
+
+    /// Nobody may be elected without this server's vote, and its history is ahead of all others.
+    /// Then it may lead, by quorums of both configurations. At first it stands for nobody: those
+    /// who know only the one in force pass over votes for it, and may need each other's.
+    fn stand_by_turns(&mut self, now: Instant) {
+        let stands = self.own.leader == self.me;
+        self.own.leader = if stands { ServerId::NONE } else { self.me };
+        self.start_round(now);
     }
 
     /// Observers and servers that want to join ask for a leader; they are never counted. Who looks
@@ -408,7 +429,9 @@ impl Election {
 
     /// A server without weight never leads.
     fn beats(&self, vote: Vote, other: Vote) -> bool {
-        other < vote && self.configs.committed.weight(vote.leader) != 0
+        let EnsembleConfigs { committed, last_seen } = &self.configs;
+        let config = if committed.is_voter(vote.leader) { committed } else { last_seen };
+        other < vote && config.weight(vote.leader) != 0
     }
 
     /// Once a quorum agrees with the proposal, better votes are waited for, but not for long.

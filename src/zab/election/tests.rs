@@ -482,6 +482,35 @@ fn the_round_of_one_who_votes_for_nobody_is_joined() {
     assert_eq!(decided(&mut election), Some((Leading, 1)));
 }
 
+/// Nobody can be elected without its vote, and its history is ahead of all who may lead now.
+#[test]
+fn a_voter_of_the_proposed_configuration_only_stands_for_itself_by_turns() {
+    let proposed = EnsembleConfig { version: 1, ..members(2, 0) };
+    let configs = EnsembleConfigs { committed: members(1, 0), last_seen: proposed };
+    let mut election = started(2, configs.clone(), Some(end(1, 9)));
+    let nobody = Vote { leader: ServerId::NONE, ..vote(0, 9) };
+    assert_eq!(sent(&mut election), [(1, Looking, nobody, 1)]);
+    hear(&mut election, 1, &says(Looking, vote(1, 7), 1));
+    let mut turns = Vec::new();
+    for _ in 0..9 {
+        election.on_timeout(election.next_timeout().expect("it looks on"));
+        turns.extend(sent(&mut election).into_iter().map(|(_, _, vote, round)| (vote, round)));
+    }
+    let turn = |vote, round, times| std::iter::repeat_n((vote, round), times);
+    let all = turn(nobody, 1, 1).chain(turn(vote(2, 9), 2, 2)).chain(turn(nobody, 3, 2));
+    assert!(turns.iter().copied().take(5).eq(all), "{turns:?}");
+
+    let mut election = started(2, configs.clone(), Some(end(1, 9)));
+    while election.round() == 1 {
+        election.on_timeout(election.next_timeout().expect("it looks on"));
+    }
+    let mut other = started(1, configs, Some(end(1, 7)));
+    hear(&mut other, 2, &says(Looking, vote(2, 9), 2));
+    assert_eq!(decided(&mut other), Some((Following, 2)));
+    hear(&mut election, 1, &says(Looking, vote(2, 9), 2));
+    assert_eq!(decided(&mut election), Some((Leading, 2)));
+}
+
 /// 2.4: a server that has a leader tells it to voters that look, with the epoch established since
 /// and the round of the election, and says nothing to others.
 #[test]
