@@ -78,14 +78,13 @@ impl ConfigDir {
     }
 
     fn step(&mut self, op: &FileOp, step: u64, plant: Plant) {
-        let skips_committed = plant == Plant::ConfigsForgotten;
-        let skips_proposed = skips_committed || plant == Plant::ProposedConfigForgotten;
+        let is_skipped = plant == Plant::ConfigsForgotten;
         match (op, step) {
-            (FileOp::WriteNextConfig { text }, 0) if !skips_proposed => {
+            (FileOp::WriteNextConfig { text }, 0) if !is_skipped => {
                 let text = dynamic::dynamic_text(text, true);
                 self.replace(dynamic::next_name(CONFIG_FILE), text.into_bytes());
             }
-            (FileOp::WriteConfig { .. }, _) if skips_committed => {}
+            (FileOp::WriteConfig { .. }, _) if is_skipped => {}
             (FileOp::WriteConfig { version, text, .. }, 0) => {
                 let text = dynamic::dynamic_text(text, false);
                 self.replace(dynamic::dynamic_name(CONFIG_FILE, *version), text.into_bytes());

@@ -66,8 +66,6 @@ pub enum Plant {
     EventOfAnotherPath,
     /// An event is of another type.
     EventOfAnotherType,
-    /// A proposed configuration is acknowledged and not written down.
-    ProposedConfigForgotten,
     /// No configuration is written down.
     ConfigsForgotten,
     /// A restart takes a proposed configuration for the one in force: the old quorum is not asked.
@@ -140,7 +138,7 @@ impl Plant {
     ];
 
     /// Those that are looked for in ensembles.
-    pub const OF_ENSEMBLES: [Self; 38] = [
+    pub const OF_ENSEMBLES: [Self; 37] = [
         Self::FlushSkipped,
         Self::AckBeforeFlush,
         Self::EventLost,
@@ -156,7 +154,6 @@ impl Plant {
         Self::HistoryGap,
         Self::PacketsLost,
         Self::PacketsTwice,
-        Self::ProposedConfigForgotten,
         Self::ConfigsForgotten,
         Self::ProposedTakenForCommitted,
         Self::RemovedStillVotes,
@@ -185,10 +182,7 @@ impl Plant {
     pub(super) const fn needs_changes(self) -> bool {
         matches!(
             self,
-            Self::ProposedConfigForgotten
-                | Self::ConfigsForgotten
-                | Self::ProposedTakenForCommitted
-                | Self::RemovedStillVotes
+            Self::ConfigsForgotten | Self::ProposedTakenForCommitted | Self::RemovedStillVotes
         )
     }
 

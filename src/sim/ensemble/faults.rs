@@ -179,7 +179,7 @@ impl World {
         match fault {
             Fault::Kill => self.crash(one, Crash::Kill),
             Fault::PowerCut => self.crash(one, Crash::PowerCut),
-            Fault::Blackout => (0..count).for_each(|at| self.crash(at, Crash::PowerCut)),
+            Fault::Blackout => self.black_out(),
             Fault::Alone => self.cut_off(one),
             Fault::Halves => {
                 let side = self.prng.next_u64();
@@ -238,6 +238,10 @@ impl World {
             | Fault::Reconfiguration => {}
         }
         Ok(())
+    }
+
+    pub(super) fn black_out(&mut self) {
+        (0..self.members.len()).for_each(|at| self.crash(at, Crash::PowerCut));
     }
 
     fn below(&mut self, count: usize) -> usize {

@@ -300,8 +300,7 @@ impl World {
             let member = self.member(at);
             // The list of one that was removed may not name it: its next start would fail.
             let is_outdated = written(member).is_none_or(|own| own.version < config.version);
-            let mode = member.server.as_ref().and_then(Server::mode);
-            let serves = mode.is_some_and(|mode| mode != "read-only");
+            let serves = member.server.as_ref().is_some_and(serves);
             if config.members.contains_key(&sid_of(at)) && is_outdated && !serves && !member.is_dead
             {
                 self.crash(at, Crash::Kill);
@@ -338,8 +337,15 @@ fn written(member: &Member) -> Option<EnsembleConfig> {
     Some(config.ensemble?.configs.committed)
 }
 
-/// The configuration that a running server shows.
+/// Whether clients can write there.
+fn serves(server: &Server) -> bool {
+    server.mode().is_some_and(|mode| mode != "read-only")
+}
+
+/// The configuration that a server with a leader shows. One without may have what was never
+/// committed in its tree.
 fn shown(member: &Member) -> Option<EnsembleConfig> {
-    let text = std::str::from_utf8(member.server.as_ref()?.tree().config()?).ok()?;
+    let server = member.server.as_ref().filter(|server| serves(server))?;
+    let text = std::str::from_utf8(server.tree().config()?).ok()?;
     config::ensemble::parse(text, "/zookeeper/config").ok()
 }

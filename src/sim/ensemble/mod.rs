@@ -196,6 +196,8 @@ enum Event {
     Turn(usize),
     Heartbeat(usize),
     Fault,
+    /// The power of all servers fails.
+    Blackout,
     Flap(usize, u64),
     Upgrade(usize),
     Start(usize),
@@ -518,6 +520,12 @@ impl World {
             }
             Event::Heartbeat(member) => self.heartbeat(member),
             Event::Fault => self.fault(),
+            Event::Blackout => {
+                if self.inject(Fault::Blackout) {
+                    self.black_out();
+                }
+                Ok(())
+            }
             Event::Flap(member, left) => {
                 if !self.healed {
                     self.flap(member, left);

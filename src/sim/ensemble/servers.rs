@@ -228,7 +228,13 @@ impl World {
         member.log.extend(records);
         let is_there = member.slow_dir.is_none_or(|dir| dir == op.dir());
         let is_slow = now < member.slow_until && is_there;
+        let is_config = matches!(op, FileOp::WriteNextConfig { .. });
         member.in_flight.insert(id, op);
+        // Who must agree is changing: what a crash leaves of that, few faults happen to meet.
+        if is_config && self.prng.one_in(8) {
+            let micros = self.prng.below(4_000);
+            self.after_micros(micros, None, Event::Blackout);
+        }
         let slow = is_slow || self.prng.one_in(200);
         self.after_micros(if slow { 50_000 } else { 400 }, Some(at), Event::FileDone(at, id));
         if self.plant == Plant::AckBeforeFlush {

@@ -73,15 +73,8 @@ const LOSING: [Fault; 10] = [
     Fault::LostDisk,
 ];
 
-/// Seeds that found those bugs that take many: they are tried before all others. For those behind
-/// `SEEDS_MAX` the seeds are counted from the hundred below on.
-const FOUND_BY: [(Plant, u64); 5] = [
-    (Plant::LossForgotten, 37),
-    (Plant::ProposedConfigForgotten, 551),
-    (Plant::ProposedTakenForCommitted, 688),
-    (Plant::CommitBeforeQuorum, 78),
-    (Plant::AckInflated, 424),
-];
+/// A bug that takes more seeds, and one that finds it: it is tried before all others.
+const FOUND_BY: (Plant, u64) = (Plant::AckInflated, 424);
 
 #[test]
 fn planted_bugs_of_ensembles_are_found() {
@@ -101,8 +94,8 @@ fn planted_bugs_of_ensembles_are_found() {
             let seed = *seed;
             std::panic::catch_unwind(|| run(seed, &with)).map_or(true, |ran| ran.is_err())
         };
-        let known = FOUND_BY.into_iter().filter(|(found, _)| found == plant).map(|(_, seed)| seed);
-        let found = known.chain(0..SEEDS_MAX).find(finds);
+        let known = (FOUND_BY.0 == *plant).then_some(FOUND_BY.1);
+        let found = known.into_iter().chain(0..SEEDS_MAX).find(finds);
         println!("{plant:?}: {found:?}");
         found.is_none()
     });
