@@ -314,7 +314,6 @@ impl Ensemble {
             cx.pipeline.follow();
             let had_another = self.show_config(cx);
             self.serve(cx.clock.now, was_fuzzy || had_another);
-            self.dial_after = Duration::default();
         }
         let Some(learning) = self.learning() else { return };
         let answered = learning.synced.partition_point(|zxid| *zxid <= applied);

@@ -572,6 +572,7 @@ impl Ensemble {
 
     /// Clients are served from here on. They were before if only the leader's epoch is another one.
     fn serve(&mut self, now: Instant, was_fuzzy: bool) {
+        self.dial_after = Duration::default();
         if was_fuzzy {
             self.effects.push_back(Effect::Replace);
         }

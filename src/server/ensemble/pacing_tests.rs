@@ -257,3 +257,13 @@ fn a_leader_of_an_epoch_before_the_promised_one_is_dialled_ever_more_rarely() {
     following.is_led_in(2);
     following.learns(Duration::default());
 }
+
+/// It is a leader for a while, and then the failover to another must not wait.
+#[test]
+fn who_has_led_dials_the_next_leader_at_once() {
+    let mut following = Following::new();
+    following.learns(Duration::default());
+    following.hears(&LeaderPacket::leader_info(0, true, true));
+    following.ensemble.serve(following.now, false);
+    following.learns(Duration::default());
+}
