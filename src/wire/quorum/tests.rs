@@ -112,17 +112,22 @@ fn one(bytes: &Bytes) -> QuorumPacket {
     packet
 }
 
-#[test]
-fn a_greeting_with_one_changed_bit_is_not_that_of_another_learner() {
-    let greeting = &all_from_learner()[7];
-    let sent = from_learner(greeting);
-    let mut passed = 0;
-    for bit in 0..8 * sent.len() {
+/// What can be read as a packet when one bit is changed, with the bit.
+fn with_one_changed_bit(sent: &Bytes) -> impl Iterator<Item = (usize, QuorumPacket)> {
+    (0..8 * sent.len()).filter_map(|bit| {
         let mut damaged = sent.to_vec();
         damaged[bit / 8] ^= 1 << (bit % 8);
         let mut stream = PacketStream::default();
         stream.push(damaged.into());
-        let Ok(Some(packet)) = stream.next_packet() else { continue };
+        Some((bit, stream.next_packet().ok()??))
+    })
+}
+
+#[test]
+fn a_greeting_with_one_changed_bit_is_not_that_of_another_learner() {
+    let greeting = &all_from_learner()[7];
+    let mut passed = 0;
+    for (bit, packet) in with_one_changed_bit(&from_learner(greeting)) {
         match LearnerPacket::decode(&packet) {
             Ok(Some(heard)) if heard == *greeting => {}
             Ok(Some(
@@ -143,12 +148,7 @@ fn a_greeting_with_one_changed_bit_is_not_that_of_another_learner() {
 #[test]
 fn a_leaders_first_packet_with_one_changed_bit_asks_for_no_other_epoch() {
     let sent = from_leader(&LeaderPacket::leader_info(2, true, true));
-    for bit in 0..8 * sent.len() {
-        let mut damaged = sent.to_vec();
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        let mut stream = PacketStream::default();
-        stream.push(damaged.into());
-        let Ok(Some(packet)) = stream.next_packet() else { continue };
+    for (bit, packet) in with_one_changed_bit(&sent) {
         if let Ok(Some(LeaderPacket::LeaderInfo { epoch, .. })) = LeaderPacket::decode(&packet) {
             assert_eq!(epoch, 2, "bit {bit}: {packet:?}");
         }
