@@ -445,14 +445,17 @@ impl Ensemble {
         if !is_settled || self.stopping {
             return;
         }
+        let last_zxid = cx.pipeline.last_logged();
+        let durable = HistoryEnd { current_epoch: self.epochs.current, last_zxid };
+        if self.lost.is_none() && self.forget_unlogged(durable, cx.ops) {
+            return;
+        }
         self.role = Role::Looking;
         self.grace_since = Some(cx.clock.now);
         if let Some((leader, zxid)) = self.designated.take() {
             tracing::info!(%leader, "the reconfiguration says who leads");
             return self.election.appoint(leader, zxid);
         }
-        let last_zxid = cx.pipeline.last_logged();
-        let durable = HistoryEnd { current_epoch: self.epochs.current, last_zxid };
         if let Some(lost) = &self.lost {
             tracing::warn!(%lost, "this server votes for nobody until a leader sends everything");
         } else {

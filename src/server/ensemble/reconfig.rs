@@ -20,6 +20,7 @@ use crate::model::{
 };
 use crate::server::contract::{PeerAddress, PeerOutput};
 use crate::wire::vote::ElectionAddress;
+use crate::zab::paxos::HistoryEnd;
 
 /// Where this server goes when what it still has to answer is answered.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +86,21 @@ impl Ensemble {
         self.files.propose(&config, ops);
         self.configs.last_seen = config;
         self.tell_configs();
+    }
+
+    /// Gives up the proposed configuration if it is not in this server's history: its txn was cut
+    /// off, or lost with the power. True while that is being written down.
+    pub(super) fn forget_unlogged(&mut self, durable: HistoryEnd, ops: &mut FileOps) -> bool {
+        let forgets = self.configs.pending().is_some_and(|next| durable.lacks(next));
+        if forgets {
+            let EnsembleConfigs { committed, last_seen } = &self.configs;
+            tracing::info!(version = %Zxid(last_seen.version), zxid = %durable.last_zxid,
+                "a proposed configuration is not in the history and counts no more");
+            self.files.propose(committed, ops);
+            self.configs = EnsembleConfigs::settled(committed.clone());
+            self.tell_configs();
+        }
+        forgets
     }
 
     /// The configuration that was last seen is in force; the one before.
@@ -220,13 +236,15 @@ impl Ensemble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Instant, Str};
+    use crate::base::{FileOp, Instant, Str, WallMs};
     use crate::model::{LocalSessions, ServerState, Vote};
     use crate::server::EnsembleOptions;
+    use crate::server::contract::Clock;
     use crate::server::epochs::Epochs;
+    use crate::server::pipeline::Pipeline;
     use crate::server::pipeline::member_tests::options_of_member;
+    use crate::server::tests::nothing_on_disk;
     use crate::wire::vote::Notification;
-    use crate::zab::paxos::HistoryEnd;
 
     /// A server that was removed starts with a list of the operator's and finds one that has slept
     /// since: together they are a quorum of a list that both have left behind.
@@ -262,5 +280,37 @@ mod tests {
             let is_quorum = ensemble.configs().is_quorum(|sid| pair.contains(&sid));
             assert_eq!(is_quorum, seen == adopted, "a quorum of each list is needed");
         }
+    }
+
+    /// Power was cut before the proposal's txn was on disk. The voter that it adds is needed no
+    /// more: it may be ahead of this server, and not know that it is to be one.
+    #[test]
+    fn a_proposed_configuration_that_is_not_in_the_history_counts_no_more() {
+        let options = options_of_member(LocalSessions::Off);
+        let member = options.ensemble.clone().unwrap();
+        let committed = config::ensemble::parse("server.1=h:1:2\nversion=0", "list").unwrap();
+        let both = "server.1=h:1:2\nserver.4=h:1:2\nversion=100000004";
+        let last_seen = config::ensemble::parse(both, "list").unwrap();
+        let configs = EnsembleConfigs { committed: committed.clone(), last_seen };
+        let member = EnsembleOptions { me: ServerId(1), configs, adopts_configs: true, ..member };
+        let clock = Clock { now: Instant::default(), wall: WallMs(0) };
+        let mut ops = FileOps::default();
+        let mut pipeline = Pipeline::new(options, nothing_on_disk(), 1, clock, &mut ops);
+        let epochs = Epochs { accepted: 1, current: 1, sequence: 0 };
+        let mut ensemble = Ensemble::new(member, epochs, None, usize::MAX);
+        let mut cx = Context { clock, pipeline: &mut pipeline, ops: &mut ops };
+        cx.ops.take();
+        ensemble.go_on(&mut cx);
+        let asked = cx.ops.take();
+        let text = config::ensemble::text(&committed);
+        let [(id, FileOp::WriteNextConfig { text: written })] = &asked[..] else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(*written, text, "a server of Apache's would count what is there");
+        assert_eq!(*ensemble.configs(), EnsembleConfigs::settled(committed));
+        assert!(matches!(ensemble.role, Role::Settling), "it is not on disk yet");
+        assert!(matches!(ensemble.on_file_done(&mut cx, *id, &Ok(())), Some(Ok(()))));
+        ensemble.go_on(&mut cx);
+        assert!(matches!(ensemble.role, Role::Leading(_)), "it is alone, and elects itself");
     }
 }

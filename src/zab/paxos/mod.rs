@@ -20,10 +20,13 @@
 //! 3. `currentEpoch` follows the history onto the disk, never the other way round (ZOOKEEPER-4643),
 //!    and what says "accepted" leaves when both are there (ZOOKEEPER-3911).
 //! 4. A leader is established, and its history committed, once a quorum has accepted both.
+//! 5. While a configuration is proposed, whoever has its txn in its history needs a quorum of both;
+//!    [who lacks it](HistoryEnd::lacks), of the one in force.
 //!
 //! From 1 and 2: of each epoch there is at most one established leader. From 1 and 3: its history
 //! contains everything that was committed before. `tests.rs` tries this on every interleaving of
-//! three servers within small bounds, and that it breaks when one of the rules is left out.
+//! three servers within small bounds, also while their configuration changes, and that it breaks
+//! when one of the rules is left out.
 //!
 //! Knows nothing of connections, logs and disks. What is to be written is handed out; that it has
 //! been written is an input. A leader is an acceptor like any other, its own included.
@@ -35,7 +38,7 @@ mod world_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{EnsembleConfigs, ServerId, Zxid};
+use crate::model::{EnsembleConfig, EnsembleConfigs, ServerId, Zxid};
 
 /// What a server has on disk about epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -201,6 +204,18 @@ impl HistoryEnd {
     pub fn of_ack_epoch(last_zxid: Zxid, current_epoch: i32) -> Option<Self> {
         let current_epoch = u32::try_from(current_epoch).ok()?;
         (0 <= last_zxid.0).then_some(Self { current_epoch, last_zxid })
+    }
+
+    /// Whether the txn of a proposed configuration is not in this history, so that it does not
+    /// count here: this server has not acknowledged it. If it was committed all the same, a quorum
+    /// of the configuration in force has it, and is ahead of this history.
+    ///
+    /// One of an earlier epoch than the history's counts: it came with the NEWLEADER of that epoch,
+    /// from a leader of Apache's perhaps without its txn. One that begins an epoch has no txn.
+    #[must_use]
+    pub fn lacks(self, next: &EnsembleConfig) -> bool {
+        let zxid = Zxid(next.version);
+        zxid.counter() != 0 && self.current_epoch <= zxid.epoch() && self.last_zxid < zxid
     }
 }
 

@@ -5,11 +5,15 @@
 //! receive it, so loss, delay, repetition and reordering need no steps of their own. Each epoch's
 //! leader proposes at most one txn: a history is a set of epochs, written as bits. The search sees
 //! each state once, up to renumbering of the servers.
+//!
+//! Where the members change, the txn of the first epoch proposes the other configuration. Everybody
+//! has heard of it from the beginning; that it is in force, at any time once it is committed.
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::world_tests::{
-    Leading, Log, Message, SERVERS, Server, World, after_crash, end, is_prefix,
+    Asked, CHANGE, Leading, Log, Message, ORDERS, SERVERS, Server, World, after_crash, end,
+    is_prefix,
 };
 use super::*;
 use crate::model::{EnsembleConfig, LearnerType, Member, ServerAddress};
@@ -20,7 +24,25 @@ struct Bounds {
     epochs: u32,
     crashes: u8,
     broken: Option<Broken>,
+    members: Members,
 }
+
+/// Who votes.
+#[derive(Clone, Copy, Debug)]
+struct Members {
+    in_force: &'static [usize],
+    proposed: Option<&'static [usize]>,
+}
+
+/// All three, for ever.
+const ALL: Members = Members { in_force: &[0, 1, 2], proposed: None };
+
+/// Members come, go, and take each other's place.
+const CHANGES: [Members; 3] = [
+    Members { in_force: &[0], proposed: Some(&[0, 1, 2]) },
+    Members { in_force: &[0, 1, 2], proposed: Some(&[2]) },
+    Members { in_force: &[0, 1], proposed: Some(&[1, 2]) },
+];
 
 /// A rule that is left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,10 +59,14 @@ enum Broken {
     IgnoresHistories,
     /// An acceptor takes the history of an epoch earlier than the one it promised.
     AcceptsEarlierEpochs,
+    /// Who has a proposed configuration in its history asks for a quorum of the one in force only.
+    AsksInForceOnly,
+    /// Who has a proposed configuration in its history asks for a quorum of that one only.
+    AsksProposedOnly,
 }
 
-/// The configuration of three voters.
-fn configs(servers: impl IntoIterator<Item = usize>) -> EnsembleConfigs {
+/// The configuration of these voters.
+fn config(servers: &[usize], version: Zxid) -> EnsembleConfig {
     let address = ServerAddress { host: "h".into(), quorum_port: 1, election_port: 2 };
     let member = Member {
         addresses: vec![address],
@@ -48,8 +74,8 @@ fn configs(servers: impl IntoIterator<Item = usize>) -> EnsembleConfigs {
         client: None,
         secure_client: None,
     };
-    let members = servers.into_iter().map(|at| (sid(at), member.clone())).collect();
-    EnsembleConfigs::settled(EnsembleConfig { members, ..Default::default() })
+    let members = servers.iter().map(|at| (sid(*at), member.clone())).collect();
+    EnsembleConfig { members, version: version.0, ..Default::default() }
 }
 
 pub(super) fn sid(at: usize) -> ServerId {
@@ -59,8 +85,11 @@ pub(super) fn sid(at: usize) -> ServerId {
 /// The search.
 struct Search {
     bounds: Bounds,
-    all: EnsembleConfigs,
+    /// The configuration in force and the proposed one.
+    configs: EnsembleConfigs,
     alone: [EnsembleConfigs; SERVERS],
+    /// Ways to number the servers that make no difference to the configurations.
+    orders: Vec<[usize; SERVERS]>,
     seen: HashSet<u128>,
     todo: Vec<World>,
     violation: Option<String>,
@@ -68,10 +97,21 @@ struct Search {
 
 impl Search {
     fn run(bounds: Bounds) -> (usize, Option<String>) {
+        let Members { in_force, proposed } = bounds.members;
+        let proposed_at = proposed.map_or(Zxid::ZERO, |_| Zxid::new(1, 1));
+        let proposed = proposed.unwrap_or(in_force);
+        let keeps = |places: &[usize; SERVERS], voters: &[usize]| {
+            voters.iter().all(|at| voters.contains(&places[*at]))
+        };
+        let orders = ORDERS.iter().filter(|it| keeps(it, in_force) && keeps(it, proposed));
         let mut search = Self {
             bounds,
-            all: configs(0..SERVERS),
-            alone: [0, 1, 2].map(|at| configs([at])),
+            configs: EnsembleConfigs {
+                committed: config(in_force, Zxid::ZERO),
+                last_seen: config(proposed, proposed_at),
+            },
+            alone: [0, 1, 2].map(|at| EnsembleConfigs::settled(config(&[at], Zxid::ZERO))),
+            orders: orders.copied().collect(),
             seen: HashSet::new(),
             todo: Vec::new(),
             violation: None,
@@ -82,6 +122,7 @@ impl Search {
             writing: None,
             storing_for: 0,
             leading: None,
+            is_changed: false,
         };
         let epochs = bounds.epochs as usize + 1;
         search.add(World {
@@ -103,13 +144,38 @@ impl Search {
         self.bounds.broken == Some(rule)
     }
 
-    fn configs(&self, leader: usize) -> &EnsembleConfigs {
-        if self.is_broken(Broken::QuorumOfHalf) { &self.alone[leader] } else { &self.all }
+    /// What a server that begins to lead asks for.
+    fn asked(&self, server: &Server) -> Asked {
+        let own = end(&server.acceptor, server.log);
+        match self.configs.pending() {
+            Some(_) if server.is_changed => Asked::Proposed,
+            Some(next) if !own.lacks(next) => self.asked_with_change(),
+            _ => Asked::InForce,
+        }
+    }
+
+    /// What is asked for by whoever has the proposed configuration in its history.
+    fn asked_with_change(&self) -> Asked {
+        match self.bounds.broken {
+            Some(Broken::AsksInForceOnly) => Asked::InForce,
+            Some(Broken::AsksProposedOnly) => Asked::Proposed,
+            _ => Asked::Both,
+        }
+    }
+
+    fn configs(&self, leader: usize, asked: Asked) -> EnsembleConfigs {
+        let EnsembleConfigs { committed, last_seen } = &self.configs;
+        match asked {
+            _ if self.is_broken(Broken::QuorumOfHalf) => self.alone[leader].clone(),
+            Asked::InForce => EnsembleConfigs::settled(committed.clone()),
+            Asked::Both => self.configs.clone(),
+            Asked::Proposed => EnsembleConfigs::settled(last_seen.clone()),
+        }
     }
 
     fn add(&mut self, mut world: World) {
         world.forget_what_is_over(self.is_broken(Broken::CountsRepeatedPromises));
-        if self.seen.insert(world.canonical()) {
+        if self.seen.insert(world.canonical(&self.orders)) {
             self.todo.push(world);
         }
     }
@@ -120,6 +186,7 @@ impl Search {
             self.start_leading(world, at);
             self.complete_a_write(world, at);
             self.propose(world, at);
+            self.hear_of_change(world, at);
             self.crash(world, at);
         }
         for message in &world.sent {
@@ -132,7 +199,7 @@ impl Search {
         }
     }
 
-    /// A server that won an election hears from another, perhaps something old.
+    /// A server that won an election hears from others, perhaps something old.
     fn start_leading(&mut self, world: &World, at: usize) {
         let server = &world.servers[at];
         if server.leading.is_some() || !server.is_idle() {
@@ -140,22 +207,43 @@ impl Search {
         }
         let own = end(&server.acceptor, server.log);
         let accepted = server.acceptor.stored.accepted;
-        for other in (0..SERVERS).filter(|other| *other != at) {
-            for heard in 0..=world.servers[other].acceptor.stored.accepted {
-                let mut proposer = Proposer::new(sid(at), own, accepted);
-                proposer.on_hello(self.configs(at), sid(other), heard).expect("few epochs");
-                let Phase::Discovering { epoch } = proposer.phase() else { continue };
+        let asked = self.asked(server);
+        let configs = self.configs(at, asked);
+        let others: Vec<usize> = (0..SERVERS).filter(|other| *other != at).collect();
+        let mut greeted = vec![Proposer::new(sid(at), own, accepted)];
+        while let Some(proposer) = greeted.pop() {
+            if let Phase::Discovering { epoch } = proposer.phase() {
                 if self.bounds.epochs < epoch {
                     continue;
                 }
                 let mut next = world.clone();
                 let log = server.log;
-                let leading = Leading { proposer, log, proposed: false, acks: BTreeSet::new() };
-                next.servers[at].leading = Some(leading);
+                let (proposed, acks) = (false, BTreeSet::new());
+                next.servers[at].leading = Some(Leading { asked, proposer, log, proposed, acks });
                 let answer = next.servers[at].acceptor.on_leader_info(epoch);
                 self.act(&mut next, at, at, answer);
                 self.add(next);
+                continue;
             }
+            for other in others.iter().filter(|other| !proposer.hellos.contains_key(&sid(**other)))
+            {
+                for heard in 0..=world.servers[*other].acceptor.stored.accepted {
+                    let mut proposer = proposer.clone();
+                    proposer.on_hello(&configs, sid(*other), heard).expect("few epochs");
+                    greeted.push(proposer);
+                }
+            }
+        }
+    }
+
+    /// A server that does not lead hears that the proposed configuration is in force.
+    fn hear_of_change(&mut self, world: &World, at: usize) {
+        let server = &world.servers[at];
+        let changes = self.configs.pending().is_some() && world.is_changed();
+        if changes && server.leading.is_none() && !server.is_changed {
+            let mut next = world.clone();
+            next.servers[at].is_changed = true;
+            self.add(next);
         }
     }
 
@@ -192,9 +280,14 @@ impl Search {
         let mut next = world.clone();
         let log = leading.log | 1 << epoch;
         next.servers[at].writing = Some((log, epoch, at));
-        if let Some(leading) = &mut next.servers[at].leading {
-            *leading = Leading { log, proposed: true, acks: BTreeSet::new(), ..leading.clone() };
-        }
+        let asked = match self.configs.pending() {
+            Some(_) if 1 << epoch == CHANGE => self.asked_with_change(),
+            _ => leading.asked,
+        };
+        let proposer = leading.proposer.clone();
+        let acks = BTreeSet::new();
+        let leading = Leading { asked, proposer, log, proposed: true, acks };
+        next.servers[at].leading = Some(leading);
         next.sent.insert(Message::Proposal { leader: at, epoch, log });
         self.add(next);
     }
@@ -218,6 +311,8 @@ impl Search {
                 writing: None,
                 storing_for: 0,
                 leading: None,
+                // It may not have been written down yet.
+                is_changed: false,
             };
             self.add(next);
         }
@@ -341,9 +436,10 @@ impl Search {
         let own = leading.proposer.own;
         let blind = self.bounds.broken == Some(Broken::IgnoresHistories);
         let history = if blind { history.and(Some(own)) } else { history };
-        let broken = self.bounds.broken == Some(Broken::QuorumOfHalf);
-        let configs = if broken { &self.alone[at] } else { &self.all };
-        leading.proposer.on_promise(configs, sid(from), history);
+        let asked = leading.asked;
+        let configs = self.configs(at, asked);
+        let Some(leading) = &mut world.servers[at].leading else { return false };
+        leading.proposer.on_promise(&configs, sid(from), history);
         if let Phase::Synchronizing { epoch } = leading.proposer.phase() {
             let log = leading.log;
             world.sent.insert(Message::History { leader: at, epoch, log });
@@ -359,8 +455,8 @@ impl Search {
         if from != leader {
             world.sent.insert(Message::Ack { from, leader, epoch, log });
         }
-        let configs = self.configs(leader).clone();
         let Some(leading) = &mut world.servers[leader].leading else { return };
+        let configs = self.configs(leader, leading.asked);
         let before = leading.proposer.phase();
         let history = leading.log & !(1 << epoch);
         if log == history {
@@ -368,13 +464,22 @@ impl Search {
         }
         let phase = leading.proposer.phase();
         if before != phase {
+            self.take_effect(leading, history);
             self.check_established(world, leader, epoch, history);
         } else if log & (1 << epoch) != 0 && log == leading.log {
             leading.acks.insert(from);
             if configs.is_quorum(|sid| leading.acks.iter().any(|at| self::sid(*at) == sid)) {
                 leading.acks.clear();
+                self.take_effect(leading, log);
                 self.check_committed(world, epoch, log);
             }
+        }
+    }
+
+    /// The leader has committed this; with the proposed configuration, that is in force.
+    fn take_effect(&self, leading: &mut Leading, committed: Log) {
+        if self.configs.pending().is_some() && committed & CHANGE != 0 {
+            leading.asked = Asked::Proposed;
         }
     }
 
@@ -409,12 +514,44 @@ impl Search {
 }
 
 #[test]
+fn a_history_lacks_a_proposal_of_its_own_epoch_behind_its_end() {
+    let history = HistoryEnd { current_epoch: 3, last_zxid: Zxid::new(3, 7) };
+    for (version, lacks) in [
+        (Zxid::new(3, 7), false),
+        (Zxid::new(3, 8), true),
+        (Zxid::new(4, 1), true),
+        // The beginning of an epoch is no txn.
+        (Zxid::new(4, 0), false),
+    ] {
+        assert_eq!(history.lacks(&config(&[0], version)), lacks, "{version}");
+    }
+    // It came with the NEWLEADER of epoch 3.
+    let history = HistoryEnd { current_epoch: 3, last_zxid: Zxid::new(2, 7) };
+    assert!(!history.lacks(&config(&[0], Zxid::new(2, 8))));
+}
+
+#[test]
 fn no_interleaving_of_three_servers_breaks_an_epoch_or_loses_a_commit() {
     for (epochs, crashes) in [(2, 2), (3, 0)] {
-        let (states, violation) = Search::run(Bounds { epochs, crashes, broken: None });
+        let bounds = Bounds { epochs, crashes, broken: None, members: ALL };
+        let (states, violation) = Search::run(bounds);
         println!("{epochs} epochs, {crashes} crashes: {states} states");
         assert_eq!(violation, None);
         assert!(20_000 < states, "only {states} states");
+    }
+}
+
+#[test]
+fn no_interleaving_breaks_them_while_members_change() {
+    // Three epochs of the first two are some two million states each, and sound as well.
+    for (members, epochs, crashes) in
+        [(CHANGES[0], 2, 2), (CHANGES[1], 2, 2), (CHANGES[2], 2, 2), (CHANGES[2], 3, 0)]
+    {
+        let bounds = Bounds { epochs, crashes, broken: None, members };
+        let (states, violation) = Search::run(bounds);
+        println!("{members:?}, {epochs} epochs, {crashes} crashes: {states} states");
+        assert_eq!(violation, None, "{members:?}");
+        assert!(100_000 < states, "only {states} states");
     }
 }
 
@@ -434,9 +571,19 @@ fn each_rule_is_needed() {
             Broken::AcceptsEarlierEpochs => (3, 0),
             _ => (2, 1),
         };
-        let bounds = Bounds { epochs, crashes, broken: Some(rule) };
+        let bounds = Bounds { epochs, crashes, broken: Some(rule), members: ALL };
         let (states, violation) = Search::run(bounds);
         println!("{rule:?}: {states} states, {violation:?}");
         assert!(violation.is_some(), "without its rule, {rule:?} does no harm in {states} states");
+    }
+    for rule in [Broken::AsksInForceOnly, Broken::AsksProposedOnly] {
+        // Of the third change the one in the middle is in every quorum.
+        for members in &CHANGES[..2] {
+            let members = *members;
+            let bounds = Bounds { epochs: 2, crashes: 1, broken: Some(rule), members };
+            let (states, violation) = Search::run(bounds);
+            println!("{rule:?}, {members:?}: {states} states, {violation:?}");
+            assert!(violation.is_some(), "{rule:?} does no harm in {states} states: {members:?}");
+        }
     }
 }

@@ -11,6 +11,13 @@ pub(super) const SERVERS: usize = 3;
 /// A history: bit `e` is the one txn of epoch `e`.
 pub(super) type Log = u8;
 
+/// The txn of epoch 1, which proposes the other configuration where there is one.
+pub(super) const CHANGE: Log = 1 << 1;
+
+/// All ways to number the servers.
+pub(super) const ORDERS: [[usize; SERVERS]; 6] =
+    [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Message {
     LeaderInfo {
@@ -54,10 +61,21 @@ pub(super) struct Server {
     /// To whom what is being stored will be said.
     pub(super) storing_for: usize,
     pub(super) leading: Option<Leading>,
+    /// It has heard that the proposed configuration is in force.
+    pub(super) is_changed: bool,
+}
+
+/// Of which configurations a quorum is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Asked {
+    InForce,
+    Both,
+    Proposed,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Leading {
+    pub(super) asked: Asked,
     pub(super) proposer: Proposer,
     /// The history with which it was elected, and the epoch's txn once it is proposed.
     pub(super) log: Log,
@@ -139,11 +157,14 @@ impl World {
         });
     }
 
-    /// A hash that is the same however the servers are numbered.
-    pub(super) fn canonical(&self) -> u128 {
-        const ORDERS: [[usize; 3]; 6] =
-            [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-        ORDERS.iter().map(|places| self.hash_as(places)).min().unwrap_or_default()
+    /// A hash that is the same however the servers are numbered in one of these ways.
+    pub(super) fn canonical(&self, orders: &[[usize; SERVERS]]) -> u128 {
+        orders.iter().map(|places| self.hash_as(places)).min().unwrap_or_default()
+    }
+
+    /// Whether the configuration that epoch 1 proposes is committed.
+    pub(super) fn is_changed(&self) -> bool {
+        self.established.iter().flatten().any(|(.., committed)| committed & CHANGE != 0)
     }
 
     /// The hash of the world in which server `at` is called `places[at]`.
@@ -153,10 +174,12 @@ impl World {
             let at = places.iter().position(|p| *p == place).unwrap_or_default();
             let server = &self.servers[at];
             (server.acceptor.stored, server.acceptor.storing, server.log).hash(&mut first);
+            server.is_changed.hash(&mut first);
             server.writing.map(|(log, epoch, to)| (log, epoch, places[to])).hash(&mut first);
             server.acceptor.storing.map(|_| places[server.storing_for]).hash(&mut first);
             let Some(leading) = &server.leading else { continue };
             (leading.proposer.own, leading.proposer.phase, leading.log).hash(&mut first);
+            leading.asked.hash(&mut first);
             let sets = [&leading.proposer.promised, &leading.proposer.accepted];
             for set in sets {
                 let renamed = set.iter().map(|sid| 1u8 << places[sid.0 as usize]);
