@@ -89,3 +89,28 @@ fn the_end_of_a_session_is_made_in_slices_and_seen_whole() {
     assert_eq!(world.server.tree().get("/p").expect("it stays").child_count(), 1);
     assert!(world.is_closed(owner));
 }
+
+/// It may be closed since the tree is replaced, and what was changed by that is told to nobody: a
+/// later event would make the client believe that it has heard of everything before it.
+#[test]
+fn who_is_being_closed_hears_of_nothing_behind_it() {
+    let mut world = World::new(options());
+    let (leaver, writer) = (world.connect(1, 10_000), world.connect(2, 10_000));
+    world.send(writer, &[create("/p", 0)]);
+    world.settle();
+    world.send(leaver, &[list(true)]);
+    assert_eq!(world.codes(leaver), [ErrorCode::OK]);
+    let mut out = Vec::new();
+    for (conn, request) in
+        [(leaver, Request::Write(WriteRequest::CloseSession)), (writer, create("/p/behind", 0))]
+    {
+        let bytes = requests(&[request]);
+        world.server.step(world.clock(), Input::Received { conn, bytes }, &mut out);
+    }
+    world.server.turn_end(world.clock(), &mut out);
+    world.carry_out(out);
+    world.settle();
+    assert!(world.is_closed(leaver));
+    assert_eq!(world.codes(leaver), [ErrorCode::OK], "the answer, and no event");
+    assert_eq!(world.codes(writer), [ErrorCode::OK; 2]);
+}

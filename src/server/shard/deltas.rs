@@ -193,9 +193,13 @@ impl Shard {
         }
     }
 
-    /// Gives an event, encoded once for all, to a connection that may know.
+    /// Gives an event, encoded once for all, to a connection that may know. Not to one that is
+    /// being closed: the tree may have been replaced since, and what led to the event have been
+    /// passed over. A client that saw the later zxid would not ask for the earlier change.
     fn tell(&mut self, id: ConnId, event: &Bytes, acl: &[Acl]) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.phase.is_closing()) else {
+            return;
+        };
         if auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
             conn.out.push_event(event);
             conn.told_midway = self.midway;
