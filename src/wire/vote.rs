@@ -12,7 +12,13 @@
 //!                                            36     4  format version, 2
 //!                                            40     4  length of the configuration
 //!                                            44     n  the committed configuration as text
+//!                                          44+n     4  length of the proposed one, 0: none
+//!                                          48+n     m  the proposed configuration as text
+//!                                        48+n+m     4  mark, "RKV1"
+//!                                        52+n+m     4  CRC-32C of all before
 //! ```
+//!
+//! What stands behind the committed configuration is ours: Apache's servers do not read it.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -53,6 +59,8 @@ pub struct Notification {
     pub format_version: i32,
     /// Text of its committed configuration.
     pub config: Option<Str>,
+    /// Text of a proposed configuration that is in its history; only servers of ours tell.
+    pub proposed: Option<Str>,
 }
 
 /// Cuts the bytes that arrive on the election port: on an accepted connection first one initial
@@ -157,8 +165,10 @@ impl Notification {
     /// The format version that we send.
     pub const FORMAT_VERSION: i32 = 2;
 
-    /// Reads a frame's bytes in any of the forms in use since 3.3.
+    /// Reads a frame's bytes in any of the forms in use since 3.3. With the mark behind it, nothing
+    /// is believed that its checksum does not fit.
     pub fn decode(frame: &Bytes) -> Result<Self, DecodeError> {
+        let is_marked = is_marked(frame)?;
         let mut reader = Reader::new(frame);
         let number = reader.i32("state")?;
         let leader = ServerId(reader.i64("leader")?);
@@ -180,16 +190,26 @@ impl Notification {
             let len = usize::try_from(len).map_err(|_| bad)?;
             config = Some(Str::from_utf8_lossy(reader.take("config", len)?));
         }
+        let mut proposed = None;
+        if is_marked {
+            let text = reader.some_str("proposed")?;
+            proposed = Some(text).filter(|text| !text.is_empty());
+        }
         let unknown = DecodeError { at: 0, field: "state", kind: DecodeErrorKind::Unknown(number) };
         let state = ServerState::from_number(number).ok_or(unknown)?;
         let vote = Vote { peer_epoch, zxid, leader };
-        Ok(Self { state, vote, round, format_version, config })
+        Ok(Self { state, vote, round, format_version, config, proposed })
     }
 
     /// Appends the frame with its length, in the form of version 2 whatever `format_version` says.
+    /// A proposed configuration that makes it too long is left out.
     pub fn encode(&self, buf: &mut BytesMut) {
         let config = self.config.as_deref().unwrap_or_default();
-        jute::put_len(buf, BYTES_WITHOUT_CONFIG + 4 + config.len());
+        let without = BYTES_WITHOUT_CONFIG + 4 + config.len() + 4 + BYTES_OF_MARK;
+        let fits = |text: &&str| without + text.len() <= ELECTION_FRAME_BYTES_MAX;
+        let proposed = self.proposed.as_deref().filter(fits).unwrap_or_default();
+        jute::put_len(buf, without + proposed.len());
+        let start = buf.len();
         buf.put_i32(self.state.number());
         buf.put_i64(self.vote.leader.0);
         buf.put_i64(self.vote.zxid.0);
@@ -197,8 +217,30 @@ impl Notification {
         buf.put_i64(self.vote.peer_epoch);
         buf.put_i32(Self::FORMAT_VERSION);
         jute::put_str(buf, config);
+        jute::put_str(buf, proposed);
+        buf.put_slice(MARK);
+        buf.put_u32(crc32c::crc32c(&buf[start..]));
     }
 }
+
+/// Whether a frame ends with our mark and its checksum. One that does not fit is an error.
+fn is_marked(frame: &[u8]) -> Result<bool, DecodeError> {
+    let Some((checked, crc)) = frame.split_last_chunk::<4>() else { return Ok(false) };
+    if frame.len() < BYTES_WITHOUT_CONFIG + 8 + BYTES_OF_MARK || !checked.ends_with(MARK) {
+        return Ok(false);
+    }
+    if crc32c::crc32c(checked) != u32::from_be_bytes(*crc) {
+        let kind = DecodeErrorKind::Damaged;
+        return Err(DecodeError { at: checked.len(), field: "checksum", kind });
+    }
+    Ok(true)
+}
+
+/// What tells that a checksum follows.
+const MARK: &[u8; 4] = b"RKV1";
+
+/// The mark with the checksum.
+const BYTES_OF_MARK: usize = MARK.len() + 4;
 
 const VERSION_1: i64 = -65536;
 const VERSION_2: i64 = -65535;
@@ -226,6 +268,7 @@ mod tests {
         3132372e302e302e313a3334303033";
     const NOTIFICATION: &str = "00000002 0000000000000003 0000000100000007 0000000000000002
         0000000000000001 00000002 00000009 76657273696f6e3d30";
+    const OURS: &str = "00000009 76657273696f6e3d39 524b5631";
 
     fn initial(bytes: &Bytes) -> Result<Option<InitialMessage>, DecodeError> {
         let mut stream = ElectionStream::default();
@@ -244,6 +287,7 @@ mod tests {
             round: 2,
             format_version: 2,
             config: Some("version=0".into()),
+            proposed: Some("version=9".into()),
         }
     }
 
@@ -301,8 +345,41 @@ mod tests {
         let mut stream = ElectionStream::default();
         stream.push(buf.freeze());
         let frame = stream.next_frame().unwrap().unwrap();
-        assert_eq!(frame, hex(NOTIFICATION));
+        let (checked, crc) = frame.split_last_chunk::<4>().unwrap();
+        assert_eq!(checked, [&hex(NOTIFICATION)[..], &hex(OURS)].concat());
+        assert_eq!(u32::from_be_bytes(*crc), crc32c::crc32c(checked));
         assert_eq!(Notification::decode(&frame), Ok(notification()));
+    }
+
+    #[test]
+    fn one_changed_bit_behind_a_mark_is_an_error_and_without_it_nothing_is_checked() {
+        let mut buf = BytesMut::new();
+        notification().encode(&mut buf);
+        let good = buf.split_off(4).freeze();
+        let mark = good.len() - BYTES_OF_MARK..good.len() - 4;
+        for bit in 0..8 * good.len() {
+            let mut bad = BytesMut::from(&good[..]);
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let found = Notification::decode(&bad.freeze());
+            match mark.contains(&(bit / 8)) {
+                true => assert_eq!(found, Ok(Notification { proposed: None, ..notification() })),
+                false => assert!(found.is_err(), "bit {bit}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_proposed_configuration_that_makes_it_too_long_is_left_out() {
+        let without = 44 + 9 + 4 + BYTES_OF_MARK;
+        for (len, fits) in [(524_288 - without, true), (524_288 - without + 1, false)] {
+            let long = Str::from("x".repeat(len).as_str());
+            let mut buf = BytesMut::new();
+            Notification { proposed: Some(long), ..notification() }.encode(&mut buf);
+            let mut stream = ElectionStream::default();
+            stream.push(buf.freeze());
+            let frame = stream.next_frame().unwrap().unwrap();
+            assert_eq!(Notification::decode(&frame).unwrap().proposed.is_some(), fits);
+        }
     }
 
     #[test]
@@ -385,13 +462,20 @@ mod tests {
         }
 
         #[test]
-        fn notifications_come_back(state in 0..4, vote: [i64; 3], round: i64, config in ".{0,40}") {
+        fn notifications_come_back(
+            state in 0..4,
+            vote: [i64; 3],
+            round: i64,
+            config in ".{0,40}",
+            proposed in proptest::option::of(".{1,40}"),
+        ) {
             let notification = Notification {
                 state: ServerState::from_number(state).unwrap(),
                 vote: Vote { peer_epoch: vote[0], zxid: Zxid(vote[1]), leader: ServerId(vote[2]) },
                 round,
                 format_version: 2,
                 config: Some(config.as_str().into()),
+                proposed: proposed.as_deref().map(Str::from),
             };
             let mut buf = BytesMut::new();
             notification.encode(&mut buf);

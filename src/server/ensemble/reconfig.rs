@@ -44,10 +44,11 @@ impl Ensemble {
         own.is_some_and(|own| own.learner_type == LearnerType::Observer)
     }
 
-    /// Where a server is joined: as the configuration in force has it, or else the pending one.
+    /// Where a server is joined: as the configuration in force has it, or else a proposed one.
     pub(super) fn quorum_addresses(&self, sid: ServerId) -> Vec<PeerAddress> {
         let EnsembleConfigs { committed, last_seen } = &self.configs;
-        let members = [committed, last_seen].into_iter().filter_map(|it| it.members.get(&sid));
+        let configs = [committed, last_seen].into_iter().chain(self.election.heard());
+        let members = configs.filter_map(|it| it.members.get(&sid));
         let mut found = Vec::new();
         for address in members.flat_map(|member| &member.addresses) {
             let address = PeerAddress { host: address.host.clone(), port: address.quorum_port };
@@ -271,6 +272,7 @@ mod tests {
                 round: 1,
                 format_version: Notification::FORMAT_VERSION,
                 config: Some(Str::from(list([1, 2, 3], adopted).as_str())),
+                proposed: None,
             };
             ensemble.election.on_notification(Instant::default(), ServerId(2), &told);
             ensemble.adopt(&mut ops);

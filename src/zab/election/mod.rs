@@ -27,6 +27,8 @@
 mod counted;
 
 #[cfg(test)]
+mod proposed_tests;
+#[cfg(test)]
 mod simulation_tests;
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,11 @@ pub struct Election {
     configs: EnsembleConfigs,
     /// Text of the committed configuration; every notification carries it.
     config_text: Str,
+    /// Text of the proposed one, if one is in the history; notifications carry it as well.
+    proposed_text: Option<Str>,
+    /// The latest proposed configuration that voters have told of. No quorum of it is asked for,
+    /// but its voters may be elected: one of them may be the only one with all of the history.
+    heard: Option<EnsembleConfig>,
     /// `reconfigEnabled`: newer configurations of others are adopted.
     adopts_configs: bool,
 
@@ -59,6 +66,8 @@ pub struct Election {
     /// The round (Apache's logical clock). Lives in memory only; who joins a leader takes the round
     /// in which that one was elected.
     round: i64,
+    /// Where its history ended when it began to look; `None`: it does not know.
+    durable: Option<HistoryEnd>,
     /// This server's vote for itself.
     own: Vote,
     /// What it votes for in this round. Meaningful while looking.
@@ -115,14 +124,17 @@ impl Election {
     /// A server that is not looking yet; until it does, it says nothing.
     #[must_use]
     pub fn new(me: ServerId, configs: EnsembleConfigs, adopts_configs: bool) -> Self {
-        let config_text = Str::from(config::ensemble::text(&configs.committed).as_str());
+        let (config_text, proposed_text) = texts(&configs);
         Self {
             me,
             configs,
             config_text,
+            proposed_text,
+            heard: None,
             adopts_configs,
             state: ServerState::Looking,
             round: 0,
+            durable: None,
             own: Vote::NONE,
             proposal: Vote::NONE,
             current: Decision { state: ServerState::Looking, vote: Vote::NONE, round: 0 },
@@ -156,6 +168,12 @@ impl Election {
         &self.configs
     }
 
+    /// A proposed configuration that only others have, of whose voters one may have been elected.
+    #[must_use]
+    pub const fn heard(&self) -> Option<&EnsembleConfig> {
+        self.heard.as_ref()
+    }
+
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<ElectionOutput> {
         self.outputs.pop_front()
@@ -170,8 +188,10 @@ impl Election {
     /// The server has no leader (any more): a new round begins. `durable` is where its history ends
     /// on disk; `None` if its database was lost, so that it does not know what it knew.
     pub fn look(&mut self, now: Instant, durable: Option<HistoryEnd>) {
-        self.own = self.first_vote(durable);
+        self.durable = durable;
+        self.own = self.first_vote();
         self.state = ServerState::Looking;
+        self.heard = None;
         self.start_round(now);
         // Whoever sent them does not repeat them before. Older ones were repeated, or are over.
         for (from, (came, notification)) in std::mem::take(&mut self.early) {
@@ -212,8 +232,9 @@ impl Election {
 
     /// Configurations have changed while the server had a leader, or before its first election.
     pub fn set_configs(&mut self, configs: EnsembleConfigs) {
-        self.config_text = Str::from(config::ensemble::text(&configs.committed).as_str());
+        (self.config_text, self.proposed_text) = texts(&configs);
         self.configs = configs;
+        self.heard = self.heard.take().filter(|heard| self.is_news(heard));
     }
 
     /// There is a connection to a server. What was last sent to it goes over it by itself.
@@ -257,7 +278,8 @@ impl Election {
         if from == self.me || (!is_idle && self.maybe_adopt(now, notification)) {
             return;
         }
-        if !self.configs.is_voter(from) {
+        self.hear_proposed(from, notification);
+        if !self.is_voter(from) {
             return self.on_asked(from, notification, is_idle);
         }
         if is_idle {
@@ -268,14 +290,14 @@ impl Election {
                 if notification.round < self.round {
                     self.answer_earlier_round(now, from);
                 }
-                if self.configs.is_voter(notification.vote.leader) {
+                if self.is_voter(notification.vote.leader) {
                     self.on_looking(now, from, notification);
                 } else {
                     self.join_round(now, notification.round);
                 }
             }
             (ServerState::Looking, ServerState::Following | ServerState::Leading) => {
-                if self.configs.is_voter(notification.vote.leader) {
+                if self.is_voter(notification.vote.leader) {
                     self.on_settled(from, notification);
                 }
             }
@@ -351,13 +373,13 @@ impl Election {
     }
 
     /// Apache's initial vote: only participants speak for a history, only voters for themselves.
-    fn first_vote(&self, durable: Option<HistoryEnd>) -> Vote {
+    fn first_vote(&self) -> Vote {
         if self.learner_type() == LearnerType::Observer {
             return Vote::NONE;
         }
         let is_voter = self.configs.committed.is_voter(self.me);
         let leader = if is_voter { self.me } else { ServerId::NONE };
-        match durable {
+        match self.durable {
             Some(HistoryEnd { current_epoch, last_zxid }) => {
                 Vote { peer_epoch: i64::from(current_epoch), zxid: last_zxid, leader }
             }
@@ -430,8 +452,32 @@ impl Election {
     /// A server without weight never leads.
     fn beats(&self, vote: Vote, other: Vote) -> bool {
         let EnsembleConfigs { committed, last_seen } = &self.configs;
-        let config = if committed.is_voter(vote.leader) { committed } else { last_seen };
-        other < vote && config.weight(vote.leader) != 0
+        let known = [committed, last_seen].into_iter().chain(&self.heard);
+        let config = known.into_iter().find(|config| config.is_voter(vote.leader));
+        other < vote && config.is_some_and(|config| config.weight(vote.leader) != 0)
+    }
+
+    /// A voter of any configuration that this server knows.
+    fn is_voter(&self, sid: ServerId) -> bool {
+        self.configs.is_voter(sid) || self.heard.as_ref().is_some_and(|heard| heard.is_voter(sid))
+    }
+
+    fn is_news(&self, proposed: &EnsembleConfig) -> bool {
+        self.configs.last_seen.version.max(self.configs.committed.version) < proposed.version
+    }
+
+    /// Takes note of a proposed configuration that a voter has in its history.
+    fn hear_proposed(&mut self, from: ServerId, notification: &Notification) {
+        let Some(text) = notification.proposed.as_ref().filter(|_| self.adopts_configs) else {
+            return;
+        };
+        if self.configs.is_voter(from)
+            && let Ok(config) = config::ensemble::parse(text, "notification")
+            && self.is_news(&config)
+            && self.heard.as_ref().is_none_or(|heard| heard.version < config.version)
+        {
+            self.heard = Some(config);
+        }
     }
 
     /// Once a quorum agrees with the proposal, better votes are waited for, but not for long.
@@ -441,7 +487,7 @@ impl Election {
             self.quiet_at = None;
             return;
         }
-        let mut voters = self.configs.voters().into_iter();
+        let mut voters = self.voters().into_iter();
         let awaits = |sid: ServerId| self.connected.contains(&sid) && !self.received.contains(sid);
         if voters.any(awaits) {
             self.quiet_at = Some(now + ELECTION_QUIET);
@@ -516,18 +562,13 @@ impl Election {
         let committed = &self.configs.committed;
         let differs = (&committed.members, &committed.quorum) != (&config.members, &config.quorum);
         self.outputs.push_back(ElectionOutput::Adopted(config.clone()));
-        self.config_text = text.clone();
-        if self.configs.last_seen.version < config.version {
-            self.configs.last_seen = config.clone();
+        let mut last_seen = self.configs.last_seen.clone();
+        if last_seen.version < config.version {
+            last_seen.clone_from(&config);
         }
-        self.configs.committed = config;
+        self.set_configs(EnsembleConfigs { committed: config, last_seen });
         if differs {
-            let may_lead = self.configs.committed.is_voter(self.me);
-            if !may_lead {
-                self.own.leader = ServerId::NONE;
-            } else if self.own != Vote::NONE {
-                self.own.leader = self.me;
-            }
+            self.own = self.first_vote();
             self.start_round(now);
         }
         differs
@@ -535,12 +576,18 @@ impl Election {
 
     /// Tells all voters, and who has asked.
     fn tell_all(&mut self) {
-        let mut all = self.asking.clone();
-        all.extend(self.configs.voters());
+        let mut all = self.voters();
+        all.extend(&self.asking);
         all.remove(&self.me);
         for to in all {
             self.tell(to);
         }
+    }
+
+    /// The voters of all configurations that this server knows.
+    fn voters(&self) -> BTreeSet<ServerId> {
+        let heard = self.heard.iter().flat_map(EnsembleConfig::voters);
+        self.configs.voters().into_iter().chain(heard).collect()
     }
 
     /// What this server votes for, or has elected.
@@ -555,9 +602,16 @@ impl Election {
             round,
             format_version: Notification::FORMAT_VERSION,
             config: Some(self.config_text.clone()),
+            proposed: self.proposed_text.clone(),
         };
         self.outputs.push_back(ElectionOutput::Send { to, notification });
     }
+}
+
+/// The committed configuration as text, and the pending one.
+fn texts(configs: &EnsembleConfigs) -> (Str, Option<Str>) {
+    let text = |config: &EnsembleConfig| Str::from(config::ensemble::text(config).as_str());
+    (text(&configs.committed), configs.pending().map(text))
 }
 
 /// The zxid of a server whose database is empty and not trusted.

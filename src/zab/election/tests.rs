@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{Member, QuorumRule, ServerAddress};
 
-const NOW: Instant = Instant(1_000_000_000);
+pub(super) const NOW: Instant = Instant(1_000_000_000);
 
 pub(super) fn members(participants: i64, observers: i64) -> EnsembleConfig {
     let member = |sid: i64| Member {
@@ -22,26 +22,26 @@ fn looking(me: i64, zxid: i64) -> Election {
     started(me, EnsembleConfigs::settled(members(3, 1)), Some(end(1, zxid)))
 }
 
-fn started(me: i64, configs: EnsembleConfigs, durable: Option<HistoryEnd>) -> Election {
+pub(super) fn started(me: i64, configs: EnsembleConfigs, durable: Option<HistoryEnd>) -> Election {
     let mut election = Election::new(ServerId(me), configs, true);
     election.look(NOW, durable);
     election
 }
 
-fn end(current_epoch: u32, last_zxid: i64) -> HistoryEnd {
+pub(super) fn end(current_epoch: u32, last_zxid: i64) -> HistoryEnd {
     HistoryEnd { current_epoch, last_zxid: Zxid(last_zxid) }
 }
 
-fn vote(leader: i64, zxid: i64) -> Vote {
+pub(super) fn vote(leader: i64, zxid: i64) -> Vote {
     Vote { peer_epoch: 1, zxid: Zxid(zxid), leader: ServerId(leader) }
 }
 
-fn says(state: ServerState, vote: Vote, round: i64) -> Notification {
-    Notification { state, vote, round, format_version: 2, config: None }
+pub(super) fn says(state: ServerState, vote: Vote, round: i64) -> Notification {
+    Notification { state, vote, round, format_version: 2, config: None, proposed: None }
 }
 
 /// What was sent: to whom, in which state, which vote and round.
-fn sent(election: &mut Election) -> Vec<(i64, ServerState, Vote, i64)> {
+pub(super) fn sent(election: &mut Election) -> Vec<(i64, ServerState, Vote, i64)> {
     outputs(election)
         .into_iter()
         .filter_map(|output| match output {
@@ -51,18 +51,18 @@ fn sent(election: &mut Election) -> Vec<(i64, ServerState, Vote, i64)> {
         .collect()
 }
 
-fn decided(election: &mut Election) -> Option<(ServerState, i64)> {
+pub(super) fn decided(election: &mut Election) -> Option<(ServerState, i64)> {
     outputs(election).into_iter().find_map(|output| match output {
         ElectionOutput::Decided(decision) => Some((decision.state, decision.vote.leader.0)),
         _ => None,
     })
 }
 
-fn outputs(election: &mut Election) -> Vec<ElectionOutput> {
+pub(super) fn outputs(election: &mut Election) -> Vec<ElectionOutput> {
     std::iter::from_fn(|| election.poll_output()).collect()
 }
 
-fn hear(election: &mut Election, from: i64, notification: &Notification) {
+pub(super) fn hear(election: &mut Election, from: i64, notification: &Notification) {
     election.on_notification(NOW, ServerId(from), notification);
 }
 

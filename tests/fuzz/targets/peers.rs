@@ -72,6 +72,7 @@ fn vote(input: &[u8]) {
     let text = |notification: &Notification| notification.config.clone().unwrap_or_default();
     assert_eq!((again.state, again.vote, again.round), (found.state, found.vote, found.round));
     assert_eq!(text(&again), text(&found));
+    assert_eq!(again.proposed, found.proposed);
 }
 
 fn notifications() -> Vec<Vec<u8>> {
@@ -81,6 +82,7 @@ fn notifications() -> Vec<Vec<u8>> {
         round: 2,
         format_version: 2,
         config: config.map(Str::from),
+        proposed: config.filter(|text| text.contains("version")).map(Str::from),
     };
     let config = "server.1=127.0.0.1:2888:3888:participant\nversion=100000000";
     let bytes = |config| {
