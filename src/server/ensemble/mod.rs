@@ -45,6 +45,7 @@ use crate::model::{
     ClientAddress, EnsembleConfig, EnsembleConfigs, ServerAddress, ServerId, ServerState, ShardId,
     Zxid,
 };
+use crate::wire::jute::DecodeErrorKind;
 use crate::wire::vote::Notification;
 use crate::zab::Timing;
 use crate::zab::election::{Decision, Election, ElectionOutput};
@@ -521,6 +522,9 @@ impl Ensemble {
                 }
                 Err(error) => {
                     tracing::warn!(%from, %error, "a vote does not decode and was ignored");
+                    if error.kind == DecodeErrorKind::Damaged {
+                        self.links.on_damaged(now, from);
+                    }
                 }
             },
         }

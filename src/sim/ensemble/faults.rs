@@ -221,7 +221,10 @@ impl World {
                 self.member(one).full_until = until;
             }
             Fault::Stranger => self.stranger(one)?,
-            Fault::Corruption => self.corrupts = true,
+            Fault::Corruption => {
+                let port = if self.prng.one_in(4) { PeerPort::Election } else { PeerPort::Quorum };
+                self.corrupts = Some(port);
+            }
             Fault::Upgrade => {
                 if !std::mem::replace(&mut self.upgrading, true) {
                     self.upgrade(0)?;

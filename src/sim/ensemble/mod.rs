@@ -304,7 +304,7 @@ struct World {
     /// What has passed between servers, where the planted bug is in that.
     directions: Directions,
     /// The next bytes between two servers are damaged.
-    corrupts: bool,
+    corrupts: Option<PeerPort>,
     /// A rolling upgrade is under way.
     upgrading: bool,
     clients: Vec<Client>,
@@ -382,7 +382,7 @@ impl World {
             network: Network::default(),
             swarm: Swarm::any(&mut Prng::new(seed ^ SWARM)),
             directions: Directions::default(),
-            corrupts: false,
+            corrupts: None,
             upgrading: false,
             // The last one is the administrator.
             clients: (0..CLIENTS + usize::from(is_dynamic)).map(Client::new).collect(),

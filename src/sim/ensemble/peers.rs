@@ -53,22 +53,26 @@ impl World {
     }
 
     /// Damages a bit if it is time; only once on a connection, since a damaged greeting may hide
-    /// that checksums are understood. What nobody notices is let be: votes, the bodies of
-    /// snapshots, and what older versions tell each other.
+    /// that checksums are understood. What nobody notices is let be: greetings of the election port
+    /// and lengths of votes, the bodies of snapshots, and what older versions tell each other.
     fn corrupt(&mut self, from: End, bytes: Bytes) -> Bytes {
-        let is_time =
-            self.corrupts || (self.plant == Plant::ChecksumIgnored && self.prng.one_in(100));
+        let of_votes = self.network.is_of_election(from);
+        let port = if of_votes { PeerPort::Election } else { PeerPort::Quorum };
+        let is_planted = !of_votes && self.plant == Plant::ChecksumIgnored && self.prng.one_in(100);
+        let is_time = self.corrupts == Some(port) || is_planted;
+        let is_noticed = if of_votes { tamper::is_vote } else { tamper::is_packets };
         if !is_time
-            || self.network.is_of_election(from)
+            || !is_noticed(&bytes)
             || self.version_between(from) != Version::Checked
-            || !tamper::is_packets(&bytes)
             || !self.network.damage(from)
         {
             return bytes;
         }
-        self.corrupts = false;
+        self.corrupts = None;
         let mut bytes = BytesMut::from(&*bytes);
-        let at = usize::try_from(self.prng.below(bytes.len() as u64)).unwrap_or_default();
+        let first = if of_votes { tamper::VOTE_AT } else { 0 };
+        let below = self.prng.below((bytes.len() - first) as u64);
+        let at = first + usize::try_from(below).unwrap_or_default();
         let bit = self.prng.below(8);
         if let Some(byte) = bytes.get_mut(at) {
             *byte ^= 1 << bit;

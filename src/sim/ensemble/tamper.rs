@@ -10,6 +10,7 @@ use super::World;
 use super::network::{End, Parcel};
 use crate::model::Zxid;
 use crate::wire::quorum::{self, LeaderPacket, LearnerPacket, PacketStream};
+use crate::wire::vote::{ElectionStream, Notification};
 
 /// What has passed from each end of a connection of the quorum port, with a bug in packets.
 pub(super) type Directions = BTreeMap<End, Direction>;
@@ -54,6 +55,23 @@ pub(super) fn is_packets(bytes: &Bytes) -> bool {
         }
     }
     true
+}
+
+/// Where a vote's frame begins, behind its length.
+pub(super) const VOTE_AT: usize = 4;
+
+/// Whether a hand-over on an election port is one vote with a checksum.
+pub(super) fn is_vote(bytes: &Bytes) -> bool {
+    let mut stream = ElectionStream::default();
+    stream.push(bytes.clone());
+    let frame = stream.next_frame().ok().flatten();
+    frame.is_some_and(|frame| {
+        let mut damaged = BytesMut::from(&*frame);
+        if let Some(last) = damaged.last_mut() {
+            *last ^= 1;
+        }
+        VOTE_AT + frame.len() == bytes.len() && Notification::decode(&damaged.freeze()).is_err()
+    })
 }
 
 impl World {

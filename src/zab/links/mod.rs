@@ -302,6 +302,15 @@ impl Links {
         }
     }
 
+    /// A message of this server was damaged on its way. What it said last comes again over another
+    /// connection.
+    pub fn on_damaged(&mut self, now: Instant, sid: ServerId) {
+        if let Some(link) = self.peers.get(&sid).and_then(|peer| peer.live) {
+            self.close(link);
+            self.lose(now, sid);
+        }
+    }
+
     /// A timer has fired.
     pub fn on_timeout(&mut self, now: Instant) {
         let is_late =

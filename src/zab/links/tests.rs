@@ -315,6 +315,23 @@ fn garbage_harms_only_its_own_connection() {
 }
 
 /// Connections that say nothing are bounded in number and time.
+/// It may have been said only once.
+#[test]
+fn what_was_damaged_on_its_way_is_asked_for_by_another_connection() {
+    let mut links = connected_to_3();
+    links.send(ServerId(3), frame("vote"));
+    assert_eq!(outputs(&mut links), [write(1, frame("vote"))]);
+    links.on_written(LinkId(1));
+    links.on_damaged(NOW, ServerId(3));
+    assert_eq!(outputs(&mut links), [close(1), LinkOutput::Disconnected(ServerId(3))]);
+    links.on_accepted(NOW, LinkId(2));
+    links.on_bytes(NOW, LinkId(2), greeting(3));
+    let again = [LinkOutput::Connected(ServerId(3)), write(2, frame("vote"))];
+    assert_eq!(outputs(&mut links), again, "so does the other side");
+    links.on_damaged(NOW, ServerId(9));
+    assert_eq!(outputs(&mut links), []);
+}
+
 #[test]
 fn silent_connections_are_bounded() {
     let mut links = links();
