@@ -59,7 +59,7 @@ pub struct Notification {
     pub format_version: i32,
     /// Text of its committed configuration.
     pub config: Option<Str>,
-    /// Text of a proposed configuration that is in its history; only servers of ours tell.
+    /// Text of the configuration that is proposed and counts beside it; only servers of ours tell.
     pub proposed: Option<Str>,
 }
 

@@ -359,7 +359,12 @@ impl Ensemble {
     pub(super) fn learner_recovered(&mut self, cx: &mut Context<'_>, keep_until: Option<Zxid>) {
         let now = cx.clock.now;
         let last = cx.pipeline.last_logged();
-        if let Some(Learning { stage: Stage::Connected { learner, .. }, .. }) = self.learning() {
+        // A proposed configuration that was cut off is forgotten before anything stands in its place.
+        let forgets = self.files.is_proposing();
+        if let Some(Learning { stage: Stage::Connected { learner, .. }, holds, .. }) =
+            self.learning()
+        {
+            *holds |= forgets;
             match keep_until {
                 Some(_) => learner.cut(now, last),
                 None => learner.installed(now, last),

@@ -522,8 +522,8 @@ impl Ensemble {
                 }
                 Err(error) => {
                     tracing::warn!(%from, %error, "a vote does not decode and was ignored");
-                    if error.kind == DecodeErrorKind::Damaged {
-                        self.links.on_damaged(now, from);
+                    if error.kind == DecodeErrorKind::Damaged && self.links.on_damaged(now, from) {
+                        tracing::info!(%from, "its connection is made again");
                     }
                 }
             },

@@ -6,8 +6,9 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Context, Ensemble, Role};
+use super::{Context, Effect, Ensemble, Role};
 use crate::base::{Duration, FileOp, FileOpId, FileOps, Instant, WallMs};
+use crate::config;
 use crate::model::{LocalSessions, ServerId, SessionId, TxnBody, TxnHeader, Xid, Zxid};
 use crate::server::contract::{Clock, DialId, PeerInput, PeerLink, PeerOutput};
 use crate::server::epochs::Epochs;
@@ -266,4 +267,37 @@ fn who_has_led_dials_the_next_leader_at_once() {
     following.hears(&LeaderPacket::leader_info(0, true, true));
     following.ensemble.serve(following.now, false);
     following.learns(Duration::default());
+}
+
+/// What the leader has cut off is forgotten on disk as well before anything stands in its place: it
+/// would count again where the log has become longer.
+#[test]
+fn a_configuration_that_is_cut_off_is_forgotten_before_the_log_goes_on() {
+    let mut following = Following::new();
+    following.proposed(SHORT);
+    let text = "server.1=h:1:2\nversion=100000001";
+    let config = config::ensemble::parse(text, "list").unwrap();
+    following.step(|ensemble, cx| ensemble.see_config(config, cx.ops));
+    following.write_all();
+    following.step(Ensemble::end_role);
+    assert!(following.ensemble.configs().pending().is_some(), "its txn is in the log");
+    following.learns(Duration::default());
+    following.hears(&LeaderPacket::leader_info(2, true, false));
+    following.write_all();
+    following.hears(&LeaderPacket::Trunc { zxid: Zxid::ZERO });
+    let effects = std::iter::from_fn(|| following.ensemble.next_effect());
+    assert!(effects.into_iter().any(|effect| matches!(effect, Effect::Recover { .. })));
+    let options = options_of_member(LocalSessions::Off);
+    let clock = Clock { now: following.now, wall: WallMs(0) };
+    following.pipeline = Pipeline::new(options, nothing_on_disk(), 1, clock, &mut following.ops);
+    following.step(|ensemble, cx| {
+        ensemble.learn_from_tree(None, cx.ops);
+        ensemble.on_recovered(cx, None, None);
+    });
+    assert_eq!(following.ensemble.configs().pending(), None);
+    following.sent = 0;
+    following.proposed(SHORT);
+    assert_eq!(following.pipeline.last_logged(), Zxid::ZERO);
+    following.write_all();
+    assert_eq!(following.pipeline.last_logged(), Zxid::new(1, 1));
 }

@@ -46,9 +46,7 @@ impl Ensemble {
 
     /// Where a server is joined: as the configuration in force has it, or else a proposed one.
     pub(super) fn quorum_addresses(&self, sid: ServerId) -> Vec<PeerAddress> {
-        let EnsembleConfigs { committed, last_seen } = &self.configs;
-        let configs = [committed, last_seen].into_iter().chain(self.election.heard());
-        let members = configs.filter_map(|it| it.members.get(&sid));
+        let members = self.election.known().filter_map(|it| it.members.get(&sid));
         let mut found = Vec::new();
         for address in members.flat_map(|member| &member.addresses) {
             let address = PeerAddress { host: address.host.clone(), port: address.quorum_port };
@@ -61,14 +59,20 @@ impl Ensemble {
 
     /// What the tree that was recovered tells of its configuration: a leader's snapshot may have
     /// brought one that is in no file yet. An operator's list without a version holds until a list
-    /// with one takes its place. Whether there is one that counts, or may come to.
+    /// with one takes its place. Whether there is one that counts, or may come to. A proposed one
+    /// behind it is not in the history.
     pub(crate) fn learn_from_tree(&mut self, text: Option<&[u8]>, ops: &mut FileOps) -> bool {
         let text = text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
         let config = config::ensemble::parse(text, "/zookeeper/config").ok();
+        let shown = Zxid(config.as_ref().map_or(0, |config| config.version));
         self.of_history = config.filter(|_| self.options.adopts_configs);
         let may_count = self.of_history.is_some();
         if self.configs.committed.version != 0 {
             self.ask_history(ops);
+        }
+        if self.lost.is_none() {
+            let history = HistoryEnd { current_epoch: self.epochs.current, last_zxid: shown };
+            self.forget_unlogged(history, ops);
         }
         may_count
     }
@@ -76,7 +80,7 @@ impl Ensemble {
     /// A later configuration of this server's own history counts beside the one in force.
     fn ask_history(&mut self, ops: &mut FileOps) {
         let seen = self.configs.last_seen.version;
-        if let Some(config) = self.of_history.take().filter(|config| seen < config.version) {
+        if let Some(config) = self.of_history.take_if(|config| seen < config.version) {
             self.see_config(config, ops);
         }
     }
@@ -85,20 +89,29 @@ impl Ensemble {
     pub(super) fn see_config(&mut self, config: EnsembleConfig, ops: &mut FileOps) {
         tracing::info!("a configuration is proposed: version {:x}", config.version);
         self.files.propose(&config, ops);
+        // A history that is being received may hold several that are not in force here yet.
+        if let Some(next) = self.configs.pending().filter(|next| next.version < config.version) {
+            self.of_history = Some(next.clone());
+        }
         self.configs.last_seen = config;
         self.tell_configs();
     }
 
     /// Gives up the proposed configuration if it is not in this server's history: its txn was cut
-    /// off, or lost with the power. True while that is being written down.
-    pub(super) fn forget_unlogged(&mut self, durable: HistoryEnd, ops: &mut FileOps) -> bool {
-        let forgets = self.configs.pending().is_some_and(|next| durable.lacks(next));
+    /// off, or lost with the power. The one before it in the history counts again. `history` ends
+    /// where that does, or with its last configuration. True while that is being written down.
+    pub(super) fn forget_unlogged(&mut self, history: HistoryEnd, ops: &mut FileOps) -> bool {
+        let forgets = self.configs.pending().is_some_and(|next| history.lacks(next));
         if forgets {
-            let EnsembleConfigs { committed, last_seen } = &self.configs;
-            tracing::info!(version = %Zxid(last_seen.version), zxid = %durable.last_zxid,
+            let EnsembleConfigs { committed, last_seen } = &mut self.configs;
+            tracing::info!(version = %Zxid(last_seen.version), end = %history.last_zxid,
                 "a proposed configuration is not in the history and counts no more");
-            self.files.propose(committed, ops);
-            self.configs = EnsembleConfigs::settled(committed.clone());
+            let is_pending = |before: &EnsembleConfig| {
+                committed.version < before.version && !history.lacks(before)
+            };
+            let before = self.of_history.take().filter(is_pending);
+            *last_seen = before.unwrap_or_else(|| committed.clone());
+            self.files.propose(last_seen, ops);
             self.tell_configs();
         }
         forgets
@@ -314,5 +327,45 @@ mod tests {
         assert!(matches!(ensemble.on_file_done(&mut cx, *id, &Ok(())), Some(Ok(()))));
         ensemble.go_on(&mut cx);
         assert!(matches!(ensemble.role, Role::Leading(_)), "it is alone, and elects itself");
+    }
+
+    /// A history that is being received has two changes of members, and breaks off between them:
+    /// the first is in the history, and its quorum is needed.
+    #[test]
+    fn behind_one_that_is_not_in_the_history_the_one_before_counts() {
+        let list = |sid: i64, version: Zxid| {
+            let text = format!("server.1=h:1:2\nserver.{sid}=h:1:2\nversion={:x}", version.0);
+            config::ensemble::parse(&text, "list").unwrap()
+        };
+        let (first, second) = (list(3, Zxid::new(1, 5)), list(4, Zxid::new(1, 9)));
+        let end = |counter| HistoryEnd { current_epoch: 1, last_zxid: Zxid::new(1, counter) };
+        for (counter, is_restarted, seen) in [
+            (4, false, 0x1_0000_0000),
+            (6, false, first.version),
+            (6, true, first.version),
+            (9, false, second.version),
+            // A snapshot of later than all of it has taken the place of the log.
+            (99, true, first.version),
+            (9, true, second.version),
+        ] {
+            let member = options_of_member(LocalSessions::Off).ensemble.unwrap();
+            let configs = EnsembleConfigs::settled(list(2, Zxid::new(1, 0)));
+            let options = EnsembleOptions { configs, adopts_configs: true, ..member };
+            let (mut ensemble, mut ops) =
+                (Ensemble::new(options, Epochs::default(), None, usize::MAX), FileOps::default());
+            if is_restarted {
+                ensemble.configs.last_seen = second.clone();
+                let shown = if counter == 9 { &second } else { &first };
+                let text = config::ensemble::text(shown);
+                assert!(ensemble.learn_from_tree(Some(text.as_bytes()), &mut ops));
+            } else {
+                ensemble.see_config(first.clone(), &mut ops);
+                ensemble.see_config(second.clone(), &mut ops);
+            }
+            let forgets = ensemble.forget_unlogged(end(counter), &mut ops);
+            assert_eq!(forgets, seen != second.version && !is_restarted);
+            assert_eq!(ensemble.configs().last_seen.version, seen, "{counter} {is_restarted}");
+            assert!(!ensemble.forget_unlogged(end(counter), &mut ops));
+        }
     }
 }

@@ -175,7 +175,8 @@ impl Shard {
             self.told_left -= 1;
             if let Some(id) = self.watches.next_of(&mut telling.firing).flatten() {
                 let (event, acl) = telling.event();
-                self.tell(id, &event, &acl);
+                let zxid = telling.zxid;
+                self.tell(id, zxid, &event, &acl);
             }
         }
     }
@@ -185,24 +186,26 @@ impl Shard {
         let (mut events, mut foreseen) = (Vec::new(), Foreseen::default());
         for telling in &mut self.telling {
             if self.watches.tells(id, &mut telling.firing, &mut foreseen) {
-                events.push(telling.event());
+                events.push((telling.zxid, telling.event()));
             }
         }
-        for (event, acl) in events {
-            self.tell(id, &event, &acl);
+        for (zxid, (event, acl)) in events {
+            self.tell(id, zxid, &event, &acl);
         }
     }
 
-    /// Gives an event, encoded once for all, to a connection that may know. Not to one that is
-    /// being closed: the tree may have been replaced since, and what led to the event have been
-    /// passed over. A client that saw the later zxid would not ask for the earlier change.
-    fn tell(&mut self, id: ConnId, event: &Bytes, acl: &[Acl]) {
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.phase.is_closing()) else {
+    /// Gives an event, encoded once for all, to a connection that may know. One that is being
+    /// closed hears only the rest of a txn: the tree may have been replaced since, and what led to
+    /// the event have been passed over. A client that saw the later zxid would not ask for the
+    /// earlier change.
+    fn tell(&mut self, id: ConnId, zxid: Zxid, event: &Bytes, acl: &[Acl]) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.phase.is_closing() && conn.told_midway != Some(zxid) {
             return;
-        };
+        }
         if auth::allowed(&self.options.auth, acl, Perms::READ, &conn.identities) {
             conn.out.push_event(event);
-            conn.told_midway = self.midway;
+            conn.told_midway = self.midway.or(conn.told_midway);
             conn.stats.sent += 1;
             self.sent += 1;
             mark_dirty(&mut self.dirty, id, conn);

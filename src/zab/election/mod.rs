@@ -54,7 +54,7 @@ pub struct Election {
     configs: EnsembleConfigs,
     /// Text of the committed configuration; every notification carries it.
     config_text: Str,
-    /// Text of the proposed one, if one is in the history; notifications carry it as well.
+    /// Text of the pending one; notifications carry it as well.
     proposed_text: Option<Str>,
     /// The latest proposed configuration that voters have told of. No quorum of it is asked for,
     /// but its voters may be elected: one of them may be the only one with all of the history.
@@ -168,10 +168,9 @@ impl Election {
         &self.configs
     }
 
-    /// A proposed configuration that only others have, of whose voters one may have been elected.
-    #[must_use]
-    pub const fn heard(&self) -> Option<&EnsembleConfig> {
-        self.heard.as_ref()
+    /// Those whose voters may be elected: the two, and one that is proposed to others only.
+    pub fn known(&self) -> impl Iterator<Item = &EnsembleConfig> {
+        [&self.configs.committed, &self.configs.last_seen].into_iter().chain(&self.heard)
     }
 
     /// The next thing to do, in order.
@@ -230,7 +229,7 @@ impl Election {
         self.decide(Vote { peer_epoch: -1, zxid, leader }, -1);
     }
 
-    /// Configurations have changed while the server had a leader, or before its first election.
+    /// Configurations have changed.
     pub fn set_configs(&mut self, configs: EnsembleConfigs) {
         (self.config_text, self.proposed_text) = texts(&configs);
         self.configs = configs;
@@ -278,9 +277,14 @@ impl Election {
         if from == self.me || (!is_idle && self.maybe_adopt(now, notification)) {
             return;
         }
-        self.hear_proposed(from, notification);
-        if !self.is_voter(from) {
-            return self.on_asked(from, notification, is_idle);
+        if self.state == ServerState::Looking && !is_idle {
+            self.hear_proposed(from, notification);
+        }
+        if !self.configs.is_voter(from) {
+            self.on_asked(from, notification, is_idle);
+            if self.state != ServerState::Looking || !self.is_voter(from) {
+                return;
+            }
         }
         if is_idle {
             return;
@@ -451,15 +455,13 @@ impl Election {
 
     /// A server without weight never leads.
     fn beats(&self, vote: Vote, other: Vote) -> bool {
-        let EnsembleConfigs { committed, last_seen } = &self.configs;
-        let known = [committed, last_seen].into_iter().chain(&self.heard);
-        let config = known.into_iter().find(|config| config.is_voter(vote.leader));
+        let config = self.known().find(|config| config.is_voter(vote.leader));
         other < vote && config.is_some_and(|config| config.weight(vote.leader) != 0)
     }
 
     /// A voter of any configuration that this server knows.
     fn is_voter(&self, sid: ServerId) -> bool {
-        self.configs.is_voter(sid) || self.heard.as_ref().is_some_and(|heard| heard.is_voter(sid))
+        self.known().any(|config| config.is_voter(sid))
     }
 
     fn is_news(&self, proposed: &EnsembleConfig) -> bool {
@@ -586,8 +588,7 @@ impl Election {
 
     /// The voters of all configurations that this server knows.
     fn voters(&self) -> BTreeSet<ServerId> {
-        let heard = self.heard.iter().flat_map(EnsembleConfig::voters);
-        self.configs.voters().into_iter().chain(heard).collect()
+        self.known().flat_map(EnsembleConfig::voters).collect()
     }
 
     /// What this server votes for, or has elected.

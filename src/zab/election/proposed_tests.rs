@@ -49,29 +49,49 @@ fn a_voter_of_a_proposal_that_only_others_have_is_elected() {
         hear(&mut election, 2, &says(Looking, vote(4, 9), 1));
         hear(&mut election, 3, &says(Looking, vote(4, 9), 1));
         assert_eq!(decided(&mut election), expected, "told by {from}");
-        let address = election.heard().map(|heard| heard.members.contains_key(&ServerId(4)));
+        let address = election.heard.as_ref().map(|heard| heard.members.contains_key(&ServerId(4)));
         assert_eq!(address, expected.map(|_| true), "where it is");
     }
 }
 
 #[test]
 fn no_quorum_of_a_proposal_that_only_others_have_is_asked() {
-    let mut election = started(1, EnsembleConfigs::settled(members(1, 0)), Some(end(1, 7)));
-    assert_eq!(decided(&mut election), Some((ServerState::Leading, 1)));
-    election.look(NOW, Some(end(1, 7)));
-    hear(&mut election, 2, &says_with_proposal(vote(2, 8)));
-    assert_eq!(decided(&mut election), Some((ServerState::Leading, 1)));
+    let mut election = started(1, EnsembleConfigs::settled(members(3, 0)), Some(end(1, 7)));
+    let larger = EnsembleConfig { version: 8, ..members(9, 0) };
+    let text = config::ensemble::text(&larger);
+    let told =
+        Notification { proposed: Some(text.as_str().into()), ..says(Looking, vote(2, 6), 1) };
+    hear(&mut election, 2, &told);
+    assert!(election.heard.is_some());
+    assert_eq!(decided(&mut election), None);
+    hear(&mut election, 3, &says(Looking, vote(1, 7), 1));
+    assert_eq!(decided(&mut election), Some((ServerState::Leading, 1)), "two of three");
+}
+
+/// It is a joining server as well, and may not know that it is a voter.
+#[test]
+fn a_voter_of_a_proposal_that_only_others_have_is_told_the_result() {
+    let mut election = started(1, EnsembleConfigs::settled(members(3, 0)), Some(end(1, 7)));
+    hear(&mut election, 2, &says_with_proposal(vote(2, 6)));
+    let nobody = Vote { leader: ServerId::NONE, ..vote(0, 5) };
+    hear(&mut election, 4, &says(Looking, nobody, 1));
+    sent(&mut election);
+    hear(&mut election, 3, &says(Looking, vote(1, 7), 1));
+    let to_4 = sent(&mut election).into_iter().filter(|(to, ..)| *to == 4);
+    assert_eq!(to_4.collect::<Vec<_>>(), [(4, ServerState::Leading, vote(1, 7), 1)]);
+    hear(&mut election, 4, &says(Looking, nobody, 1));
+    assert_eq!(sent(&mut election), [(4, ServerState::Leading, vote(1, 7), 1)]);
 }
 
 #[test]
 fn a_proposal_is_forgotten_when_a_later_configuration_counts() {
     let mut election = started(1, EnsembleConfigs::settled(members(3, 0)), Some(end(1, 7)));
     hear(&mut election, 2, &says_with_proposal(vote(2, 8)));
-    assert!(election.heard().is_some());
+    assert!(election.heard.is_some());
     election.set_configs(EnsembleConfigs::settled(EnsembleConfig { version: 8, ..members(3, 0) }));
-    assert_eq!(election.heard(), None);
+    assert_eq!(election.heard, None);
     hear(&mut election, 2, &says_with_proposal(vote(2, 8)));
-    assert_eq!(election.heard(), None);
+    assert_eq!(election.heard, None);
 }
 
 /// An observer by its old list, which the list in force does not know any more, speaks for its

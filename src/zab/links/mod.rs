@@ -130,6 +130,8 @@ struct Peer {
     dials: usize,
     retry_at: Option<Instant>,
     retry_after: Duration,
+    /// When a damaged message has last ended a connection.
+    damaged_at: Option<Instant>,
 }
 
 impl Default for Peer {
@@ -143,6 +145,7 @@ impl Default for Peer {
             dials: 0,
             retry_at: None,
             retry_after: ELECTION_DIAL_RETRY_AFTER,
+            damaged_at: None,
         }
     }
 }
@@ -302,13 +305,18 @@ impl Links {
         }
     }
 
-    /// A message of this server was damaged on its way. What it said last comes again over another
-    /// connection.
-    pub fn on_damaged(&mut self, now: Instant, sid: ServerId) {
-        if let Some(link) = self.peers.get(&sid).and_then(|peer| peer.live) {
-            self.close(link);
-            self.lose(now, sid);
-        }
+    /// A message of this server was damaged on its way. What a member said last comes again over
+    /// another connection: whether there will be one. Where every message is damaged, that is tried
+    /// once a second.
+    pub fn on_damaged(&mut self, now: Instant, sid: ServerId) -> bool {
+        let Some(peer) = self.peers.get_mut(&sid) else { return false };
+        let is_often =
+            peer.damaged_at.is_some_and(|at| now.since(at) < ELECTION_DIAL_RETRY_AFTER_MAX);
+        let Some(link) = peer.live.filter(|_| !is_often) else { return false };
+        peer.damaged_at = Some(now);
+        self.close(link);
+        self.lose(now, sid);
+        true
     }
 
     /// A timer has fired.

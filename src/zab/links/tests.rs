@@ -314,7 +314,6 @@ fn garbage_harms_only_its_own_connection() {
     assert_eq!(outputs(&mut links), [expected, close(1), LinkOutput::Disconnected(ServerId(3))]);
 }
 
-/// Connections that say nothing are bounded in number and time.
 /// It may have been said only once.
 #[test]
 fn what_was_damaged_on_its_way_is_asked_for_by_another_connection() {
@@ -322,16 +321,21 @@ fn what_was_damaged_on_its_way_is_asked_for_by_another_connection() {
     links.send(ServerId(3), frame("vote"));
     assert_eq!(outputs(&mut links), [write(1, frame("vote"))]);
     links.on_written(LinkId(1));
-    links.on_damaged(NOW, ServerId(3));
+    assert!(links.on_damaged(NOW, ServerId(3)));
     assert_eq!(outputs(&mut links), [close(1), LinkOutput::Disconnected(ServerId(3))]);
     links.on_accepted(NOW, LinkId(2));
     links.on_bytes(NOW, LinkId(2), greeting(3));
     let again = [LinkOutput::Connected(ServerId(3)), write(2, frame("vote"))];
     assert_eq!(outputs(&mut links), again, "so does the other side");
-    links.on_damaged(NOW, ServerId(9));
-    assert_eq!(outputs(&mut links), []);
+    let soon = NOW + Duration(ELECTION_DIAL_RETRY_AFTER_MAX.0 - 1);
+    for (at, sid) in [(soon, 3), (NOW, 9)] {
+        assert!(!links.on_damaged(at, ServerId(sid)));
+        assert_eq!(outputs(&mut links), [], "server {sid}");
+    }
+    assert!(links.on_damaged(NOW + ELECTION_DIAL_RETRY_AFTER_MAX, ServerId(3)));
 }
 
+/// Connections that say nothing are bounded in number and time.
 #[test]
 fn silent_connections_are_bounded() {
     let mut links = links();
