@@ -1,7 +1,7 @@
 //! An in-memory disk with a write-back cache, torn writes and directory entries of their own
 //! durability.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -9,6 +9,7 @@ use super::config_dir::ConfigDir;
 use super::content::Content;
 use super::plant::Plant;
 use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
+use crate::limits::BLOCK_BYTES;
 use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::txnlog;
@@ -43,12 +44,15 @@ struct Inode {
     flushed: Content,
     /// Ranges written since the last flush.
     dirty: Vec<(usize, usize)>,
+    /// Where anything was ever written. In a log, batches begin there.
+    starts: BTreeSet<usize>,
 }
 
 impl Inode {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.cached.write(offset, bytes);
         self.dirty.push((offset, bytes.len()));
+        self.starts.insert(offset);
     }
 
     fn write_zeros(&mut self, offset: usize, len: usize) {
@@ -191,8 +195,9 @@ impl Disk {
         }
     }
 
-    /// Changes a byte of a snapshot, or of the log where others were written behind it: the last
-    /// batches look the same torn and changed. Whether there was one.
+    /// Changes a byte of a snapshot, of the first block of a log, which is its header, or where
+    /// batches were written behind it: the last ones look the same torn and changed. Whether there
+    /// was one.
     pub(super) fn rot(&mut self, prng: &mut Prng) -> bool {
         let is_history = |file: &&FileName| {
             catalog::zxid_of(&file.name).is_some() || txnlog::segment_sequence(&file.name).is_some()
@@ -202,7 +207,15 @@ impl Disk {
         let Some(file) = files.get(nth) else { return false };
         let Ok(inode) = self.inode(file) else { return false };
         let written = inode.cached.last_written().unwrap_or_default();
-        let at = usize::try_from(prng.below(written as u64 / 2)).unwrap_or_default();
+        let mut end = written / 2;
+        if catalog::zxid_of(&file.name).is_none() {
+            let last_but_one = inode.starts.range(..written).nth_back(1);
+            end = end.min(last_but_one.copied().unwrap_or_default().max(BLOCK_BYTES));
+        }
+        let at = usize::try_from(prng.below(end as u64)).unwrap_or_default();
+        if end == 0 {
+            return false;
+        }
         for content in [&mut inode.cached, &mut inode.flushed] {
             content.flip(at, 0x40);
         }

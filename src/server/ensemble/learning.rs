@@ -359,7 +359,7 @@ impl Ensemble {
     pub(super) fn learner_recovered(&mut self, cx: &mut Context<'_>, keep_until: Option<Zxid>) {
         let now = cx.clock.now;
         let last = cx.pipeline.last_logged();
-        // A proposed configuration that was cut off is forgotten before anything stands in its place.
+        // A proposed configuration that was cut off is forgotten before anything stands there.
         let forgets = self.files.is_proposing();
         if let Some(Learning { stage: Stage::Connected { learner, .. }, holds, .. }) =
             self.learning()
