@@ -158,9 +158,7 @@ impl Apache {
 
     /// SIGTERM, and its end.
     pub(crate) fn stop(&mut self) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive");
-        // SAFETY: signals a child that has not been waited for.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+        peer::signal(&self.child, libc::SIGTERM);
         self.child.wait().expect("the child is ours");
     }
 

@@ -100,9 +100,7 @@ impl Ensemble {
     }
 
     pub(crate) fn signal(&self, sid: i64, signal: i32) {
-        let pid = i32::try_from(self.servers[&sid].id()).expect("process ids are positive");
-        // SAFETY: signals a child that has not been waited for.
-        unsafe { libc::kill(pid, signal) };
+        peer::signal(&self.servers[&sid], signal);
     }
 
     pub(crate) fn kill(&mut self, sid: i64) {

@@ -68,11 +68,14 @@ impl Server {
 
     /// SIGTERM, and how the process ended.
     pub(crate) fn stop(mut self) -> (ExitStatus, PathBuf, u16) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive");
-        // SAFETY: signals a child that has not been waited for.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+        signal(&self.child, libc::SIGTERM);
         let status = self.child.wait().expect("the child is ours");
         (status, self.home.clone(), self.port)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, number: i32) {
+        signal(&self.child, number);
     }
 
     /// Its process id.
@@ -96,6 +99,13 @@ impl Drop for Server {
 /// The answer of whoever listens on `port` to a four-letter word; empty if there is none.
 pub(crate) fn word(port: u16, word: &str) -> String {
     client::word(("127.0.0.1", port), word).unwrap_or_default()
+}
+
+/// Sends a process a signal, as `kill -N` does.
+pub(crate) fn signal(child: &Child, number: i32) {
+    let pid = i32::try_from(child.id()).expect("process ids are positive");
+    // SAFETY: signals a child that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, number) }, 0);
 }
 
 /// Starts the server program on a configuration file.

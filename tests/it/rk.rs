@@ -111,9 +111,7 @@ impl Running {
 
     /// A signal to the program alone.
     pub(crate) fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive");
-        // SAFETY: signals a child that has not been waited for.
-        unsafe { libc::kill(pid, signal) };
+        peer::signal(&self.child, signal);
     }
 
     /// Its exit code.

@@ -595,6 +595,18 @@ fn compact_leaves_what_a_server_needs() {
     filled.clean();
 }
 
+/// Sets `/a` to long values, twenty on the way at a time.
+fn write(client: &mut Client, count: usize) {
+    for _ in 0..count / 20 {
+        for _ in 0..20 {
+            client.send(&set("/a", &[b'z'; 3000])).expect("it is sent");
+        }
+        for _ in 0..20 {
+            client.receive().expect("it is answered");
+        }
+    }
+}
+
 #[test]
 fn a_running_servers_files_are_read_and_not_touched() {
     let server = Server::start(CONFIG);
@@ -618,12 +630,7 @@ fn a_running_servers_files_are_read_and_not_touched() {
     let writer = std::thread::spawn(move || {
         let mut client = client::connect(port).expect("the server serves");
         while !stopping.load(std::sync::atomic::Ordering::Relaxed) {
-            for _ in 0..20 {
-                client.send(&set("/a", &[b'z'; 3000])).expect("it is sent");
-            }
-            for _ in 0..20 {
-                client.receive().expect("it is answered");
-            }
+            write(&mut client, 20);
         }
     });
     for _ in 0..10 {
@@ -633,6 +640,30 @@ fn a_running_servers_files_are_read_and_not_touched() {
     writer.join().expect("the writer ends");
     let home = server.home.clone();
     drop(server);
+    peer::clean(&home);
+}
+
+#[test]
+fn a_look_is_begun_anew_where_what_it_found_was_removed_meanwhile() {
+    let server = Server::start(CONFIG);
+    let mut client = connect(server.port);
+    ok(&mut client, &create("/a", b"x", 0));
+    let data = server.home.join("data");
+    for pause_us in (600..3000).step_by(80) {
+        let mut look = Command::new(env!("CARGO_BIN_EXE_rk-log"));
+        look.args(["verify", text(&data)]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let look = look.spawn().expect("the program was built");
+        std::thread::sleep(std::time::Duration::from_micros(pause_us));
+        peer::signal(&look, libc::SIGSTOP);
+        // Enough for snapshots and segments to be removed.
+        write(&mut client, 2600);
+        peer::signal(&look, libc::SIGCONT);
+        let output = look.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "stopped after {pause_us} us: {said}");
+    }
+    let home = server.home.clone();
+    drop((client, server));
     peer::clean(&home);
 }
 

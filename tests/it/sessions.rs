@@ -28,20 +28,14 @@ fn sessions(server: &Server) -> Vec<Client> {
     clients
 }
 
-fn signal(server: &Server, signal: i32) {
-    let pid = i32::try_from(server.pid()).expect("process ids are positive");
-    // SAFETY: signals a child that has not been waited for.
-    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-}
-
 #[test]
 fn a_server_that_is_stopped_for_longer_than_a_timeout_keeps_its_sessions() {
     let server = Server::start(SETTINGS);
     let mut clients = sessions(&server);
     for _ in 0..2 {
-        signal(&server, libc::SIGSTOP);
+        server.signal(libc::SIGSTOP);
         thread::sleep(Duration::from_millis(3_500));
-        signal(&server, libc::SIGCONT);
+        server.signal(libc::SIGCONT);
         for (number, client) in clients.iter_mut().enumerate() {
             assert_eq!(client.code(&Request::Ping), ErrorCode::OK, "{}", server.log());
             assert_eq!(client.code(&exists(&format!("/e{number}"), false)), ErrorCode::OK);

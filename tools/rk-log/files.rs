@@ -65,7 +65,8 @@ pub(crate) struct Files {
     pub(crate) nameless_snapshot: Option<(String, Bytes)>,
 }
 
-/// How often a segment that a server may be writing to is read until two readings agree.
+/// How often a segment that a server may be writing to is read until two readings agree, and a
+/// directory until nothing that counts was removed meanwhile.
 const READINGS_MAX: u32 = 20;
 
 /// Opens everything at a place.
@@ -151,7 +152,22 @@ impl Files {
     }
 }
 
+/// The files as a server that removes old ones meanwhile could have left them at one moment.
 fn open_directory(data: &Path, log: &Path) -> Result<Files, Trouble> {
+    let mut readings = 0;
+    loop {
+        let (files, is_whole) = read_directory(data, log)?;
+        readings += 1;
+        if is_whole || readings == READINGS_MAX {
+            return Ok(files);
+        }
+    }
+}
+
+/// One reading, and whether it is whole: the newest snapshot it found is still there, so every
+/// segment behind that was kept, and no segment that it was to read is gone, so none was read
+/// empty before the one in front of it was filled and removed.
+fn read_directory(data: &Path, log: &Path) -> Result<(Files, bool), Trouble> {
     let mut files =
         Files { data_dir: data.to_owned(), log_dir: log.to_owned(), ..Files::default() };
     files.server = server_of(data);
@@ -173,6 +189,7 @@ fn open_directory(data: &Path, log: &Path) -> Result<Files, Trouble> {
     }
     files.find_received()?;
     let mut later_is_used = false;
+    let mut is_whole = true;
     for (name, len) in list(log)?.into_iter().rev() {
         let path = log.join(&name);
         if segment_sequence(&name).is_some() {
@@ -181,12 +198,17 @@ fn open_directory(data: &Path, log: &Path) -> Result<Files, Trouble> {
                 let first = bytes.get(BLOCK_BYTES..2 * BLOCK_BYTES).unwrap_or_default();
                 later_is_used |= first.iter().any(|byte| *byte != 0);
                 files.segments.insert(name, bytes);
+            } else {
+                is_whole = false;
             }
         } else if is_leftover(&name) && data != log {
             files.leftovers.push((name, len));
         }
     }
-    Ok(files)
+    let newest = files.snapshots.last_key_value().map(|(zxid, _)| *zxid);
+    let now: Vec<_> = list(data)?.iter().filter_map(|(name, _)| catalog::zxid_of(name)).collect();
+    is_whole &= newest.map_or(now.is_empty(), |newest| now.contains(&newest));
+    Ok((files, is_whole))
 }
 
 /// A copy of a segment that a server may be writing to: a write that is half seen looks like
