@@ -400,7 +400,8 @@ impl World {
             let other = self.members.iter().find(|other| other.log.contains(&last));
             let log = other.map(|other| other.log.clone()).unwrap_or_default();
             let member = self.member(at);
-            (member.log, member.is_uncounted) = (log, false);
+            // A power cut can bring back what was removed, and with that a server's own history.
+            (member.log, member.is_uncounted) = (log, !notes.is_empty());
         }
         self.member(at).log.retain(|zxid| *zxid <= last);
         Ok(Ok(recovered))
