@@ -62,7 +62,8 @@ impl RecentTxns {
         copy
     }
 
-    /// Those up to `upto`, which is the zxid of one of them or of the start.
+    /// Those up to `upto`. None are, if that is before the start: what is not committed can be more
+    /// than is kept.
     #[must_use]
     pub const fn committed(&self, upto: Zxid) -> CommittedTxns<'_> {
         CommittedTxns { recent: self, upto }
@@ -106,6 +107,7 @@ impl History for CommittedTxns<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zab::synchronization::{SyncPlan, SyncWay};
 
     fn recent(bytes_max: u64) -> RecentTxns {
         let mut recent = RecentTxns::new(Zxid(4), bytes_max);
@@ -139,5 +141,15 @@ mod tests {
         assert_eq!(history.floor(Zxid(99)), Zxid(8));
         assert_eq!(history.bytes_after(Zxid(7)), 10);
         assert_eq!(history.bytes_after(Zxid(8)), 0);
+    }
+
+    #[test]
+    fn nothing_is_known_where_more_is_uncommitted_than_is_kept() {
+        let recent = recent(30);
+        let snap = SyncPlan { way: SyncWay::Snap, after: Zxid(5) };
+        for last in 4..10 {
+            let history = recent.committed(Zxid(5));
+            assert_eq!(SyncPlan::choose(&history, Zxid(last), 1), snap, "{last}");
+        }
     }
 }

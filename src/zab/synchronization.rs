@@ -73,7 +73,8 @@ impl SyncPlan {
     #[must_use]
     pub fn choose(history: &impl History, learner_last: Zxid, snapshot_bytes: u64) -> Self {
         let snap = Self { way: SyncWay::Snap, after: history.last() };
-        if learner_last < history.start() {
+        // Nothing in front of the start is known, and what is behind `last` is no history yet.
+        if learner_last.min(history.last()) < history.start() {
             return snap;
         }
         let floor = history.floor(learner_last);

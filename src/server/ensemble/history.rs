@@ -118,8 +118,9 @@ impl Ensemble {
         more: &mut Vec<Output>,
     ) {
         let history = cx.pipeline.recent().committed(upto);
+        // What is not committed may be all that is left in memory.
         if Zxid::ZERO <= last
-            && last < history.start()
+            && last.min(upto) < history.start()
             && let Some((cursor, record_bytes)) = self.log_cursor(cx, last)
         {
             let stage = Stage::LookingUp { last, record_bytes };
