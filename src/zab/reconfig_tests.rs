@@ -46,6 +46,8 @@ pub(super) struct Led {
     pub(super) other: Vec<Output>,
     /// What it proposes is durable at once.
     pub(super) flushes: bool,
+    /// Epochs are written at once.
+    pub(super) stores: bool,
 }
 
 impl Led {
@@ -71,7 +73,7 @@ impl Led {
         let mut out = Vec::new();
         let leader = Leader::new(start, NOW, &mut out);
         let (txns, said, other) = (Vec::new(), Vec::new(), Vec::new());
-        let mut led = Self { leader, txns, said, other, flushes: true };
+        let mut led = Self { leader, txns, said, other, flushes: true, stores: true };
         led.take(out);
         led
     }
@@ -90,7 +92,7 @@ impl Led {
             let mut more = Vec::new();
             match output {
                 Output::Send(link, packet) => self.said.push((link.0.cast_signed(), packet)),
-                Output::Store(_) => self.leader.stored(&mut more),
+                Output::Store(_) if self.stores => self.leader.stored(&mut more),
                 Output::Choose { link, last, .. } => {
                     let plan = SyncPlan { way: SyncWay::Diff, after: last };
                     self.leader.synchronize(link, plan, &mut more);

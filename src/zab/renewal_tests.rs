@@ -216,6 +216,27 @@ fn it_begins_above_what_a_member_has_promised_to_another() {
     assert!(led.leader.is_established() && !led.leader.wants_renewal());
 }
 
+/// Others can establish an epoch that the leader itself is still writing down.
+#[test]
+fn it_begins_only_when_the_leader_itself_has_accepted_this_epoch() {
+    let configs = EnsembleConfigs::settled(config(&[1, 2, 3, 4, 5], 0));
+    let mut led = Led::with_zxids(configs, false, EpochZxids::default());
+    for sid in 2..=5 {
+        greets(&mut led, sid, if sid == 5 { 7 } else { 0 }, true);
+    }
+    led.stores = false;
+    let promise =
+        LearnerPacket::AckEpoch { last_zxid: Zxid::ZERO, current_epoch: 0, cannot_cut: false };
+    (2..=4).for_each(|sid| led.hears(sid, promise.clone()));
+    (2..=4).for_each(|sid| led.hears(sid, LearnerPacket::Ack { zxid: Zxid::new(1, 0) }));
+    assert!(led.leader.is_established() && led.leader.wants_renewal());
+    assert!(!renew(&mut led));
+    let mut out = Vec::new();
+    led.leader.stored(&mut out);
+    led.take(out);
+    assert!(renew(&mut led));
+}
+
 #[test]
 fn not_for_what_is_unchecked_or_of_a_stranger_or_the_last_of_all() {
     for (sid, accepted_epoch, has_checksums) in

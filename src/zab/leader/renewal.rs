@@ -71,12 +71,14 @@ impl Leader {
             && self.links.values().all(|link| !link.is_live() || link.is_ringkeeper)
     }
 
-    /// Begins the next epoch, if everything proposed is durable here and committed. Whether it has:
+    /// Begins the next epoch, if everything proposed is durable here and committed, and this epoch
+    /// is: others may have established it while it is still being written here. Whether it has:
     /// then [`Output::Established`] follows, or the end of this leader.
     pub fn renew(&mut self, now: Instant, out: &mut Vec<Output>) -> bool {
         let (epochs, committed) = (self.acceptor.stored(), self.broadcast.committed());
         let promised = epochs.accepted.max(self.outbid);
-        let is_durable = self.broadcast.durable_of(self.me) == Some(committed);
+        let is_durable =
+            self.has_accepted() && self.broadcast.durable_of(self.me) == Some(committed);
         let is_whole = committed == self.broadcast.proposed() && self.configs.pending().is_none();
         if !self.wants_renewal() || !is_durable || !is_whole {
             return false;
