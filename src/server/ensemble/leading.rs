@@ -394,7 +394,8 @@ impl Ensemble {
                 }
             }
             Output::Activated { zxid, designated } => {
-                self.activate(cx.ops);
+                let config = self.configs.last_seen.clone();
+                self.activate(config, cx.ops);
                 if designated != self.options.me {
                     tracing::info!(leader = %designated, "the reconfiguration makes another \
                         server lead");
@@ -417,7 +418,8 @@ impl Ensemble {
                 self.election.on_established(epoch);
                 cx.pipeline.commit_to(cx.pipeline.last_logged());
                 if self.configs.pending().is_some() {
-                    self.activate(cx.ops);
+                    let config = self.configs.last_seen.clone();
+                    self.activate(config, cx.ops);
                 }
                 if let Some(leading) = self.leading() {
                     leading.established = Some(epoch);

@@ -531,15 +531,15 @@ impl Ensemble {
         }
     }
 
-    /// The configuration that was last seen is in force, if it is not later than `upto`.
+    /// The last configuration that is not later than `upto` is in force.
     fn on_activate(&mut self, cx: &mut Context<'_>, upto: Zxid, designated: Option<ServerId>) {
-        let is_pending = self.configs.pending().is_some_and(|next| next.version <= upto.0);
         let Some(learning) = self.learning() else { return };
         let leader = learning.leader;
-        if !learning.has_config || !is_pending {
+        if !learning.has_config {
             return;
         }
-        let before = self.activate(cx.ops);
+        let Some(config) = self.next_upto(upto) else { return };
+        let before = self.activate(config, cx.ops);
         let Some(to) = self.leaves_for(&before, leader, designated) else { return };
         tracing::info!("the reconfiguration ends this role");
         let Some(learning) = self.learning() else { return };

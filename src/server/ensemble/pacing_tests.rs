@@ -269,6 +269,29 @@ fn who_has_led_dials_the_next_leader_at_once() {
     following.learns(Duration::default());
 }
 
+/// A history can hold one configuration that came into force there, and be followed by the proposal
+/// of the next before it is shown to clients.
+#[test]
+fn the_configuration_of_the_history_is_in_force_beside_a_proposed_one() {
+    let mut following = Following::new();
+    let text = |version| format!("server.1=h:1:2\nserver.2=g:1:2\nversion={version:x}");
+    let of_history = Zxid::new(1, 1).0;
+    following.ensemble.options.adopts_configs = true;
+    following.learns(Duration::default());
+    following.hears(&LeaderPacket::leader_info(2, true, false));
+    following.write_all();
+    following.hears(&LeaderPacket::Diff { zxid: Zxid::ZERO });
+    let config = Some(text(of_history).as_str().into());
+    following.hears(&LeaderPacket::NewLeader { epoch: 2, config });
+    following.write_all();
+    let next = config::ensemble::parse(&text(Zxid::new(2, 1).0), "list").unwrap();
+    following.step(|ensemble, cx| ensemble.see_config(next.clone(), cx.ops));
+    following.write_all();
+    following.hears(&LeaderPacket::UpToDate);
+    let configs = following.ensemble.configs();
+    assert_eq!((configs.committed.version, configs.pending()), (of_history, Some(&next)));
+}
+
 /// What the leader has cut off is forgotten on disk as well before anything stands in its place: it
 /// would count again where the log has become longer.
 #[test]

@@ -117,9 +117,18 @@ impl Ensemble {
         forgets
     }
 
-    /// The configuration that was last seen is in force; the one before.
-    pub(super) fn activate(&mut self, ops: &mut FileOps) -> EnsembleConfig {
-        let config = self.configs.last_seen.clone();
+    /// The configuration that comes into force with what is committed up to here, if any does: the
+    /// one that was last seen, or else the one before it in the history.
+    pub(super) fn next_upto(&mut self, upto: Zxid) -> Option<EnsembleConfig> {
+        let committed = self.configs.committed.version;
+        if let Some(next) = self.configs.pending().filter(|next| next.version <= upto.0) {
+            return Some(next.clone());
+        }
+        self.of_history.take_if(|it| committed < it.version && it.version <= upto.0)
+    }
+
+    /// This configuration is in force; the one before.
+    pub(super) fn activate(&mut self, config: EnsembleConfig, ops: &mut FileOps) -> EnsembleConfig {
         let before = std::mem::replace(&mut self.configs.committed, config);
         self.took_effect(ops);
         before
