@@ -364,6 +364,11 @@ impl Links {
             self.outputs.push_back(LinkOutput::Disconnected(sid));
         }
         self.maybe_dial(sid);
+        // A stranger that cannot be dialled back is none to keep.
+        let is_dialled = self.peers.get(&sid).is_some_and(|peer| peer.is_dialling);
+        if !is_dialled && !self.members.contains_key(&sid) {
+            self.peers.remove(&sid);
+        }
     }
 
     fn stranger_count(&self) -> usize {

@@ -366,6 +366,18 @@ fn strangers_are_bounded() {
     assert_eq!(links.peers.len(), ELECTION_STRANGERS_MAX);
 }
 
+/// Smaller ones are dialled back; who says no address cannot be.
+#[test]
+fn strangers_without_an_address_are_not_kept() {
+    let mut links = Links::new(ServerId(500), address(500), &configs(3));
+    for sid in 100..300i64 {
+        let bytes = Bytes::copy_from_slice(&sid.to_be_bytes());
+        links.on_accepted(NOW, LinkId(sid.cast_unsigned()));
+        links.on_bytes(NOW, LinkId(sid.cast_unsigned()), bytes);
+    }
+    assert_eq!(links.peers.keys().filter(|sid| 100 <= sid.0).count(), 0);
+}
+
 /// Servers and the connections between them; bytes arrive in pieces, connections break.
 pub(super) struct World {
     prng: Prng,
