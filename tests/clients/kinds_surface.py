@@ -12,10 +12,14 @@ from raw_surface import Client, buf, i64, op_create, op_version, say, section
 
 LIMITS, STATS = "zookeeper_limits", "zookeeper_stats"
 
+# ms; what is looked at before it ends is looked at by then.
+TTL = 8000
+SESSION = 600000
+
 
 def gone(client, path):
     """Waits until a znode is reaped."""
-    for _ in range(200):
+    for _ in range(2400):
         client.xid += 1
         client.send(3, buf(path.encode()) + b"\0", client.xid)
         line = client.receive()
@@ -57,17 +61,18 @@ def ttls(client):
         client.create(f"/bad{ttl}-{flags}", opcode=21, flags=flags, ttl=ttl)
     client.create("/flag5", flags=5)
     client.create("/flag6", flags=6)
-    client.create("/t", opcode=21, flags=5, ttl=300)
-    client.create("/ts-", opcode=21, flags=6, ttl=100000)
-    client.create("/parent", opcode=21, flags=5, ttl=300)
+    client.create("/ts-", opcode=21, flags=6, ttl=10000000)
+    client.create("/parent", opcode=21, flags=5, ttl=TTL)
     client.create("/parent/child")
+    client.create("/t", opcode=21, flags=5, ttl=TTL)
     client.exists("/t")
+    # What is younger is gone: its child keeps the other one.
     gone(client, "/t")
     client.exists("/parent")
     client.delete("/parent/child")
     gone(client, "/parent")
-    client.multi("ttl", [(21, op_create(b"/mt", flags=5) + i64(300))])
-    client.multi("ttl without its flag", [(21, op_create(b"/mt2") + i64(300))])
+    client.multi("ttl", [(21, op_create(b"/mt", flags=5) + i64(TTL))])
+    client.multi("ttl without its flag", [(21, op_create(b"/mt2") + i64(TTL))])
     client.multi("ttl of 0", [(21, op_create(b"/mt3", flags=5) + i64(0))])
     gone(client, "/mt")
     client.exists("/mt2")
@@ -133,13 +138,14 @@ def restart(client):
     client.create("/rc", opcode=19, flags=4)
     client.create("/rc/child")
     client.create("/re", flags=1)
-    client.create("/rt", opcode=21, flags=5, ttl=300)
+    client.create("/rt", opcode=21, flags=5, ttl=TTL)
     client.create("/rq")
     client.create("/rq/a", b"12345")
     quota(client, "/rq", b"count=3,bytes=-1=;countHardLimit=3")
     print("RESTART", flush=True)
     sys.stdin.readline()
-    again = Client("again", session=client.session, password=client.password, seen=Client.base)
+    again = Client("again", session=client.session, password=client.password, seen=Client.base,
+                   timeout=SESSION)
     say(f"the same session: {again.session == client.session}")
     gone(again, "/rt")
     again.exists("/rc")
@@ -153,7 +159,7 @@ def restart(client):
 
 
 def main():
-    client = Client("a")
+    client = Client("a", timeout=SESSION)
     containers(client)
     ttls(client)
     quotas(client)

@@ -11,6 +11,12 @@ pub(crate) fn connect(port: u16) -> io::Result<Client> {
     Client::connect(("127.0.0.1", port))
 }
 
+/// A connection with a new session that lives however long its client is silent.
+pub(crate) fn connect_for_long(port: u16) -> io::Result<Client> {
+    let hello = Hello { timeout_ms: 600_000, ..Hello::default() };
+    Client::attach(("127.0.0.1", port), &hello)
+}
+
 /// A connection that asks for an existing session.
 pub(crate) fn attach(
     port: u16,

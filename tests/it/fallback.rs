@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringkeeper::model::ErrorCode;
 
 use super::client::{self, Client, create, get, set};
-use super::peer::{self, Server};
+use super::peer::{self, Server, WITHIN, within};
 
 /// Whole snapshots of a server, oldest first.
 fn snapshots(home: &Path) -> Vec<PathBuf> {
@@ -24,7 +24,7 @@ fn snapshots(home: &Path) -> Vec<PathBuf> {
 
 /// Writes until `enough`, from `next` on; the last value written.
 fn write_until(client: &mut Client, next: u32, enough: &dyn Fn() -> bool) -> u32 {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + WITHIN;
     let mut value = next;
     loop {
         for _ in 0..50 {
@@ -54,7 +54,7 @@ fn damage(snapshot: &Path) {
 #[test]
 fn a_damaged_newest_snapshot_gives_way_to_the_one_before() {
     let server = Server::start("snapCount=100\npreAllocSize=1024");
-    let mut client = client::connect(server.port).expect("the server serves");
+    let mut client = client::connect_for_long(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"0", 0)), ErrorCode::OK);
     let home = server.home.clone();
     let written = write_until(&mut client, 0, &|| 3 <= snapshots(&home).len());
@@ -64,8 +64,10 @@ fn a_damaged_newest_snapshot_gives_way_to_the_one_before() {
 
     let server = Server::start_in(home.clone(), port);
     let name = damaged.file_name().expect("it has one").to_string_lossy().into_owned();
-    assert!(server.log().contains(&format!("{name} is not used")), "{}", server.log());
-    let mut client = client::connect(port).expect("the server serves");
+    within("the damage to be named", || {
+        server.log().contains(&format!("{name} is not used")).then_some(())
+    });
+    let mut client = client::connect_for_long(port).expect("the server serves");
     assert_eq!(value(&mut client), written);
     // Once enough newer ones are there, the damaged one and those that nobody read go.
     let written = write_until(&mut client, written, &|| {
@@ -74,7 +76,7 @@ fn a_damaged_newest_snapshot_gives_way_to_the_one_before() {
     });
     let (home, port) = server.kill();
     let server = Server::start_in(home.clone(), port);
-    let mut client = client::connect(port).expect("the server serves");
+    let mut client = client::connect_for_long(port).expect("the server serves");
     assert_eq!(value(&mut client), written);
 
     drop(server);

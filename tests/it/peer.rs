@@ -41,7 +41,7 @@ impl Server {
     }
 
     fn wait_until_serving(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + WITHIN;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("the child is ours") {
                 panic!("the server ended with {status}: {}", self.log());
@@ -130,7 +130,7 @@ pub(crate) fn write_config(home: &Path, port: u16, extra: &str) {
     let data = home.join("data");
     let text = format!(
         "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\ntickTime=2000\n\
-         4lw.commands.whitelist=*\nmaxClientCnxns=0\n{extra}\n",
+         maxSessionTimeout=600000\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n{extra}\n",
         data.display()
     );
     fs::write(home.join("zoo.cfg"), text).expect("the directory is writable");
@@ -167,7 +167,7 @@ pub(crate) fn clean(home: &Path) {
 }
 
 /// Nothing takes longer, also where Java shares two cores with other tests.
-pub(crate) const WITHIN: Duration = Duration::from_secs(90);
+pub(crate) const WITHIN: Duration = Duration::from_secs(300);
 
 /// Waits until something has come true.
 pub(crate) fn within<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {

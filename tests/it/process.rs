@@ -178,8 +178,8 @@ fn snapshots_bound_the_log_and_are_recovered_from() {
 #[test]
 fn wrong_configurations_are_refused_with_file_line_and_key() {
     for (line, code, text) in [
-        ("tickTime=0", 2, "zoo.cfg:7: tickTime: must not be 0"),
-        ("secureClientPort=2281", 2, "zoo.cfg:7: secureClientPort: TLS is not built yet"),
+        ("tickTime=0", 2, "zoo.cfg:8: tickTime: must not be 0"),
+        ("secureClientPort=2281", 2, "zoo.cfg:8: secureClientPort: TLS is not built yet"),
         ("server.1=a:1:2\nserver.2=b:1:2", 2, "zoo.cfg: myid: "),
         ("dataDir=/proc/nowhere", 3, "/proc/nowhere"),
     ] {
