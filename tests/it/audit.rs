@@ -151,10 +151,8 @@ fn a_follower_tells_of_its_clients_changes_as_apaches_does() {
     if !apache::runs(Command::new("python3").arg("--version").stdin(Stdio::null())) {
         return apache::skip(test, "no python3");
     }
-    // An election in between, on a machine that is slow, would end the clients' connections.
-    let patient = format!("{SETTINGS}\nringkeeper.detectMillis=20000");
     let ours = of_ensemble(
-        |ensemble, sid| ensemble.start(sid, &Program::Ours, &patient),
+        |ensemble, sid| ensemble.start(sid, &Program::Ours, SETTINGS),
         |ensemble, sid| {
             let log = ensemble.home.join(sid.to_string()).join("log");
             audit_lines(&fs::read_to_string(log).expect("there is a log"))
