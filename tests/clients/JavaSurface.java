@@ -250,7 +250,7 @@ public class JavaSurface {
 
     static void short_lived(ZooKeeper zk) throws Exception {
         Events events = new Events();
-        zk.create("/ttl", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, null, 300);
+        zk.create("/ttl", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT_WITH_TTL, null, 8000);
         zk.exists("/ttl", events);
         zk.create("/box", null, OPEN_ACL_UNSAFE, CreateMode.CONTAINER);
         zk.create("/box/x", null, OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);

@@ -231,7 +231,7 @@ static void removed_watches(zhandle_t *zk, zhandle_t *other)
 
 static void gone(zhandle_t *zk, const char *path)
 {
-    for (int attempt = 0; attempt < 200; attempt++) {
+    for (int attempt = 0; attempt < 2400; attempt++) {
         if (zoo_exists(zk, path, 0, NULL) == ZNONODE) {
             printf("%s is gone\n", path);
             return;
@@ -253,7 +253,7 @@ static void kinds(zhandle_t *zk)
     gone(zk, "/k");
     int ttl = ZOO_PERSISTENT_WITH_TTL;
     show("no ttl", zoo_create_ttl(zk, "/t", "", 0, open, ttl, 0, path, sizeof path), NULL);
-    show("ttl", zoo_create_ttl(zk, "/t", "", 0, open, ttl, 300, path, sizeof path), NULL);
+    show("ttl", zoo_create_ttl(zk, "/t", "", 0, open, ttl, 8000, path, sizeof path), NULL);
     ttl = ZOO_PERSISTENT_SEQUENTIAL_WITH_TTL;
     show("ttl, sequence", zoo_create2_ttl(zk, "/t-", "", 0, open, ttl, 1000000, path, sizeof path,
                                           &stat), &stat);

@@ -48,7 +48,7 @@ def word(name, order=False):
 
 
 def main():
-    client = Client("a", timeout=8000)
+    client = Client("a", timeout=600000)
     client.create("/e", flags=1)
     client.create("/w", b"some data")
     client.create("/w/below", b"some more")

@@ -134,7 +134,7 @@ impl Apache {
     }
 
     fn wait_until_serving(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + peer::WITHIN;
         // It answers `ruok` before it serves sessions.
         while !peer::word(self.port, "srvr").contains("Mode: ") {
             let ended = self.child.try_wait().expect("the child is ours");
@@ -193,7 +193,7 @@ pub(crate) fn assert_refuses(jars: &Path, home: &Path) {
     let java = Java::new(jars);
     let (child, home) = (java.spawn(home), home.to_path_buf());
     let mut apache = Apache { child, java, port: 0, home, cleans: false };
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + peer::WITHIN;
     while Instant::now() < deadline {
         if let Some(status) = apache.child.try_wait().expect("the child is ours") {
             assert!(!status.success(), "Apache ended well");

@@ -30,7 +30,7 @@ fn transcript(ensemble: &Ensemble, sid: i64) -> Vec<String> {
     let below = format!("{closed}/child");
     let set_acl = |path: &str, acl| WriteRequest::SetAcl { path: path.into(), acl, version: -1 };
     let check = WriteRequest::Check { path: "/".into(), version: -1 };
-    let mut client = client::connect(ensemble.ports[&sid]).expect("it serves");
+    let mut client = client::connect_for_long(ensemble.ports[&sid]).expect("it serves");
     let mut writes = vec![
         create(CreateKind::Create, closed, anyone()),
         create(CreateKind::Create, &below, anyone()),

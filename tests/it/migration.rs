@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ringkeeper::apache::{Compression, SnapshotEncoder};
@@ -25,7 +25,7 @@ use ringkeeper::wire;
 
 use super::apache::{self, Apache, Java};
 use super::client::{self, Client, Hello, create, delete, exists, set};
-use super::peer::{self, Server};
+use super::peer::{self, Server, within};
 use super::rk_log;
 
 /// Txns from one snapshot of Apache's to the next, at most: many snapshots, all under load.
@@ -357,11 +357,9 @@ fn write_file(data: &Path, name: &str, bytes: &[u8]) {
 /// What there is once what is overdue has gone.
 fn reaped(port: u16) -> Dump {
     let mut client = client::connect(port).expect("the server serves");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while client.code(&exists("/overdue", false)) == ErrorCode::OK {
-        assert!(Instant::now() < deadline, "/overdue is reaped");
-        thread::sleep(Duration::from_millis(50));
-    }
+    within("what is overdue to be reaped", || {
+        (client.code(&exists("/overdue", false)) == ErrorCode::NO_NODE).then_some(())
+    });
     let mut found = dump(port);
     // Sessions of this test take zxids, some before it goes and some after.
     let (_, root, _) = found.get_mut("/").expect("there is a root");

@@ -150,7 +150,7 @@ fn transcript(program: &Program, led: bool) -> Vec<String> {
     let left = if led { leader } else { (1..=3).find(|sid| *sid != leader).expect("three") };
     let port = ensemble.ports[&left];
     let home = ensemble.home.display().to_string();
-    let mut owner = client::connect(port).expect("it serves");
+    let mut owner = client::connect_for_long(port).expect("it serves");
     for path in ["/a", "/a/b"] {
         assert_eq!(owner.code(&create(path, b"data", 0)), ErrorCode::OK);
     }

@@ -45,7 +45,7 @@ impl Members {
     }
 
     fn client(&self, sid: i64) -> Client {
-        within("a session", || client::connect(self.ensemble.ports[&sid]).ok())
+        within("a session", || client::connect_for_long(self.ensemble.ports[&sid]).ok())
     }
 
     /// The text that a server shows.
@@ -439,7 +439,7 @@ fn answers(program: &Program, settings: &str, requests: &[(&str, Request)]) -> V
     ensemble.start_with(1, program, &line, settings);
     ensemble.all_serve();
     let mut told = Vec::new();
-    let mut client = within("a session", || client::connect(port).ok());
+    let mut client = within("a session", || client::connect_for_long(port).ok());
     let own = |text: &str| text.replace(line.trim_end().split_once('=').expect("it has").1, "OWN");
     for (what, request) in requests {
         let mut reply = client.call(request).expect("it is answered");

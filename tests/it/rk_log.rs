@@ -129,28 +129,34 @@ pub(super) fn ok(client: &mut Client, request: &Request) {
     assert_eq!(client.code(request), ErrorCode::OK, "{request:?}");
 }
 
+/// Whether nothing is being made, and the last batch is attested: it is once the log was idle for a
+/// while. A running server may go on meanwhile, so that what is read may make no sense.
+pub(super) fn is_attested(directory: &Path) -> bool {
+    let output = rk_log(&["--json", "info", text(directory)]);
+    let info: Option<Value> = serde_json::from_slice(&output.stdout).ok();
+    let row = info.is_some_and(|info| info["start"]["row"] == "AttestedEnd");
+    row && !fingerprint(directory).keys().any(|name| name.ends_with(".new"))
+}
+
 /// The fingerprint once the server is idle: the next segment is made, the last batch attested.
 fn settled(directory: &Path) -> BTreeMap<String, (Vec<u8>, std::time::SystemTime)> {
-    for _ in 0..60 {
+    peer::within("the server to come to rest", || {
+        is_attested(directory).then_some(())?;
         let before = fingerprint(directory);
         std::thread::sleep(std::time::Duration::from_millis(500));
-        let unfinished = before.keys().any(|name| name.ends_with(".new"));
-        if !unfinished && fingerprint(directory) == before {
-            return before;
-        }
-    }
-    panic!("the server does not come to rest");
+        (is_attested(directory) && fingerprint(directory) == before).then_some(before)
+    })
 }
 
 /// A session that outlives a slow test.
 pub(super) fn connect(port: u16) -> Client {
-    let hello = Hello { timeout_ms: 40_000, ..Hello::default() };
+    let hello = Hello { timeout_ms: 600_000, ..Hello::default() };
     Client::attach(("127.0.0.1", port), &hello).expect("the server serves")
 }
 
 fn wait_for_snapshot(home: &Path) {
     let own = home.join("data").join("ringkeeper");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + peer::WITHIN;
     let is_one = |name: &String| name.starts_with("snapshot.") && !name.ends_with(".new");
     while !fingerprint(&own).keys().any(is_one) {
         assert!(std::time::Instant::now() < deadline, "the server takes a snapshot");
@@ -219,8 +225,8 @@ pub(super) fn fill() -> Filled {
     }
     moments.push(moment(&mut client));
     let session = client.session.clone();
-    // The last batch is attested once the log was idle for a while.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let own = server.home.join("data").join("ringkeeper");
+    peer::within("the last batch to be attested", || is_attested(&own).then_some(()));
     let (home, _) = server.kill();
     Filled { home, moments, session }
 }

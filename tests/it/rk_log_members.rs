@@ -19,8 +19,8 @@ use serde_json::Value;
 use super::client::create;
 use super::peer::{self, Server};
 use super::rk_log::{
-    CONFIG, Filled, Moment, Seen, connect, expect, fill, fingerprint, json, moment, ok, rk_log,
-    serve, text,
+    CONFIG, Filled, Moment, Seen, connect, expect, fill, fingerprint, is_attested, json, moment,
+    ok, rk_log, serve, text,
 };
 
 /// The exact state at a moment of `data`, as a leader that went on meanwhile would have sent it
@@ -194,7 +194,7 @@ fn a_received_snapshot_that_is_to_replace_all_counts_as_at_a_start() {
         let mut client = connect(port);
         ok(&mut client, &create("/later", b"", 0));
         let later = moment(&mut client);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        peer::within("the last batch to be attested", || is_attested(&own).then_some(()));
         drop(client);
         drop(server);
         let info = json(0, &["info", text(&data)]).remove(0);

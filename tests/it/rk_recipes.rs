@@ -28,9 +28,14 @@ impl Running {
 fn one_holds_a_lock_at_a_time() {
     let server = Server::start("");
     let port = server.port;
-    let mut first = start(port, &["lock", "/locks/a"], &HOLD);
+    let options = ["--session-timeout", "60s", "lock", "/locks/a"];
+    let mut first = start(port, &options, &HOLD);
     let token = first.token();
-    let mut second = start(port, &["lock", "/locks/a"], &HOLD);
+    let mut second = start(port, &options, &HOLD);
+    // Who has not reached the server yet ends when there is none.
+    peer::within("the second to wait", || {
+        (ok(port, &["ls", "/locks/a"]).lines().count() == 2).then_some(())
+    });
     let errors = fails(port, 4, &["lock", "/locks/a", "--wait", "0s", "--", "true"]);
     assert!(errors.contains("longer than --wait"), "{errors}");
     // The holder stays the holder when the server is killed and comes back.
@@ -81,7 +86,7 @@ fn a_lock_is_lost_with_its_session() {
 fn one_of_several_leads() {
     let server = Server::start("");
     let port = server.port;
-    let options = ["--session-timeout", "4s", "elect", "/e", "--id"];
+    let options = ["--session-timeout", "10s", "elect", "/e", "--id"];
     let first = start(port, &options, &["one"]);
     first.until("leader /e/");
     let second = start(port, &options, &["two"]);

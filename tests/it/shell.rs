@@ -94,7 +94,10 @@ fn without_root_and_with_8_mib_of_locked_memory_four_shards_serve() {
     let home = std::env::temp_dir().join(format!("ringkeeper-test-{}", std::process::id()));
     fs::create_dir_all(&home).expect("the temporary directory is writable");
     let program = home.join("ringkeeper");
-    fs::copy(env!("CARGO_BIN_EXE_ringkeeper"), &program).expect("it fits");
+    // By another process: one that another test forks from this one could still have a copy made
+    // here open for writing, which then cannot be run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ringkeeper")).arg(&program).status();
+    assert!(copied.is_ok_and(|status| status.success()), "it fits");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
     chown(&home, Some(NOBODY), Some(NOBODY)).expect("root may");
     let port = peer::free_port();
@@ -162,7 +165,7 @@ fn clients_leave_descriptors_to_the_log() {
     limit_descriptors(&mut command, DESCRIPTORS / 2, DESCRIPTORS);
     let server = Server::adopt(command.spawn().expect("it starts"), home, port);
     assert_eq!(set_descriptors(&server, DESCRIPTORS), DESCRIPTORS, "it has all it may have");
-    let mut client = client::connect(port).expect("the server serves");
+    let mut client = client::connect_for_long(port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
     let came: Vec<_> = (0..DESCRIPTORS + 20).map(|_| client::connect(port)).collect();
     let refused = came.iter().filter(|came| came.is_err()).count() as u64;
@@ -181,7 +184,7 @@ fn clients_leave_descriptors_to_the_log() {
 #[test]
 fn a_lack_of_descriptors_is_waited_out() {
     let server = Server::start("preAllocSize=4096");
-    let mut client = client::connect(server.port).expect("the server serves");
+    let mut client = client::connect_for_long(server.port).expect("the server serves");
     assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
     let before = set_descriptors(&server, 3);
     let writing = thread::spawn(move || {

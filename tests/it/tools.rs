@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::apache;
-use super::ensemble::Ensemble;
+use super::ensemble::{Ensemble, QUICK};
 use super::peer::{self, Server};
 use ringkeeper::model::ErrorCode;
 
@@ -48,7 +48,7 @@ fn rk_bench_measures_every_operation() {
                 "--znodes",
                 "20",
                 "--seconds",
-                "0.2",
+                "2",
                 "--warmup",
                 "0.1",
             ],
@@ -64,7 +64,7 @@ fn rk_bench_measures_every_operation() {
     // An open loop, where latencies count from the schedule.
     let output = run(
         bench,
-        &["run", "--server", &address, "--rate", "500", "--seconds", "0.3", "--warmup", "0.1"],
+        &["run", "--server", &address, "--rate", "500", "--seconds", "2", "--warmup", "0.1"],
     );
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("at 500/s"), "{}", text(&output));
@@ -89,7 +89,7 @@ fn rk_bench_measures_every_operation() {
             "--pairs",
             "1",
             "--cell",
-            "--op get --seconds 0.1 --warmup 0",
+            "--op get --seconds 2 --warmup 0",
         ],
     );
     assert!(output.status.success(), "{}", text(&output));
@@ -116,7 +116,7 @@ fn rk_bench_measures_itself_against_a_server_that_keeps_nothing() {
     }
     for op in ["set", "get"] {
         let mut arguments = vec!["run", "--json", "--server", &address, "--op", op];
-        arguments.extend(["--sessions", "8", "--pipeline", "8", "--seconds", "0.3"]);
+        arguments.extend(["--sessions", "8", "--pipeline", "8", "--seconds", "2"]);
         arguments.extend(["--warmup", "0.1"]);
         let output = run(bench, &arguments);
         assert!(output.status.success(), "{op}: {}", text(&output));
@@ -162,7 +162,7 @@ fn failovers(command: &str, faults: &str) -> Vec<serde_json::Value> {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_rk-bench"));
     bench.args(["failover", "--json", "--rounds", "1", "--faults", faults]);
     for (sid, port) in &ensemble.ports {
-        let config = ensemble.configure(*sid, "").join("zoo.cfg");
+        let config = ensemble.configure(*sid, QUICK).join("zoo.cfg");
         bench.arg("--start").arg(format!("127.0.0.1:{port}={command} {}", config.display()));
     }
     let output = bench.output().expect("the program was built");
