@@ -13,7 +13,7 @@ use crate::net::at;
 use crate::servers::CLIENT_PORT;
 
 /// A healed ensemble answers within this.
-pub(crate) const WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 /// Of each writer, so many of the newest znodes outlive a check.
 const KEPT: usize = 20;
 
@@ -55,6 +55,13 @@ pub(crate) fn check(sids: &[i64], crowd: &Crowd, is_last: bool) -> Result<(), St
         journal.known = journal.known.split_off(floor);
     }
     Ok(())
+}
+
+/// Whether no server shows an ephemeral of a guest any more.
+pub(crate) fn guests_are_gone(sids: &[i64]) -> bool {
+    let shown = |sid: i64| names(&mut enter(sid)?, "/e");
+    let is_none = |names: &[String]| !names.iter().any(|name| name.starts_with('g'));
+    sids.iter().all(|sid| shown(*sid).is_ok_and(|(names, _)| is_none(&names)))
 }
 
 /// Tries until it succeeds, or fails with the last error.

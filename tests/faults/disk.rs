@@ -16,7 +16,7 @@ use crate::net::run;
 const MIB: u64 = 1024 * 1024;
 const DISK_BYTES: u64 = 160 * MIB;
 /// Processes that were killed let go of their files within this.
-const RELEASED_WITHIN: Duration = Duration::from_secs(10);
+const RELEASED_WITHIN: Duration = Duration::from_secs(60);
 /// `EXT4_IOC_SHUTDOWN` and its flag for "do not flush the journal" (`fs/ext4/ext4.h`).
 const SHUTDOWN: libc::c_ulong = 0x8004_587d;
 const WITHOUT_JOURNAL: u32 = 2;

@@ -30,7 +30,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use check::{WITHIN, check};
+use check::{WITHIN, check, guests_are_gone};
 use clients::{Crowd, within};
 use fault::{Deck, Fault};
 use nemesis::Nemesis;
@@ -148,7 +148,8 @@ fn run(test: &str, count: i64, kinds: Vec<Fault>, faults: u64) {
     }
     // The sessions of guests who left without a word get their time.
     run.crowd.hold();
-    std::thread::sleep(Duration::from_secs(4));
+    // The look tells of those that stay.
+    let _are_gone = within(WITHIN, || guests_are_gone(&run.servers.sids()));
     run.look(true);
     let flushes: u64 = run.servers.disks.values().map(|disk| disk.drive.flushes()).sum();
     let written: u64 = run.crowd.progress().iter().sum();

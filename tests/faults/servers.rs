@@ -21,7 +21,7 @@ const PLATTERS: &str = "platters";
 /// A server that is told to stop has ended within this, also where it sees nobody.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a server may take for a word.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The servers by sid.
 pub(crate) struct Servers {
