@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::peer::{self, Server};
 
 /// Nothing that a test waits for takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = peer::WITHIN;
 
 /// A command with the server's address.
 pub(crate) fn rk(port: u16, arguments: &[&str]) -> Command {

@@ -8,11 +8,11 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use super::peer::Server;
+use super::peer::{Server, WITHIN};
 use super::rk::{clean, ok, rk};
 
 /// Nothing on the terminal takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = WITHIN;
 
 /// The shell in a terminal of its own.
 struct Terminal {

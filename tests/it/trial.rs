@@ -106,8 +106,14 @@ fn a_trial_runs_until_it_is_interrupted() {
     let expected: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     assert_eq!(trial.connect, expected.join(","));
     let (leader, pid) = trial.leader();
-    let mut client = client::connect(leader).expect("it serves");
-    assert_eq!(client.code(&create("/a", b"", 0)), ErrorCode::OK);
+    // Servers of a trial that a slow machine does not run for a while elect anew.
+    within("a write", || {
+        let mut client = client::connect(leader).ok()?;
+        let reply = client.call(&create("/a", b"", 0)).ok()?;
+        let code = reply.header.code;
+        assert!(matches!(code, ErrorCode::OK | ErrorCode::NODE_EXISTS), "{code:?}");
+        Some(())
+    });
     for port in &ports {
         within("every server to show it", || shows(*port, "/a"));
     }
