@@ -453,3 +453,49 @@ fn servers_are_asked() {
     assert_eq!(late.end(), Some(0));
     clean(server);
 }
+
+#[test]
+fn a_command_of_the_shell_reads_what_follows_its_line() {
+    let server = Server::start("");
+    let port = server.port;
+    for (line, follows) in [
+        ("create /a -", "data"),
+        ("multi", "create /b x"),
+        ("load -", "{\"path\":\"/c\",\"data\":\"y\",\"acl\":[]}"),
+    ] {
+        let mut shell = Running::start(&mut rk(port, &[]));
+        shell.say(line);
+        shell.say(follows);
+        shell.say("");
+        let code = shell.end();
+        assert_eq!(code, Some(0), "{line}");
+    }
+    assert_eq!(ok(port, &["get", "/a"]), "data\n\n");
+    assert_eq!(ok(port, &["ls"]), "a\nb\nc\nzookeeper\n");
+    clean(server);
+}
+
+#[test]
+fn numbers_below_zero_are_data() {
+    let server = Server::start("");
+    ok(server.port, &["create", "/a", "-5", "-s"]);
+    assert_eq!(ok(server.port, &["get", "/a0000000000"]), "-5");
+    clean(server);
+}
+
+#[test]
+fn a_word_that_is_refused_is_a_failure() {
+    let server = Server::start("4lw.commands.whitelist=ruok,srvr");
+    let port = server.port;
+    fails(port, 1, &["word", "mntr"]);
+    fails(port, 1, &["word", "mntr", "--all"]);
+    ok(port, &["word", "srvr", "--all"]);
+    let nobody = format!("127.0.0.1:{port},127.0.0.1:{}", peer::free_port());
+    let mut both = Command::new(env!("CARGO_BIN_EXE_rk"));
+    both.args(["--server", &nobody, "word", "srvr", "--all"]).env_remove("RK_AUTH");
+    let output = both.output().expect("the program was built");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert_eq!(said.lines().count(), 1, "it is said once: {said}");
+    clean(server);
+}

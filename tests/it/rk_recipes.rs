@@ -65,8 +65,9 @@ fn a_lock_is_lost_with_its_session() {
     let second = start(port, &options, &TOLD);
     first.signal(libc::SIGSTOP);
     second.until("holds");
+    // Somebody else holds it: there is no time left to end by itself.
     first.signal(libc::SIGCONT);
-    first.until("told");
+    first.until("ending the command");
     assert_eq!(first.end(), Some(4));
     // Somebody deletes the znode.
     let znodes = ok(port, &["ls", "/lock"]);

@@ -66,7 +66,9 @@ impl Guard<'_> {
             if let (Some(znode), false, Phase::Connected) =
                 (self.znode, watched, self.zk.session.phase())
             {
-                match self.is_there(znode) {
+                // Not longer than what is left to act in.
+                let left = self.warn_at().saturating_duration_since(Instant::now());
+                match self.is_there(znode, left.min(self.warning())) {
                     Ok(true) => watched = true,
                     Ok(false) => return Ok(self.lost(znode)),
                     Err(Failure::Expired) => return Ok(End::Lost(Failure::Expired)),
@@ -74,9 +76,8 @@ impl Guard<'_> {
                     Err(_) => {}
                 }
             }
-            let warning = self.zk.session.safe_until() - self.warning();
-            let now = Instant::now();
-            if warning <= now {
+            let warning = self.warn_at();
+            if warning <= Instant::now() {
                 let text = "no server was reached until the session may have expired";
                 return Ok(End::Lost(Failure::Unknown(text.to_owned())));
             }
@@ -117,9 +118,7 @@ impl Guard<'_> {
     }
 
     /// Leaves a watch.
-    fn is_there(&self, znode: &str) -> Result<bool, Failure> {
-        // Not longer than what is left to act in.
-        let limit = self.warning();
+    fn is_there(&self, znode: &str, limit: Duration) -> Result<bool, Failure> {
         self.zk.within(limit).exists(znode, true).map(|stat| stat.is_some())
     }
 
@@ -127,11 +126,16 @@ impl Guard<'_> {
         self.zk.session.timeout() / 6
     }
 
-    /// Ends a command: first asked, then not.
+    /// When a command is asked to end.
+    fn warn_at(&self) -> Instant {
+        self.zk.session.safe_until() - self.warning()
+    }
+
+    /// Ends a command: first asked, then not, in any case before somebody else may hold.
     fn end(&self, pid: i32) {
         eprintln!("rk: ending the command");
         send(pid, SIGTERM);
-        let until = Instant::now() + self.warning();
+        let until = self.zk.session.safe_until().min(Instant::now() + self.warning());
         let mut deadline = Some(until);
         loop {
             match self.inputs.next(deadline) {

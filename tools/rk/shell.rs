@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -92,8 +92,13 @@ impl Shell {
     fn piped(&mut self, events: Receiver<SessionEvent>) -> Outcome {
         self.print_events(events, None);
         let mut last = Ok(());
-        for line in io::stdin().lock().lines() {
-            let line = line.map_err(|error| Failure::io("standard input", &error))?;
+        let mut line = String::new();
+        // Not locked between lines: a command may read what follows its own.
+        while io::stdin()
+            .read_line(&mut line)
+            .map_err(|error| Failure::io("standard input", &error))?
+            != 0
+        {
             self.renew();
             match self.execute(&line) {
                 Ok(Next::Line) => last = Ok(()),
@@ -103,6 +108,7 @@ impl Shell {
                     last = Err(Failure::Exit(failure.exit_code()));
                 }
             }
+            line.clear();
         }
         last
     }

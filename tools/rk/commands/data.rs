@@ -60,6 +60,7 @@ pub(crate) struct Create {
     #[arg(value_parser = znode_prefix)]
     path: String,
     /// TEXT, @FILE or - for standard input; nothing by default
+    #[arg(allow_negative_numbers = true)]
     data: Option<String>,
     /// The server appends a number of ten digits
     #[arg(long, short)]

@@ -36,6 +36,9 @@ pub(crate) struct Word {
     all: bool,
 }
 
+/// What a server answers whose 4lw.commands.whitelist lacks the word; it names the word before.
+const REFUSED: &str = " is not executed because it is not in the whitelist.";
+
 impl Sync {
     pub(crate) fn run(&self, context: &mut Context) -> Outcome {
         context.zk.sync(&self.path)?;
@@ -77,16 +80,22 @@ impl Word {
             match ask(name, &self.word, limit) {
                 Ok(answer) => {
                     self.print(out, name, &answer)?;
+                    let refused = answer.trim_end().ends_with(REFUSED);
                     if !self.all {
-                        return Ok(());
+                        return if refused { Err(Failure::Exit(1)) } else { Ok(()) };
+                    }
+                    if refused {
+                        failed = Some(Failure::Exit(1));
                     }
                 }
                 Err(error) => {
                     let failure = Failure::NoConnection(format!("{name}: {error}"));
-                    if self.all {
+                    failed = Some(if self.all {
                         failure.report(out.format.json);
-                    }
-                    failed = Some(failure);
+                        Failure::Exit(failure.exit_code())
+                    } else {
+                        failure
+                    });
                 }
             }
         }
