@@ -809,3 +809,51 @@ fn wrong_usage_and_unreadable_places_have_their_codes() {
     }
     peer::clean(&empty);
 }
+
+/// Where no log leads up to a snapshot, or one is damaged.
+#[test]
+fn a_snapshot_counts_as_far_as_it_is_known() {
+    let filled = fill();
+    let newest = filled.files("snapshot.").pop().expect("there are some");
+    let home = peer::fresh_directory();
+    let alone = home.join("ringkeeper");
+    fs::create_dir(&alone).expect("the directory is writable");
+    fs::copy(filled.own().join(&newest), alone.join(&newest)).expect("it is writable");
+    let out = home.join("out");
+    for command in ["replay", "compact"] {
+        let before = ["1970-01-02T00:00:00Z", "2020-01-01T00:00:00Z"];
+        for time in before {
+            let output = rk_log(&[command, text(&alone), "--to", time, text(&out)]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{command} {time}: {said}");
+            assert!(said.contains("cannot be reached") && said.contains(&newest), "{said}");
+            assert!(!out.exists(), "nothing is made");
+        }
+    }
+    let arguments = ["replay", text(&alone), "--to", "2100-01-01T00:00:00Z", text(&out)];
+    let made = json(0, &arguments).remove(0);
+    let digits = made["zxid"].as_str().expect("text").trim_start_matches("0x").to_owned();
+    assert!(newest.ends_with(&digits), "{made}");
+    let shown = json(0, &["dump", text(&alone)]);
+    assert!(shown.iter().any(|line| line["path"] == "/a"), "the snapshot is shown");
+    // The one before the damaged one does, and that is said.
+    let copy = damaged(&filled, &newest, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    let zxid = filled.last_zxid().to_string();
+    for command in ["replay", "compact"] {
+        let out = home.join(command);
+        let output = rk_log(&[command, text(&copy), "--to", &zxid, text(&out)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        let named = format!("{} is not used", copy.join(&newest).display());
+        assert!(said.contains(&named), "{said}");
+    }
+    let config = home.join("zoo.cfg");
+    fs::write(&config, "dataDir=/nowhere\n").expect("it is writable");
+    expect(2, &["info", text(&config), "--log-dir", text(&home)]);
+    peer::clean(&copy);
+    peer::clean(&home);
+    filled.clean();
+}

@@ -343,3 +343,31 @@ fn compact_leaves_what_apaches_server_needs() {
         }
     }
 }
+
+#[test]
+fn a_damaged_snapshot_that_was_not_needed_is_told_of() {
+    let style = STYLES[0];
+    let home = directory(style);
+    let own = home.join("version-2");
+    let name = snapshot_name(50, style);
+    let mut bytes = fs::read(own.join(&name)).expect("it is there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(own.join(&name), bytes).expect("it is writable");
+    for (command, to, code) in [
+        ("replay", "0x3c", 1),
+        ("compact", "0x3c", 1),
+        ("replay", "0x15", 0),
+        ("replay", "0x2d", 0),
+    ] {
+        let place = peer::fresh_directory();
+        let out = place.join("out");
+        let output = super::rk_log::rk_log(&[command, text(&home), "--to", to, text(&out)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command} {to}: {said}");
+        let named = format!("{} is not used", own.join(&name).display());
+        assert_eq!(said.contains(&named), code == 1, "{said}");
+        peer::clean(&place);
+    }
+    peer::clean(&home);
+}

@@ -96,7 +96,8 @@ impl Apache {
         // The newest is the one that a server may be writing to.
         for (at, (_, name)) in logs.iter().enumerate() {
             let path = log.join(name);
-            let read = if at + 1 < logs.len() { map::map(&path) } else { map::copy(&path) };
+            let is_newest = at + 1 == logs.len();
+            let read = if is_newest { settled(&path) } else { map::map(&path) };
             if let Some(bytes) = files::still_there(&path, read)? {
                 found.log.insert(name.clone(), bytes);
             }
@@ -106,7 +107,7 @@ impl Apache {
 
     /// Opens one log.
     pub(crate) fn open_log(path: &Path) -> Result<Self, Trouble> {
-        let bytes = map::copy(path).map_err(|error| unreadable(path, &error))?;
+        let bytes = settled(path).map_err(|error| unreadable(path, &error))?;
         let log = BTreeMap::from([(files::name_of(path), bytes)]);
         Ok(Self { log_dir: path.to_owned(), log, ..Self::default() })
     }
@@ -257,6 +258,11 @@ impl Apache {
         let bytes = self.data.get(name).or_else(|| self.log.get(name)).cloned().unwrap_or_default();
         files::part(&bytes, offset, len)
     }
+}
+
+/// A copy of a log that a server may be writing to.
+fn settled(path: &Path) -> io::Result<Bytes> {
+    files::settled(path, |log| walk(log).any(|seen| matches!(seen, Seen::Damage(..))))
 }
 
 /// Walks one log, and goes on behind damage.

@@ -255,7 +255,7 @@ pub(crate) fn replay(
 ) -> Result<Ending, Trouble> {
     let zxid = wanted_zxid(apache, to)?;
     rebuild::make_empty(out, [&apache.data_dir, &apache.log_dir])?;
-    import_at(apache, zxid, &out.join("ringkeeper"), out)?;
+    let ending = import_at(apache, zxid, &out.join("ringkeeper"), out)?;
     if session.json {
         session.json_line(&json!({
             "dataDir": out.display().to_string(),
@@ -267,21 +267,25 @@ pub(crate) fn replay(
             "{out}: zxid {zxid}; read back and compared; start a server with dataDir={out}"
         ))?;
     }
-    Ok(Ending::Sound)
+    Ok(ending)
 }
 
-/// Makes the directory `own`, within `out`, from the files as they were behind this txn.
+/// Makes the directory `own`, within `out`, from the files as they were behind this txn. Says
+/// whether a snapshot was passed over that is damaged.
 pub(super) fn import_at(
     apache: &Apache,
     wanted: Zxid,
     own: &Path,
     out: &Path,
-) -> Result<(), Trouble> {
+) -> Result<Ending, Trouble> {
     rebuild::make_directory(own)?;
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let wall = WallMs(i64::try_from(wall).unwrap_or(i64::MAX));
     let imported = apache.until(wanted).import(Some(own), wall);
-    for note in imported.all_notes() {
+    for (name, unfit) in &imported.passed_over {
+        eprintln!("{} is not used: {unfit}", apache.data_dir.join(name).display());
+    }
+    for note in &imported.notes {
         eprintln!("{note}");
     }
     let out = out.display();
@@ -293,7 +297,22 @@ pub(super) fn import_at(
         let text = format!("{out}: do not use it: zxid {wanted} cannot be reached, only {zxid}");
         return Err(Trouble::Unreadable(text));
     }
-    Ok(())
+    let is_damaged = imported.passed_over.iter().any(|(_, unfit)| match unfit {
+        Unfit::Damage(damage) => !damage.is_cut,
+        // The moment may be one at which it is not yet exact.
+        Unfit::Ahead { until, .. } => last_zxid(apache) < Some(*until),
+        Unfit::Restore(_) | Unfit::Digest { .. } => true,
+    });
+    Ok(if is_damaged { Ending::Damaged } else { Ending::Sound })
+}
+
+fn last_zxid(apache: &Apache) -> Option<Zxid> {
+    let records = apache.logs().into_iter().flat_map(|(_, bytes)| walk(bytes));
+    let zxids = records.filter_map(|seen| match seen {
+        Seen::Record(record) => Some(record.zxid),
+        _ => None,
+    });
+    zxids.max()
 }
 
 /// The last zxid that is not behind the moment, if log or snapshots reach it.

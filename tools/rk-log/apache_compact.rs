@@ -33,7 +33,7 @@ pub(crate) fn run(
     let (compression, sections) = form(apache)?;
     rebuild::make_empty(out, [&apache.data_dir, &apache.log_dir])?;
     let own = out.join(IMPORTED);
-    import_at(apache, zxid, &own, out)?;
+    let ending = import_at(apache, zxid, &own, out)?;
     let recovered = recovered(&own)?;
     let path = out.join(names::snapshot_name(zxid, compression));
     let written = rebuild::write_file(&path, |file| {
@@ -47,7 +47,8 @@ pub(crate) fn run(
     prove(apache, &spare, &path, bytes)?;
     let spare: Vec<PathBuf> =
         spare.into_iter().map(|(directory, name)| directory.join(name)).collect();
-    tell(&path, (zxid, recovered.tree.digest()), &apache.data_dir, &spare, session)
+    tell(&path, (zxid, recovered.tree.digest()), &apache.data_dir, &spare, session)?;
+    Ok(ending)
 }
 
 /// As the newest whole snapshot is: a server expects what its own version and settings would write.

@@ -29,14 +29,15 @@ pub(crate) fn run(
             files.data_dir.join(install::FILE_NAME).display()
         )));
     }
-    let mut state = rebuild::state_at(files, to)?;
+    let (mut state, ending) = rebuild::state_at(files, to)?;
     let (zxid, digest) = (state.tree.last_zxid(), state.tree.digest());
     rebuild::make_empty(out, [&files.data_dir, &files.log_dir])?;
     let snapshot = rebuild::write_snapshot(out, &mut state)?;
     drop(state);
     let spare = spare_files(files, zxid);
     prove(files, &spare, zxid, &snapshot)?;
-    tell(&snapshot, (zxid, digest), &files.data_dir, &spare, session)
+    tell(&snapshot, (zxid, digest), &files.data_dir, &spare, session)?;
+    Ok(ending)
 }
 
 /// Says what was written, for which directory, and which files are spare then.
@@ -46,16 +47,15 @@ pub(super) fn tell(
     data_dir: &Path,
     spare: &[PathBuf],
     session: &mut Session<'_>,
-) -> Result<Ending, Trouble> {
+) -> Result<(), Trouble> {
     let paths: Vec<String> = spare.iter().map(|path| path.display().to_string()).collect();
     if session.json {
-        session.json_line(&json!({
+        return session.json_line(&json!({
             "snapshot": snapshot.display().to_string(),
             "zxid": zxid.to_string(),
             "digest": format!("0x{digest:x}"),
             "noLongerNeeded": paths,
-        }))?;
-        return Ok(Ending::Sound);
+        }));
     }
     session.line(format_args!(
         "{}: zxid {zxid}, digest 0x{digest:x}; read back and compared",
@@ -64,8 +64,7 @@ pub(super) fn tell(
     let data = data_dir.display();
     session
         .line(format_args!("once it is in {data}, and no server runs, not needed any longer:"))?;
-    paths.iter().try_for_each(|path| session.line(format_args!("{path}")))?;
-    Ok(Ending::Sound)
+    paths.iter().try_for_each(|path| session.line(format_args!("{path}")))
 }
 
 /// Segments in front of the one in which a start behind `zxid` begins to read, and older

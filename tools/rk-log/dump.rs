@@ -22,7 +22,7 @@ pub(crate) fn run(
     session: &mut Session<'_>,
 ) -> Result<Ending, Trouble> {
     let mut ending = Ending::Sound;
-    if files.kind == Kind::Snapshot {
+    if files.kind == Kind::Snapshot || files.segments.is_empty() {
         for (name, _, bytes) in files.all_snapshots() {
             ending = ending.and(dump_snapshot(&name, bytes, filter, session)?);
         }

@@ -89,7 +89,7 @@ pub(crate) fn open(place: &Place) -> Result<Files, Trouble> {
             let kind = Kind::Segment;
             let mut files = Files { kind, log_dir: path.clone(), ..Files::default() };
             let name = name_of(path);
-            let bytes = map::copy(path).map_err(|error| unreadable(path, &error))?;
+            let bytes = settled(path, is_damaged).map_err(|error| unreadable(path, &error))?;
             // A renamed segment is read under the name that its header gives it.
             let own = Scanner::new(bytes.clone(), None).map(|scanner| scanner.header().sequence);
             let name = match (segment_sequence(&name), own) {
@@ -158,14 +158,22 @@ fn open_directory(data: &Path, log: &Path) -> Result<Files, Trouble> {
     loop {
         let (files, is_whole) = read_directory(data, log)?;
         readings += 1;
-        if is_whole || readings == READINGS_MAX {
+        if is_whole {
+            return Ok(files);
+        }
+        if readings == READINGS_MAX {
+            eprintln!(
+                "{}: files went while it was read, {READINGS_MAX} times: what is said of them may \
+                 be of no one moment; read it again once its server writes less",
+                data.display()
+            );
             return Ok(files);
         }
     }
 }
 
 /// One reading, and whether it is whole: the newest snapshot it found is still there, so every
-/// segment behind that was kept, and no segment that it was to read is gone, so none was read
+/// segment behind that was kept, and nothing that it was to read is gone, so none was read
 /// empty before the one in front of it was filled and removed.
 fn read_directory(data: &Path, log: &Path) -> Result<(Files, bool), Trouble> {
     let mut files =
@@ -187,13 +195,12 @@ fn read_directory(data: &Path, log: &Path) -> Result<(Files, bool), Trouble> {
             files.leftovers.push((name, len));
         }
     }
-    files.find_received()?;
+    let mut is_whole = files.find_received()?;
     let mut later_is_used = false;
-    let mut is_whole = true;
     for (name, len) in list(log)?.into_iter().rev() {
         let path = log.join(&name);
         if segment_sequence(&name).is_some() {
-            let read = if later_is_used { map::map(&path) } else { settled(&path) };
+            let read = if later_is_used { map::map(&path) } else { settled(&path, is_damaged) };
             if let Some(bytes) = still_there(&path, read)? {
                 let first = bytes.get(BLOCK_BYTES..2 * BLOCK_BYTES).unwrap_or_default();
                 later_is_used |= first.iter().any(|byte| *byte != 0);
@@ -211,16 +218,19 @@ fn read_directory(data: &Path, log: &Path) -> Result<(Files, bool), Trouble> {
     Ok((files, is_whole))
 }
 
-/// A copy of a segment that a server may be writing to: a write that is half seen looks like
-/// damage, so what shows damage is read again until two readings agree.
-fn settled(path: &Path) -> io::Result<Bytes> {
+fn is_damaged(segment: &Bytes) -> bool {
+    match Scanner::new(segment.clone(), None) {
+        Ok(mut scanner) => scanner.any(|item| matches!(item, Item::Corrupt { .. })),
+        Err(_) => true,
+    }
+}
+
+/// A copy of a log that a server may be writing to: a write that is half seen looks like damage,
+/// so what shows damage is read again until two readings agree.
+pub(crate) fn settled(path: &Path, is_damaged: impl Fn(&Bytes) -> bool) -> io::Result<Bytes> {
     let mut bytes = map::copy(path)?;
     for _ in 0..READINGS_MAX {
-        let is_damaged = match Scanner::new(bytes.clone(), None) {
-            Ok(mut scanner) => scanner.any(|item| matches!(item, Item::Corrupt { .. })),
-            Err(_) => true,
-        };
-        if !is_damaged {
+        if !is_damaged(&bytes) {
             break;
         }
         thread::sleep(Duration::from_millis(5));

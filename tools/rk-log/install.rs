@@ -31,18 +31,18 @@ impl Files {
         self.install.as_ref().and_then(|bytes| Install::decode(bytes))
     }
 
-    /// Opens the snapshot that the record names.
-    pub(super) fn find_received(&mut self) -> Result<(), Trouble> {
-        let Some(install) = self.install_record() else { return Ok(()) };
+    /// Opens the snapshot that the record names. Whether it was not removed meanwhile.
+    pub(super) fn find_received(&mut self) -> Result<bool, Trouble> {
+        let Some(install) = self.install_record() else { return Ok(true) };
         let name = catalog::received_name(install.zxid);
         let Some(at) = self.leftovers.iter().position(|(leftover, _)| *leftover == name) else {
-            return Ok(());
+            return Ok(true);
         };
         self.leftovers.remove(at);
         let path = self.data_dir.join(&name);
         let bytes = files::still_there(&path, map::map(&path))?;
         self.received = bytes.map(|bytes| (install.zxid, bytes));
-        Ok(())
+        Ok(self.received.is_some())
     }
 
     /// What the next start does.

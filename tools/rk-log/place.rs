@@ -61,11 +61,11 @@ pub(crate) fn locate(path: &Path, log_dir: Option<&Path>) -> Result<Place, Troub
     if metadata.is_dir() {
         return locate_directory(path, log_dir);
     }
-    if path.extension().is_some_and(|extension| extension == "cfg") {
-        return locate_config(path);
-    }
     if log_dir.is_some() {
         return Err(Trouble::Usage("--log-dir goes with a directory, not with a file".into()));
+    }
+    if path.extension().is_some_and(|extension| extension == "cfg") {
+        return locate_config(path);
     }
     locate_file(path)
 }

@@ -19,6 +19,7 @@ use ringkeeper::txnlog::read::{What, records_of};
 use ringkeeper::txnlog::scan::Item;
 use ringkeeper::wire;
 
+use super::Ending;
 use super::files::Files;
 use super::install::inexact;
 use super::map;
@@ -50,15 +51,15 @@ pub(crate) fn parse_moment(text: &str) -> Result<Moment, String> {
     parse_id(text).map(|zxid| Moment::Zxid(Zxid(zxid)))
 }
 
-/// The state at the moment, every record checked on the way.
-pub(crate) fn state_at(files: &Files, moment: Moment) -> Result<State, Trouble> {
+/// The state at the moment, every record checked on the way, and whether damage was met.
+pub(crate) fn state_at(files: &Files, moment: Moment) -> Result<(State, Ending), Trouble> {
     let wanted = match moment {
         Moment::Zxid(zxid) => zxid,
         Moment::Time(time_ms) => zxid_at(files, time_ms)?,
         Moment::End => Zxid(i64::MAX),
     };
-    let mut state = base(files, wanted);
-    let mut damage = None;
+    let (mut state, mut ending) = base(files, wanted);
+    let mut damage: Option<String> = None;
     let mut beyond = moment == Moment::End || state.tree.last_zxid() == wanted;
     let mut progress = Progress::new("replay", files.log_bytes());
     for seen in records_of(files.log()) {
@@ -66,21 +67,23 @@ pub(crate) fn state_at(files: &Files, moment: Moment) -> Result<State, Trouble> 
             What::Item(Item::Batch { header, .. }) => progress.add(header.padded_bytes()),
             What::Item(Item::Record { zxid, txn, .. }) => {
                 let last = state.tree.last_zxid();
-                if *zxid <= last {
-                    continue;
-                }
                 if wanted < *zxid {
                     // Whatever is absent between here and there was never wanted.
                     beyond |= zxid.follows(last);
                     break;
                 }
-                state.replay(*zxid, txn).map_err(|error| {
-                    let damage = damage.take().map(|damage| format!(" ({damage})"));
-                    let damage = damage.unwrap_or_default();
-                    Trouble::Unreadable(format!("the way there is broken: {error}{damage}"))
-                })?;
-                beyond |= *zxid == wanted;
-                damage = None;
+                if last < *zxid {
+                    state.replay(*zxid, txn).map_err(|error| {
+                        let damage = damage.take().map(|damage| format!(" ({damage})"));
+                        let damage = damage.unwrap_or_default();
+                        Trouble::Unreadable(format!("the way there is broken: {error}{damage}"))
+                    })?;
+                    beyond |= *zxid == wanted;
+                }
+                if let Some(damage) = damage.take() {
+                    eprintln!("{damage}: nothing is missing for it");
+                    ending = Ending::Damaged;
+                }
             }
             _ if seen.is_damage() => damage = Some(seen.to_string()),
             _ => {}
@@ -98,7 +101,7 @@ pub(crate) fn state_at(files: &Files, moment: Moment) -> Result<State, Trouble> 
         )));
     }
     settle(&mut state)?;
-    Ok(state)
+    Ok((state, ending))
 }
 
 /// A state behind a snapshot that was received is fit to be written once nothing says that it is
@@ -113,39 +116,67 @@ fn settle(state: &mut State) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// The newest whole snapshot that is not later; before the first, nothing.
-fn base(files: &Files, wanted: Zxid) -> State {
-    let earlier = files.snapshots.range(..=wanted).rev();
-    let mut whole = earlier.filter_map(|(zxid, bytes)| match load(*zxid, bytes) {
-        Ok(state) => Some(state),
-        Err(unfit) => {
-            eprintln!("{} is not used: {unfit}", catalog::file_name(*zxid));
-            None
+/// The newest whole snapshot that is not later; before the first, nothing. And whether one is
+/// damaged.
+fn base(files: &Files, wanted: Zxid) -> (State, Ending) {
+    let mut ending = Ending::Sound;
+    for (zxid, bytes) in files.snapshots.range(..=wanted).rev() {
+        match load(*zxid, bytes) {
+            Ok(state) => return (state, ending),
+            Err(unfit) => {
+                let path = files.data_dir.join(catalog::file_name(*zxid));
+                eprintln!("{} is not used: {unfit}", path.display());
+                ending = Ending::Damaged;
+            }
         }
-    });
-    whole.next().unwrap_or_else(|| State::new(OPTIONS))
+    }
+    (State::new(OPTIONS), ending)
 }
 
 /// The last zxid in front of the first txn that is later than the time.
 fn zxid_at(files: &Files, time_ms: i64) -> Result<Zxid, Trouble> {
-    let mut before = None;
+    let (mut before, mut later) = (None, None);
     for seen in records_of(files.log()) {
         let What::Item(Item::Record { zxid, txn, .. }) = &seen.what else { continue };
         let Ok(txn) = wire::txn::decode(txn) else { continue };
         if time_ms < txn.header.time_ms {
-            return match before {
-                Some(zxid) => Ok(zxid),
-                None if zxid.follows(Zxid::ZERO) => Ok(Zxid::ZERO),
-                None => Err(Trouble::Unreadable(format!(
-                    "the log begins at {}, zxid {zxid}; what was before is not known",
-                    rfc3339(txn.header.time_ms)
-                ))),
-            };
+            later = Some(*zxid);
+            break;
         }
-        before = Some(*zxid);
+        before = before.max(Some(*zxid));
     }
-    let newest = files.snapshots.keys().next_back().copied();
-    Ok(before.max(newest).unwrap_or(Zxid::ZERO))
+    let time = rfc3339(time_ms);
+    let is_between = |zxid: Zxid| before < Some(zxid) && later.is_none_or(|later| zxid < later);
+    let newest = files.snapshots.iter().rfind(|(zxid, _)| is_between(**zxid));
+    if let Some((zxid, bytes)) = newest
+        && !is_known_by(bytes, time_ms)
+    {
+        let path = files.data_dir.join(catalog::file_name(*zxid));
+        return Err(Trouble::Unreadable(format!(
+            "{time} cannot be reached: the log does not lead up to {}, which is later or damaged",
+            path.display()
+        )));
+    }
+    let last = newest.map(|(zxid, _)| *zxid).or(before).unwrap_or(Zxid::ZERO);
+    match later {
+        Some(later) if !later.follows(last) => Err(Trouble::Unreadable(format!(
+            "{time} cannot be reached: neither log nor snapshot has what is in front of zxid \
+             {later}"
+        ))),
+        _ => Ok(last),
+    }
+}
+
+/// Whether a snapshot is whole and nothing in it is later than the time. Of its txns only the
+/// times that znodes bear are known.
+fn is_known_by(bytes: &Bytes, time_ms: i64) -> bool {
+    items_of(bytes.clone()).all(|seen| match seen.what {
+        SnapshotWhat::Item(SnapshotItem::Znode { stat, .. }) => {
+            stat.ctime.max(stat.mtime) <= time_ms
+        }
+        SnapshotWhat::Damage(_) => false,
+        _ => true,
+    })
 }
 
 /// Makes a directory that must not be there, or be empty, and not among what is inspected.

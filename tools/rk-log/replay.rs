@@ -18,7 +18,7 @@ pub(crate) fn run(
     out: &Path,
     session: &mut Session<'_>,
 ) -> Result<Ending, Trouble> {
-    let mut state = rebuild::state_at(&files.that_count()?, to)?;
+    let (mut state, ending) = rebuild::state_at(&files.that_count()?, to)?;
     rebuild::make_empty(out, [&files.data_dir, &files.log_dir])?;
     let own = out.join("ringkeeper");
     rebuild::make_directory(&own)?;
@@ -53,7 +53,7 @@ pub(crate) fn run(
              back and compared; start a server with dataDir={out}"
         ))?;
     }
-    Ok(Ending::Sound)
+    Ok(ending)
 }
 
 /// The epoch of the history is that of its last txn, so that an old history never wins an election
