@@ -106,8 +106,8 @@ pub fn run(trial: Trial, out: &mut dyn Write) -> Result<(), TrialError> {
     }
     while !stop.load(Ordering::Relaxed) {
         for (number, status) in servers.ended() {
-            let config = servers.trial.config(number).display().to_string();
-            let program = servers.trial.program.display();
+            let again = [&servers.trial.program, &servers.trial.config(number)];
+            let [program, config] = again.map(|path| quoted(path));
             writeln!(out, "server {number} ended ({status}); again: {program} {config}")
                 .map_err(|error| failed("standard output", error))?;
         }
@@ -121,6 +121,12 @@ pub fn run(trial: Trial, out: &mut dyn Write) -> Result<(), TrialError> {
 
 fn failed(what: &str, error: io::Error) -> TrialError {
     TrialError::Io { what: what.to_owned(), error }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    shlex::try_quote(&path).map(Into::into).unwrap_or(path)
 }
 
 fn check(trial: &Trial) -> Result<(), TrialError> {
@@ -265,8 +271,12 @@ impl Servers {
     fn stop(&mut self) -> Result<(), TrialError> {
         for child in self.running.iter().flatten() {
             if let Ok(pid) = i32::try_from(child.id()) {
+                // One that was paused answers only once it goes on.
                 // SAFETY: signals a child that has not been waited for.
-                unsafe { libc::kill(pid, libc::SIGTERM) };
+                unsafe {
+                    libc::kill(pid, libc::SIGTERM);
+                    libc::kill(pid, libc::SIGCONT);
+                }
             }
         }
         let deadline = Instant::now() + STOP_WITHIN;

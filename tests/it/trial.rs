@@ -162,3 +162,21 @@ fn a_trial_that_cannot_be_says_why() {
     }
     peer::clean(&home);
 }
+
+#[test]
+fn a_paused_server_stops_with_the_others() {
+    let (parent, port) = (peer::fresh_directory(), port());
+    let home = parent.join("a b");
+    let mut trial = Trial::start(&home, port);
+    let pids: Vec<i32> = trial.servers.iter().map(|(.., pid)| *pid).collect();
+    Trial::signal(pids[0], libc::SIGKILL);
+    let told = trial.lines.by_ref().map_while(Result::ok).find(|line| line.contains(" ended "));
+    let told = told.expect("it is told of");
+    let config = home.join("1").join("zoo.cfg");
+    assert!(told.ends_with(&format!(" '{}'", config.display())), "{told}");
+    Trial::signal(pids[1], libc::SIGSTOP);
+    Trial::signal(trial.pid(), libc::SIGINT);
+    let status = trial.child.wait().expect("the child is ours");
+    assert!(status.success(), "{status}");
+    peer::clean(&parent);
+}
