@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::apache;
 use super::ensemble::{Ensemble, QUICK};
 use super::peer::{self, Server};
+use super::rk::{clean, ok};
 use ringkeeper::model::ErrorCode;
 
 fn run(program: &str, arguments: &[&str]) -> Output {
@@ -221,4 +222,50 @@ fn rk_bench_says_what_is_wrong() {
         assert!(!output.status.success(), "{arguments:?}");
         assert!(text(&output).contains(expected), "{arguments:?}: {}", text(&output));
     }
+}
+
+#[test]
+fn rk_bench_and_rk_sim_refuse_what_they_would_not_do() {
+    let bench = env!("CARGO_BIN_EXE_rk-bench");
+    let start = |port: u16| format!("127.0.0.1:{port}=false");
+    let catchup = [&start(1), &start(2), &start(3)].map(|start| format!("--start={start}"));
+    let [a, b, c] = catchup.each_ref().map(String::as_str);
+    for (program, arguments, expected) in [
+        (bench, &["run", "--seconds=-1"][..], "--seconds must be"),
+        (bench, &["run", "--seconds", "nan"], "--seconds must be"),
+        (bench, &["run", "--warmup", "inf"], "--warmup must be"),
+        (bench, &["catchup", a, b, c, "--seconds", "nan"], "--seconds must be"),
+        (bench, &["catchup", a, b, c, "--cases", "new"], "--data 127.0.0.1:1=DIRECTORY is missing"),
+        (
+            env!("CARGO_BIN_EXE_rk-sim"),
+            &["--seeds", "1", "--requests", "5", "--plant", "FlushSkipped"],
+            "--plant has no effect",
+        ),
+    ] {
+        let output = run(program, arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(text(&output).contains(expected), "{arguments:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn rk_bench_measures_values_of_the_size_that_it_says() {
+    let server = Server::start("");
+    let address = format!("127.0.0.1:{}", server.port);
+    ok(server.port, &["create", "-p", "/rk-bench/n0", "other"]);
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_rk-bench"));
+    bench.args(["run", "--server", &address, "--op", "get", "--znodes", "1", "--size", "50"]);
+    bench.args(["--seconds", "60"]).stdout(Stdio::null());
+    let mut bench = bench.spawn().expect("the program was built");
+    peer::within("values of that size", || {
+        (ok(server.port, &["get", "/rk-bench/n0"]).len() == 50).then_some(())
+    });
+    bench.kill().expect("it runs");
+    bench.wait().expect("the child is ours");
+    // What is in the way is named.
+    let fill = ["fill", "--server", &address, "--znodes", "3"];
+    assert!(run(env!("CARGO_BIN_EXE_rk-bench"), &fill).status.success());
+    let again = text(&run(env!("CARGO_BIN_EXE_rk-bench"), &fill));
+    assert!(again.contains("/fill: answered with NODE_EXISTS"), "{again}");
+    clean(server);
 }

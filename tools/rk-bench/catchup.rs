@@ -107,6 +107,14 @@ pub(crate) fn run(catchup: &Catchup, json: bool) -> Result<(), String> {
     if catchup.rounds == 0 || catchup.probes == 0 {
         return Err("--rounds and --probes must not be 0".to_owned());
     }
+    let Catchup { sessions, pipeline, size, seconds, .. } = *catchup;
+    Cell::of_set(sessions, pipeline, size, seconds).check()?;
+    // Any of them may be the follower.
+    if catchup.cases.contains(&Case::New) {
+        for Start { server, .. } in &catchup.starts {
+            home(catchup, *server)?;
+        }
+    }
     let mut servers = Servers::new(catchup.starts.clone());
     servers.start_missing()?;
     servers.wait_all_serve()?;
@@ -123,6 +131,13 @@ pub(crate) fn run(catchup: &Catchup, json: bool) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Where a server's history is.
+fn home(catchup: &Catchup, server: SocketAddr) -> Result<&PathBuf, String> {
+    let found = catchup.data.iter().find(|(of, _)| *of == server);
+    let (_, home) = found.ok_or_else(|| format!("--data {server}=DIRECTORY is missing"))?;
+    Ok(home)
 }
 
 /// A server that follows.
@@ -151,8 +166,7 @@ fn round(
     servers.wait(away)?;
     match case {
         Case::New => {
-            let found = catchup.data.iter().find(|(server, _)| *server == of);
-            let (_, home) = found.ok_or_else(|| format!("--data {of}=DIRECTORY is missing"))?;
+            let home = home(catchup, of)?;
             for name in HISTORY {
                 let path = home.join(name);
                 if path.exists() {
@@ -334,10 +348,10 @@ fn throughput(
         let leader = servers.wait_leader(None)?;
         let away = follower(servers, leader);
         let to = address(servers, leader)?;
-        all.push(generator::measure(to, &cell, None)?.rate);
+        all.push(generator::measure_sound(to, &cell, None)?.rate);
         let signal = if case == Case::Dead { libc::SIGKILL } else { libc::SIGSTOP };
         servers.signal(away, signal)?;
-        let measured = generator::measure(to, &cell, None);
+        let measured = generator::measure_sound(to, &cell, None);
         match case {
             Case::Dead => servers.wait(away)?,
             _ => servers.signal(away, libc::SIGCONT)?,

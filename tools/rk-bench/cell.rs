@@ -139,6 +139,11 @@ impl Cell {
                 return Err(format!("{name} must not be 0"));
             }
         }
+        for (name, seconds) in [("--seconds", self.seconds), ("--warmup", self.warmup)] {
+            if Duration::try_from_secs_f64(seconds).is_err() {
+                return Err(format!("{name} must be a number of seconds, not {seconds}"));
+            }
+        }
         if 100 < self.reads() {
             return Err("--reads is at most 100".to_owned());
         }
@@ -210,6 +215,10 @@ mod tests {
         assert_eq!(check("--op mix --ops 3"), Err("--ops is for --op multi".to_owned()));
         assert_eq!(check("--op mix --reads 101"), Err("--reads is at most 100".to_owned()));
         assert_eq!(check("--op multi --ops 0"), Err("--ops must not be 0".to_owned()));
+        for line in ["--seconds=-1", "--seconds nan", "--warmup inf", "--warmup=-0.5"] {
+            let refused = check(line).unwrap_err();
+            assert!(refused.contains("must be a number of seconds"), "{line}: {refused}");
+        }
     }
 
     #[test]

@@ -89,14 +89,14 @@ pub(crate) fn run(compare: &Compare, json: bool) -> Result<(), String> {
         let mut theirs = Vec::new();
         for pair in 0..compare.pairs {
             let mut measure_ours = || -> Result<(), String> {
-                ours.push(generator::measure(compare.ours, &cell, compare.ours_pid)?);
+                ours.push(generator::measure_sound(compare.ours, &cell, compare.ours_pid)?);
                 Ok(())
             };
             // Each goes first by turns.
             if pair % 2 == 0 {
                 measure_ours()?;
             }
-            theirs.push(generator::measure(compare.theirs, &cell, compare.theirs_pid)?);
+            theirs.push(generator::measure_sound(compare.theirs, &cell, compare.theirs_pid)?);
             if pair % 2 == 1 {
                 measure_ours()?;
             }

@@ -17,7 +17,7 @@ use mio::{Events, Interest, Poll, Token};
 use ringkeeper::base::{Prng, Str};
 use ringkeeper::client::Client;
 use ringkeeper::client::requests;
-use ringkeeper::model::{ErrorCode, Request, WriteRequest, Xid};
+use ringkeeper::model::{CreateRequest, ErrorCode, Request, WriteRequest, Xid};
 use ringkeeper::wire::client::encode_request;
 use ringkeeper::wire::connect::ConnectRequest;
 
@@ -45,33 +45,61 @@ pub(crate) fn measure(server: SocketAddr, cell: &Cell, pid: Option<u32>) -> Resu
     Ok(report)
 }
 
+/// Runs one measurement whose figures say nothing unless every request succeeds.
+pub(crate) fn measure_sound(
+    server: SocketAddr,
+    cell: &Cell,
+    pid: Option<u32>,
+) -> Result<Report, String> {
+    let report = measure(server, cell, pid)?;
+    let (errors, requests) = (report.errors, report.requests);
+    match errors {
+        0 => Ok(report),
+        _ => Err(format!("{server}: {}: {errors} of {requests} requests failed", cell.name())),
+    }
+}
+
 /// Sends many requests, deep pipelined; the answers must be among `accepted`.
 pub(crate) fn send_all(
     client: &mut Client,
     all: impl Iterator<Item = Request>,
     accepted: &[ErrorCode],
 ) -> io::Result<u64> {
-    let mut waiting = 0;
+    let mut waiting = VecDeque::new();
     let mut count = 0;
-    let receive = |client: &mut Client| {
+    let receive = |client: &mut Client, waiting: &mut VecDeque<Option<Str>>| {
         let code = client.receive()?.header.code;
-        let name = code.name();
-        let fine = accepted.contains(&code);
-        if fine { Ok(()) } else { Err(io::Error::other(format!("answered with {name}"))) }
+        let path = waiting.pop_front().flatten();
+        if accepted.contains(&code) {
+            return Ok(());
+        }
+        let path = path.map(|path| format!("{path}: ")).unwrap_or_default();
+        Err(io::Error::other(format!("{path}answered with {}", code.name())))
     };
     for request in all {
-        if waiting == SETUP_PIPELINE {
-            receive(client)?;
-            waiting -= 1;
+        if waiting.len() == SETUP_PIPELINE {
+            receive(client, &mut waiting)?;
         }
         client.send(&request)?;
-        waiting += 1;
+        waiting.push_back(path_of(&request));
         count += 1;
     }
-    for _ in 0..waiting {
-        receive(client)?;
+    while !waiting.is_empty() {
+        receive(client, &mut waiting)?;
     }
     Ok(count)
+}
+
+/// What a write is about, for messages.
+fn path_of(request: &Request) -> Option<Str> {
+    match request {
+        Request::Write(
+            WriteRequest::Create(CreateRequest { path, .. })
+            | WriteRequest::SetData { path, .. }
+            | WriteRequest::Delete { path, .. },
+        ) => Some(path.clone()),
+        _ => None,
+    }
 }
 
 fn znode(number: usize) -> String {
@@ -86,6 +114,9 @@ fn set_up(server: SocketAddr, cell: &Cell) -> io::Result<()> {
     if cell.op != Op::Create {
         let all = (0..cell.znodes).map(|number| requests::create(&znode(number), &value, 0));
         send_all(&mut client, all, &made)?;
+        // One that was there already may have a value of another size.
+        let all = (0..cell.znodes).map(|number| requests::set(&znode(number), &value));
+        send_all(&mut client, all, &[ErrorCode::OK])?;
     }
     client.call(&Request::Write(WriteRequest::CloseSession))?;
     Ok(())

@@ -76,6 +76,10 @@ fn plant(name: &str) -> Result<Plant, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.requests.is_some() && arguments.plant != Plant::None && !arguments.ensemble {
+        eprintln!("--plant has no effect on one server with --requests: leave one out");
+        return ExitCode::from(2);
+    }
     if std::env::var_os("RUST_LOG").is_some() {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
