@@ -357,6 +357,8 @@ public class CuratorSurface {
             source.put("late", 9);
             source.put("soon", -3);
             source.put("then", 4);
+            // All of them are there before one is chosen.
+            source.flushPuts(60, TimeUnit.SECONDS);
             queue.start();
             chosen.show("priority queue", 3);
         }
@@ -365,7 +367,7 @@ public class CuratorSurface {
                 QueueBuilder.builder(one, due, TEXT, "/queues/delay").buildDelayQueue()) {
             queue.start();
             long now = System.currentTimeMillis();
-            queue.put("second", now + 600);
+            queue.put("second", now + 3000);
             queue.put("first", now + 50);
             due.show("delay queue", 2);
         }
