@@ -370,7 +370,8 @@ impl World {
             members: members.collect(),
             membership,
             recent_bytes_max: match prng.one_in(3) || with.plant == Plant::HistoryGap {
-                true => 20_000,
+                // Fewer than are proposed and not committed at times.
+                true => 400,
                 false => 1 << 30,
             },
             is_careful: prng.one_in(2),
