@@ -292,6 +292,26 @@ fn the_configuration_of_the_history_is_in_force_beside_a_proposed_one() {
     assert_eq!((configs.committed.version, configs.pending()), (of_history, Some(&next)));
 }
 
+#[test]
+fn an_operators_list_holds_whatever_the_history_has() {
+    let mut following = Following::new();
+    let text = |version: i64| format!("server.1=h:1:2\nserver.2=g:1:2\nversion={version:x}");
+    following.ensemble.options.adopts_configs = true;
+    let of_history = text(Zxid::new(1, 1).0);
+    following.step(|ensemble, cx| {
+        ensemble.learn_from_tree(Some(of_history.as_bytes()), cx.ops);
+    });
+    following.learns(Duration::default());
+    following.hears(&LeaderPacket::leader_info(2, true, false));
+    following.write_all();
+    following.hears(&LeaderPacket::Diff { zxid: Zxid::ZERO });
+    let config = Some(text(0).as_str().into());
+    following.hears(&LeaderPacket::NewLeader { epoch: 2, config });
+    following.write_all();
+    following.hears(&LeaderPacket::UpToDate);
+    assert_eq!(following.ensemble.configs().committed.version, 0);
+}
+
 /// What the leader has cut off is forgotten on disk as well before anything stands in its place: it
 /// would count again where the log has become longer.
 #[test]

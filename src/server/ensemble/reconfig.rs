@@ -118,12 +118,14 @@ impl Ensemble {
     }
 
     /// The configuration that comes into force with what is committed up to here, if any does: the
-    /// one that was last seen, or else the one before it in the history.
+    /// pending one, or else the one before it in the history. While none is pending, an operator's
+    /// list holds, whatever the history has.
     pub(super) fn next_upto(&mut self, upto: Zxid) -> Option<EnsembleConfig> {
-        let committed = self.configs.committed.version;
-        if let Some(next) = self.configs.pending().filter(|next| next.version <= upto.0) {
-            return Some(next.clone());
+        let pending = self.configs.pending()?;
+        if pending.version <= upto.0 {
+            return Some(pending.clone());
         }
+        let committed = self.configs.committed.version;
         self.of_history.take_if(|it| committed < it.version && it.version <= upto.0)
     }
 
