@@ -289,6 +289,8 @@ struct World {
     streams: BTreeMap<(ConnId, bool), Instant>,
     members: Vec<Member>,
     membership: Membership,
+    /// What stands before each txn that was ever logged.
+    before: BTreeMap<Zxid, Zxid>,
     /// Txns that a server keeps in memory for learners.
     recent_bytes_max: u64,
     /// An empty database is a lost one (`db.autocreate=false`).
@@ -369,6 +371,7 @@ impl World {
             streams: BTreeMap::new(),
             members: members.collect(),
             membership,
+            before: BTreeMap::new(),
             recent_bytes_max: match prng.one_in(3) || with.plant == Plant::HistoryGap {
                 // Fewer than are proposed and not committed at times.
                 true => 400,

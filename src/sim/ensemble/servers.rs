@@ -1,5 +1,7 @@
 //! The servers of an ensemble: their starts and ends, their turns, what they ask for.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::super::client::Client;
@@ -222,10 +224,9 @@ impl World {
 
     fn file(&mut self, at: usize, id: FileOpId, op: FileOp) -> Result<(), Failure> {
         self.history.logged(&op)?;
-        let records = history::records(&op).into_iter().map(|(zxid, _)| zxid);
+        self.log(at, &op)?;
         let now = self.now;
         let member = self.member(at);
-        member.log.extend(records);
         let is_there = member.slow_dir.is_none_or(|dir| dir == op.dir());
         let is_slow = now < member.slow_until && is_there;
         let is_config = matches!(op, FileOp::WriteNextConfig { .. });
@@ -250,6 +251,34 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The txns that are being logged. A txn has the same ones before it in every log (the paper's
+    /// prefix property), whatever becomes of the servers that had it.
+    fn log(&mut self, at: usize, op: &FileOp) -> Result<(), Failure> {
+        let Self { members, before, .. } = self;
+        let Some(member) = members.get_mut(at) else { return Ok(()) };
+        let mut last = member.log.last().copied().unwrap_or(Zxid::ZERO);
+        for (zxid, _) in history::records(op) {
+            if zxid <= last {
+                continue;
+            }
+            let known = *before.entry(zxid).or_insert(last);
+            if known != last {
+                let text =
+                    format!("{zxid} stands behind {known}, and behind {last} at server {at}");
+                return Err(Failure::new(text));
+            }
+            member.log.insert(zxid);
+            last = zxid;
+        }
+        Ok(())
+    }
+
+    /// The log that ends with a txn.
+    fn log_upto(&self, last: Zxid) -> BTreeSet<Zxid> {
+        let log = std::iter::successors(Some(last), |zxid| self.before.get(zxid).copied());
+        log.take_while(|zxid| *zxid != Zxid::ZERO).collect()
     }
 
     pub(super) fn file_done(&mut self, at: usize, id: FileOpId) -> Result<(), Failure> {
@@ -395,10 +424,9 @@ impl World {
         }
         let last = recovered.last_zxid;
         if last != Zxid::ZERO && !member.log.contains(&last) {
-            // A leader's snapshot is in place. Logs that share a txn share all before it.
+            // A leader's snapshot is in place.
             self.report.snapshots += 1;
-            let other = self.members.iter().find(|other| other.log.contains(&last));
-            let log = other.map(|other| other.log.clone()).unwrap_or_default();
+            let log = self.log_upto(last);
             let member = self.member(at);
             // A power cut can bring back what was removed, and with that a server's own history.
             (member.log, member.is_uncounted) = (log, !notes.is_empty());
