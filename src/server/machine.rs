@@ -188,6 +188,13 @@ impl Server {
         self.pipeline.tree()
     }
 
+    /// How much of the tree a member of an ensemble knows to be committed, for checks by the
+    /// simulator.
+    #[must_use]
+    pub fn committed(&self) -> Zxid {
+        self.pipeline.committed_zxid().min(self.pipeline.tree().last_zxid())
+    }
+
     fn dispatch(&mut self, clock: Clock, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Opened { conn, peer } => self.shard.opened(conn, peer, clock),

@@ -618,10 +618,10 @@ impl World {
                         leader.history(link, txns, &mut more);
                     }
                 }
-                leader::Output::SendSnapshot(link) => {
+                leader::Output::SendSnapshot { link, upto } => {
                     let node = &self.nodes[at];
                     let Role::Leading(leader) = &node.role else { continue };
-                    let upto = leader.committed();
+                    let upto = if self.prng.one_in(2) { upto } else { leader.committed() };
                     let log: Log =
                         node.log.iter().filter(|(zxid, _)| *zxid <= upto).cloned().collect();
                     self.send(link, ToLearner::Packet(LeaderPacket::Snap { zxid: upto }));

@@ -96,6 +96,13 @@ impl Ensemble {
         }
     }
 
+    fn history_end(&self) -> Option<Zxid> {
+        match &self.role {
+            Role::Leading(leading) => Some(leading.history_end()),
+            _ => None,
+        }
+    }
+
     fn sending(&mut self, link: LinkId) -> Option<&mut Sending> {
         self.histories().and_then(|histories| histories.of.get_mut(&link))
     }
@@ -203,7 +210,7 @@ impl Ensemble {
         let Some(sending) = self.sending(link) else { return };
         match sending.stage {
             Stage::LookingUp { last, .. } => {
-                let after = cx.pipeline.committed_zxid();
+                let Some(after) = self.history_end() else { return };
                 let mut out = Vec::new();
                 self.decided(link, last, SyncPlan { way: SyncWay::Snap, after }, &mut out);
                 self.leader_outputs(cx, out);
@@ -246,15 +253,15 @@ impl Ensemble {
             return;
         };
         let bytes = record_bytes.saturating_sub(passed_bytes);
-        let committed = cx.pipeline.committed_zxid();
-        // What is in our log and not committed is no history yet: the learner would take it for
-        // committed, and show it.
-        if committed < floor
+        let Some(end) = self.history_end() else { return };
+        // What an established leader has in its log and is not committed is no history yet: the
+        // learner would take it for committed, and show it.
+        if end < floor
             && let Some(sending) = self.sending(link)
         {
             sending.cursor = None;
         }
-        let found = Found { floor: floor.min(committed), last: committed, bytes };
+        let found = Found { floor: floor.min(end), last: end, bytes };
         let plan = SyncPlan::choose(&found, last, snapshot_bytes(cx));
         let mut out = Vec::new();
         self.decided(link, last, plan, &mut out);

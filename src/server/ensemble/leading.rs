@@ -70,6 +70,17 @@ impl Leading {
         self.snapshots.next_due().map_or(timer, |due| due.min(timer))
     }
 
+    /// The end of the history as learners are to have it: what is committed, and before the leader
+    /// is established all of its log.
+    pub(super) const fn history_end(&self) -> Zxid {
+        self.leader.committed()
+    }
+
+    /// Whether a quorum has the history.
+    pub(super) const fn is_established(&self) -> bool {
+        self.established.is_some()
+    }
+
     /// Who leads next.
     pub(super) const fn leaving(&self) -> Option<Leaving> {
         self.leaving
@@ -408,10 +419,10 @@ impl Ensemble {
                 self.choose_way(cx, link, last, upto, more);
             }
             Output::ReadHistory { link, after, upto } => self.begin_history(link, after, upto),
-            Output::SendSnapshot(link) => {
+            Output::SendSnapshot { link, upto } => {
                 self.forget_history(link);
                 if let Some(leading) = self.leading() {
-                    leading.snapshots.want(link);
+                    leading.snapshots.want(link, upto);
                 }
             }
             Output::Established { epoch } => {

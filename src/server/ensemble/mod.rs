@@ -11,6 +11,8 @@
 mod checked;
 mod config_files;
 mod history;
+#[cfg(test)]
+mod history_tests;
 mod leading;
 mod learning;
 #[cfg(test)]
@@ -18,9 +20,13 @@ mod pacing_tests;
 mod peers;
 mod read_only;
 mod reconfig;
+#[cfg(test)]
+mod reconfig_tests;
 mod report;
 mod snapshots;
 mod stall;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -7,6 +7,7 @@ use super::history::snapshot_bytes;
 use super::{Context, Ensemble, Role};
 use crate::base::{Duration, Instant};
 use crate::limits;
+use crate::model::Zxid;
 use crate::server::contract::PeerLink;
 use crate::server::snap_send::{Pace, SnapshotSender};
 use crate::wire::quorum::LeaderPacket;
@@ -16,8 +17,8 @@ use crate::zab::leader::LinkId;
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
     of: BTreeMap<LinkId, Sending>,
-    /// Learners whose snapshot begins with the next whole txn.
-    wanting: Vec<LinkId>,
+    /// Learners whose snapshot begins with a whole txn once everything up to the zxid is applied.
+    wanting: Vec<(LinkId, Zxid)>,
 }
 
 /// A snapshot on its way to a learner.
@@ -30,9 +31,9 @@ struct Sending {
 }
 
 impl Snapshots {
-    /// This learner is to get one.
-    pub(super) fn want(&mut self, link: LinkId) {
-        self.wanting.push(link);
+    /// This learner is to get one with everything up to `upto`.
+    pub(super) fn want(&mut self, link: LinkId, upto: Zxid) {
+        self.wanting.push((link, upto));
     }
 
     /// When more of one is due.
@@ -49,11 +50,19 @@ impl Ensemble {
     /// Begins the snapshots that are wanted, and sends the next bytes of those under way to the
     /// learners whose sockets take them.
     pub(super) fn send_snapshots(&mut self, cx: &mut Context<'_>) {
-        let Some(snapshots) = self.snapshots() else { return };
-        // What is committed and not applied, and before the leader is established the whole tail of
-        // its log, follows the snapshot as history.
+        let Some(leading) = self.leading() else { return };
+        let is_established = leading.is_established();
+        let snapshots = &mut leading.snapshots;
+        let applied = cx.pipeline.tree().last_zxid();
+        let is_behind = |(_, upto): &(LinkId, Zxid)| applied < *upto;
+        if !is_established && snapshots.wanting.iter().any(is_behind) {
+            cx.pipeline.apply_ahead();
+        }
         if !cx.pipeline.is_applying() {
-            for link in std::mem::take(&mut snapshots.wanting) {
+            let (later, now) =
+                std::mem::take(&mut snapshots.wanting).into_iter().partition(is_behind);
+            snapshots.wanting = later;
+            for (link, _) in now {
                 let within = Duration(self.timing.establish_within.0 / 4);
                 let pace = Pace::new(cx.clock.now, snapshot_bytes(cx), within);
                 let sender = cx.pipeline.begin_snapshot_for_learner();
@@ -119,7 +128,7 @@ impl Ensemble {
     /// The role ends, or the learner is gone: changes of the tree need not be remembered.
     pub(super) fn end_snapshots(&mut self, cx: &mut Context<'_>, of: Option<LinkId>) {
         let Some(snapshots) = self.snapshots() else { return };
-        snapshots.wanting.retain(|link| of.is_some_and(|gone| gone != *link));
+        snapshots.wanting.retain(|(link, _)| of.is_some_and(|gone| gone != *link));
         for (link, sending) in std::mem::take(&mut snapshots.of) {
             if of.is_none_or(|gone| gone == link) {
                 sending.sender.end(cx.pipeline.tree_mut());

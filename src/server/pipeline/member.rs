@@ -1,8 +1,10 @@
 //! What the pipeline of an ensemble's member does besides: what it assigns only as leader, what it
 //! passes on and logs as learner, whose client a txn answers, and the end of a role.
 //!
-//! The tree is always what is committed. Txns that are logged and not committed wait in flight,
-//! whatever becomes of the role: the next leader's word applies them or has them cut.
+//! Txns that are logged and not committed wait in flight, whatever becomes of the role: the next
+//! leader's word applies them or has them cut. The tree is what is committed, with two exceptions,
+//! whose end the next leader's word may cut off as well: behind a start it is all of the log, and a
+//! leader that is not established applies all of it before it sends a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -66,6 +68,8 @@ pub(crate) struct Proposal {
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) committed: Zxid,
+    /// Up to here it may be applied before it is committed.
+    ahead: Zxid,
     /// How far the tree is ahead, behind a snapshot of a leader's.
     pub(super) fuzzy: Fuzzy,
     /// The tree was found to be another one than the leader's, and the operator was told.
@@ -120,6 +124,7 @@ impl Member {
     pub(super) const fn new(committed: Zxid, recent: RecentTxns, fuzzy: Fuzzy) -> Self {
         Self {
             committed,
+            ahead: Zxid::ZERO,
             fuzzy,
             differs: false,
             recent,
@@ -133,6 +138,10 @@ impl Member {
             syncs: VecDeque::new(),
             touched: BTreeSet::new(),
         }
+    }
+
+    pub(super) fn applicable(&self) -> Zxid {
+        self.committed.max(self.ahead)
     }
 
     pub(super) fn propose(&mut self, zxid: Zxid, txn: &[u8]) {
@@ -310,6 +319,17 @@ impl Pipeline {
         self.member.committed = self.member.committed.max(zxid.min(self.last_logged()));
     }
 
+    /// Applies all of the log, whatever of it is committed: a leader that is not established sends
+    /// it as history. Nobody is answered for what a quorum may not have, and the audit log is not
+    /// told of it.
+    pub(crate) fn apply_ahead(&mut self) {
+        self.member.ahead = self.last_logged();
+        let committed = self.member.committed;
+        for txn in self.in_flight.iter_mut().filter(|txn| committed < txn.header.zxid) {
+            (txn.origin, txn.attach, txn.audit) = (None, None, None);
+        }
+    }
+
     /// The last zxid that is known to be committed.
     pub(crate) const fn committed_zxid(&self) -> Zxid {
         self.member.committed
@@ -327,7 +347,7 @@ impl Pipeline {
         self.log.thaw(ops);
     }
 
-    /// Begins to send a learner what is committed.
+    /// Begins to send a learner what is applied.
     pub(crate) fn begin_snapshot_for_learner(&mut self) -> SnapshotSender {
         let sessions: Vec<_> = self.sessions.iter().collect();
         SnapshotSender::begin(&mut self.tree, &sessions)

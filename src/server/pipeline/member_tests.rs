@@ -635,3 +635,37 @@ fn containers_found_overdue_are_forgotten_with_the_role_and_looked_at_again() {
         assert_eq!(pipeline.outstanding(), usize::from(reaped), "at {wall}");
     }
 }
+
+/// A leader that is not established sends all of its log. A quorum may not have the end of it.
+#[test]
+fn what_is_applied_ahead_is_neither_committed_nor_answered() {
+    let arrive = |pipeline: &mut Pipeline| {
+        let attach = Attach { to: HERE, session: SessionId(0), password: None, timeout_ms: 4_000 };
+        pipeline.attach(clock(0), &attach, &mut Vec::new());
+    };
+    let apply = |pipeline: &mut Pipeline| {
+        let commit = pipeline.apply_next(clock(0).now, &mut 1);
+        commit.unwrap_or_else(|part| panic!("{} is short", part.zxid))
+    };
+    let mut pipeline = member();
+    pipeline.lead(1, clock(0).now);
+    arrive(&mut pipeline);
+    pipeline.commit_to(Zxid::new(1, 1));
+    let Some((_, Notice::Attached { session, generation, .. })) = apply(&mut pipeline).notice
+    else {
+        panic!("it is answered")
+    };
+    ask(&mut pipeline, (session, generation), 1, create_with("/a", 1, 0));
+    arrive(&mut pipeline);
+    pipeline.idle(clock(0).now);
+    assert!(pipeline.next_commit().is_none(), "nobody wants it");
+    pipeline.apply_ahead();
+    for counter in [2, 3] {
+        assert_eq!(pipeline.next_commit().map(|origin| origin.is_some()), Some(false));
+        let commit = apply(&mut pipeline);
+        assert!(commit.notice.is_none() && commit.delta.origin.is_none());
+        assert_eq!(pipeline.tree().last_zxid(), Zxid::new(1, counter));
+    }
+    assert_eq!(pipeline.committed_zxid(), Zxid::new(1, 1));
+    assert!(pipeline.next_commit().is_none());
+}

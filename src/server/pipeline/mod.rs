@@ -9,7 +9,8 @@
 //! nothing else is, and applied in slices, while nobody reads the tree.
 //!
 //! Cursors, always true: applied <= committed <= assigned. Alone, what is flushed is committed; in
-//! an ensemble a quorum decides, and what a member of it does is in [`member`].
+//! an ensemble a quorum decides, and what a member of it does, and when it applies what may not be
+//! committed, is in [`member`].
 
 mod disk;
 mod local;
@@ -496,14 +497,14 @@ impl Pipeline {
             return Some(applying.origin);
         }
         let next = self.in_flight.front()?;
-        (next.header.zxid <= self.committed()).then_some(next.origin)
+        (next.header.zxid <= self.applicable()).then_some(next.origin)
     }
 
     /// What may be applied: alone, what is durable; in an ensemble, what a quorum has.
-    fn committed(&self) -> Zxid {
+    fn applicable(&self) -> Zxid {
         match self.duty {
             Duty::Alone => self.log.flushed_zxid(),
-            _ => self.member.committed,
+            _ => self.member.applicable(),
         }
     }
 
@@ -591,7 +592,7 @@ impl Pipeline {
 
     fn begin_next(&mut self) -> (InFlight, Option<Partial>) {
         let next = self.in_flight.pop_front().expect("next_commit has announced it");
-        assert!(next.header.zxid <= self.committed(), "only committed txns are applied");
+        assert!(next.header.zxid <= self.applicable(), "only committed txns are applied");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
         self.member.fuzzy.prepare(&mut self.tree, &next.body);

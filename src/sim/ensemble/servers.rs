@@ -110,9 +110,9 @@ impl World {
         let is_new = matches!(input, Input::Recovered(_));
         let mut outputs = Vec::new();
         let Some(server) = self.server(at) else { return Ok(()) };
-        let before = server.tree().last_zxid();
+        let before = server.committed();
         server.step(clock, input, &mut outputs);
-        let after = server.tree().last_zxid();
+        let after = server.committed();
         if !is_new {
             self.applied(at, before, after);
         }
@@ -131,9 +131,9 @@ impl World {
         let clock = self.clock(at);
         let mut outputs = Vec::new();
         let Some(server) = self.server(at) else { return Ok(()) };
-        let before = server.tree().last_zxid();
+        let before = server.committed();
         server.turn_end(clock, &mut outputs);
-        let after = server.tree().last_zxid();
+        let after = server.committed();
         let wants_turn = server.wants_turn();
         let leads = server.mode() == Some("leader");
         self.applied(at, before, after);
@@ -153,7 +153,7 @@ impl World {
         self.carry_out(at, outputs)
     }
 
-    /// What a server applies in its course is committed.
+    /// What a server takes for committed in its course, and applies, is.
     pub(super) fn applied(&mut self, at: usize, before: Zxid, after: Zxid) {
         let Some(member) = self.members.get(at) else { return };
         let behind = (std::ops::Bound::Excluded(before), std::ops::Bound::Included(after));

@@ -119,9 +119,7 @@ impl Waiting {
         if self.is_history {
             return;
         }
-        let (News::Proposal(proposal) | News::Commit(proposal) | News::Activate(proposal, _)) =
-            &news;
-        self.bytes += size_of::<News>() + proposal.txn.len();
+        self.bytes += size_of::<News>() + news.proposal().txn.len();
         self.news.push_back(news);
         if bytes_max < self.bytes {
             *self = Self { is_history: true, ..Self::default() };
@@ -136,6 +134,15 @@ pub(super) enum News {
     Commit(Proposal),
     /// The commit of a configuration, which takes effect, and who leads from there on.
     Activate(Proposal, ServerId),
+}
+
+impl News {
+    /// What it is about.
+    pub(super) const fn proposal(&self) -> &Proposal {
+        let (Self::Proposal(proposal) | Self::Commit(proposal) | Self::Activate(proposal, _)) =
+            self;
+        proposal
+    }
 }
 
 impl Link {

@@ -327,12 +327,12 @@ impl Leader {
         assert!(plan.after <= upto, "what a learner is told to have is committed");
         link.stage = Stage::Synchronizing { upto, waiting: outstanding(link, &self.broadcast) };
         match plan.way {
-            SyncWay::Trunc if link.cannot_cut => out.push(Output::SendSnapshot(id)),
+            SyncWay::Trunc if link.cannot_cut => out.push(Output::SendSnapshot { link: id, upto }),
             SyncWay::Diff | SyncWay::Trunc => {
                 out.push(Output::Send(id, plan.opening(upto)));
                 self.ask_history(id, plan.after, out);
             }
-            SyncWay::Snap => out.push(Output::SendSnapshot(id)),
+            SyncWay::Snap => out.push(Output::SendSnapshot { link: id, upto }),
         }
     }
 
@@ -354,9 +354,17 @@ impl Leader {
         }
     }
 
-    /// The snapshot's body was handed to the connection; it contains everything up to `zxid`, which
-    /// was committed when it was taken.
+    /// The snapshot's body was handed to the connection; it contains everything up to `zxid`. What
+    /// of that was to follow is not sent: Apache's learners would log and apply it once more.
+    ///
+    /// # Panics
+    /// If it lacks some of the history that it was asked for.
     pub fn snapshot_sent(&mut self, id: LinkId, zxid: Zxid, out: &mut Vec<Output>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Stage::Synchronizing { upto, waiting } = &mut link.stage else { return };
+        assert!(*upto <= zxid, "a snapshot has all of the history");
+        *upto = zxid;
+        waiting.news.retain(|news| zxid < news.proposal().zxid);
         self.ask_history(id, zxid, out);
     }
 

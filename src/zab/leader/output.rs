@@ -34,9 +34,16 @@ pub enum Output {
         /// Inclusive.
         upto: Zxid,
     },
-    /// Send a snapshot's body right behind the SNAP packet that went before, then call
-    /// [`Leader::snapshot_sent`](super::Leader::snapshot_sent) with the zxid that it contains.
-    SendSnapshot(LinkId),
+    /// Send SNAP and a snapshot of a tree with everything up to `upto`, or later, then call
+    /// [`Leader::snapshot_sent`](super::Leader::snapshot_sent) with the last zxid in it. One from
+    /// before `upto` would take txns from the learner that it has acknowledged: what it lacks then
+    /// comes behind the snapshot, and the connection may end in between.
+    SendSnapshot {
+        /// To whom.
+        link: LinkId,
+        /// The end of the history when the learner was asked where its log ends.
+        upto: Zxid,
+    },
     /// The first configuration of the ensemble gets a version: write it down as the one that was
     /// last seen. Nothing that follows may be done before it is on disk.
     Config(EnsembleConfig),
