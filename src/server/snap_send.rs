@@ -23,8 +23,8 @@ pub struct SnapshotSender {
 }
 
 impl SnapshotSender {
-    /// Of the tree as it is now, all of it committed, with the sessions at this moment and their
-    /// timeouts in ms. Sessions and ACLs are encoded at once.
+    /// Of the tree as it is now, with the sessions at this moment and their timeouts in ms.
+    /// Sessions and ACLs are encoded at once.
     pub fn begin(tree: &mut Tree, sessions: &[(SessionId, i32)]) -> Self {
         Self {
             zxid: tree.last_zxid(),

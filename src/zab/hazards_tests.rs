@@ -109,6 +109,32 @@ fn newleader_comes_behind_the_snapshot_and_what_was_committed_since() {
     );
 }
 
+/// An observer hears only what is committed, and nothing twice either.
+#[test]
+fn an_observer_hears_what_is_not_in_its_snapshot() {
+    let mut led = Led::established();
+    led.greets(9, 1);
+    led.promises(9, Zxid::ZERO, 0);
+    led.said(9);
+    let (link, plan) = (LinkId(9), SyncPlan { way: SyncWay::Snap, after: LAST });
+    led.leader.synchronize(link, plan, &mut led.out);
+    for counter in [1, 2] {
+        led.propose(counter);
+        led.flushed(counter);
+        led.acks(2, zxid(counter));
+    }
+    led.leader.snapshot_sent(link, zxid(1), &mut led.out);
+    let said = led.said(9);
+    assert!(
+        matches!(
+            &said[..],
+            [LeaderPacket::NewLeader { .. }, LeaderPacket::Inform { zxid: second, .. }]
+                if *second == zxid(2)
+        ),
+        "{said:?}"
+    );
+}
+
 /// ZOOKEEPER-1277: the leader gives up before the counter is used up, and the next epoch begins
 /// with a counter of 1.
 #[test]

@@ -604,7 +604,9 @@ impl World {
                 leader::Output::Send(link, packet) => self.send(link, ToLearner::Packet(packet)),
                 leader::Output::Close(link, _) => self.cut_wire(link)?,
                 leader::Output::Store(epochs) => self.store(at, epochs),
-                leader::Output::Choose { link, last, upto } => {
+                leader::Output::Choose { link, last } => {
+                    let Role::Leading(leader) = &self.nodes[at].role else { continue };
+                    let upto = leader.committed();
                     let plan = self.choose(at, last, upto);
                     if let Role::Leading(leader) = &mut self.nodes[at].role {
                         leader.synchronize(link, plan, &mut more);

@@ -3,7 +3,8 @@
 //!
 //! A line is made when prep has judged the request and told when the txn is committed, so the lines
 //! are in zxid order and tell nothing that a crash could take back. Reads, and what is refused
-//! before it becomes a txn, are not told of.
+//! before it becomes a txn, are not told of, nor is what was in flight when a server died, or when
+//! an elected one had to apply it before a quorum had it.
 
 use std::collections::VecDeque;
 

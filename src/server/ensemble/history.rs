@@ -98,7 +98,7 @@ impl Ensemble {
 
     fn history_end(&self) -> Option<Zxid> {
         match &self.role {
-            Role::Leading(leading) => Some(leading.history_end()),
+            Role::Leading(leading) => Some(leading.leader.committed()),
             _ => None,
         }
     }
@@ -121,9 +121,9 @@ impl Ensemble {
         cx: &Context<'_>,
         link: LinkId,
         last: Zxid,
-        upto: Zxid,
         more: &mut Vec<Output>,
     ) {
+        let Some(upto) = self.history_end() else { return };
         let history = cx.pipeline.recent().committed(upto);
         // What is not committed may be all that is left in memory.
         if Zxid::ZERO <= last

@@ -70,13 +70,7 @@ impl Leading {
         self.snapshots.next_due().map_or(timer, |due| due.min(timer))
     }
 
-    /// The end of the history as learners are to have it: what is committed, and before the leader
-    /// is established all of its log.
-    pub(super) const fn history_end(&self) -> Zxid {
-        self.leader.committed()
-    }
-
-    /// Whether a quorum has the history.
+    /// Whether a quorum has the history. It still does when the leader has given up.
     pub(super) const fn is_established(&self) -> bool {
         self.established.is_some()
     }
@@ -279,8 +273,9 @@ impl Ensemble {
         self.lead_on(cx);
         self.hear_waiting(cx);
         self.answer_syncs(cx);
-        self.send_snapshots(cx);
+        // What is found there may be that a snapshot is wanted.
         self.send_histories(cx);
+        self.send_snapshots(cx);
         self.renew(cx);
         if self.stopping && cx.pipeline.is_drained() {
             tracing::info!("the lead is given up for a planned stop");
@@ -415,9 +410,7 @@ impl Ensemble {
                     }
                 }
             }
-            Output::Choose { link, last, upto } => {
-                self.choose_way(cx, link, last, upto, more);
-            }
+            Output::Choose { link, last } => self.choose_way(cx, link, last, more),
             Output::ReadHistory { link, after, upto } => self.begin_history(link, after, upto),
             Output::SendSnapshot { link, upto } => {
                 self.forget_history(link);

@@ -22,7 +22,7 @@ pub(super) const SHORT: usize = 100;
 pub(super) const FRAME_BYTES: usize = 20;
 pub(super) const LINK: PeerLink = PeerLink(9);
 
-/// A member that follows, with a disk that does something only when it is told to.
+/// A member that follows, until it is told otherwise.
 pub(super) struct Following {
     pub(super) ensemble: Ensemble,
     pub(super) pipeline: Pipeline,
@@ -173,6 +173,7 @@ impl Following {
             self.write();
         }
     }
+
     /// Reads of its files come to their end, and what follows from them.
     pub(super) fn read_all(&mut self) {
         loop {

@@ -669,3 +669,32 @@ fn what_is_applied_ahead_is_neither_committed_nor_answered() {
     assert_eq!(pipeline.committed_zxid(), Zxid::new(1, 1));
     assert!(pipeline.next_commit().is_none());
 }
+
+#[test]
+fn the_audit_log_is_told_of_deletions_that_are_committed_only() {
+    for is_ahead in [false, true] {
+        let mut options = options_of_member(LocalSessions::Off);
+        options.audit_user = Some("me".to_owned());
+        let mut recovered = nothing_on_disk();
+        recovered.sessions.push((SESSION, 4_000));
+        let mut pipeline = Pipeline::new(options, recovered, 1, clock(0), &mut FileOps::default());
+        pipeline.lead(1, clock(0).now);
+        forwarded(&mut pipeline, create_with("/e", 1, 1));
+        forwarded(&mut pipeline, WriteRequest::CloseSession);
+        match is_ahead {
+            true => pipeline.apply_ahead(),
+            false => pipeline.commit_to(pipeline.last_logged()),
+        }
+        let (told, teller) = std::io::pipe().unwrap();
+        let writer = move || teller.try_clone().unwrap();
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            while pipeline.next_commit().is_some() {
+                assert!(pipeline.apply_next(clock(0).now, &mut 9).is_ok());
+            }
+        });
+        assert!(pipeline.tree().get("/e").is_none());
+        let told = std::io::read_to_string(told).unwrap();
+        assert_eq!(told.contains("znode=/e"), !is_ahead, "{told}");
+    }
+}

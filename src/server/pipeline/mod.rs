@@ -8,9 +8,9 @@
 //! The end of a session with many ephemerals, and a multi of many ops, is prepared in slices, while
 //! nothing else is, and applied in slices, while nobody reads the tree.
 //!
-//! Cursors, always true: applied <= committed <= assigned. Alone, what is flushed is committed; in
-//! an ensemble a quorum decides, and what a member of it does, and when it applies what may not be
-//! committed, is in [`member`].
+//! Cursors, always true while clients are served: applied <= committed <= assigned. Alone, what is
+//! flushed is committed; in an ensemble a quorum decides, and what a member of it does, and when it
+//! applies what may not be committed, is in [`member`].
 
 mod disk;
 mod local;
@@ -500,7 +500,8 @@ impl Pipeline {
         (next.header.zxid <= self.applicable()).then_some(next.origin)
     }
 
-    /// What may be applied: alone, what is durable; in an ensemble, what a quorum has.
+    /// What may be applied: alone, what is durable; in an ensemble, what a quorum has, or what must
+    /// be applied ahead.
     fn applicable(&self) -> Zxid {
         match self.duty {
             Duty::Alone => self.log.flushed_zxid(),
@@ -537,7 +538,7 @@ impl Pipeline {
                 let (mut steps, before) = (Vec::new(), *ops_left);
                 let outcome = self.tree.apply_some(&mut partial, &next.body, ops_left, &mut steps);
                 if matches!(next.body, TxnBody::CloseSession { .. }) {
-                    self.audit_deletions(next.header.session, &steps);
+                    self.audit_deletions(&next.header, &steps);
                 } else if let Some(entry) = &mut next.audit {
                     entry.tell(before - *ops_left);
                 }
@@ -592,7 +593,7 @@ impl Pipeline {
 
     fn begin_next(&mut self) -> (InFlight, Option<Partial>) {
         let next = self.in_flight.pop_front().expect("next_commit has announced it");
-        assert!(next.header.zxid <= self.applicable(), "only committed txns are applied");
+        assert!(next.header.zxid <= self.applicable(), "only what may be applied is");
         assert!(self.tree.last_zxid() < next.header.zxid, "txns are applied in order, once");
         self.in_flight_bytes -= next.bytes;
         self.member.fuzzy.prepare(&mut self.tree, &next.body);
@@ -600,11 +601,12 @@ impl Pipeline {
         (next, partial)
     }
 
-    fn audit_deletions(&self, session: SessionId, steps: &[Step]) {
-        let Some(user) = &self.options.audit_user else { return };
+    fn audit_deletions(&self, header: &TxnHeader, steps: &[Step]) {
+        let is_ahead = self.duty != Duty::Alone && self.member.committed < header.zxid;
+        let Some(user) = self.options.audit_user.as_ref().filter(|_| !is_ahead) else { return };
         for step in steps {
             if let Step::Deleted { path, .. } = step {
-                audit::ephemeral_deleted(user, session, path);
+                audit::ephemeral_deleted(user, header.session, path);
             }
         }
     }

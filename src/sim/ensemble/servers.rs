@@ -110,11 +110,10 @@ impl World {
         let is_new = matches!(input, Input::Recovered(_));
         let mut outputs = Vec::new();
         let Some(server) = self.server(at) else { return Ok(()) };
-        let before = server.committed();
+        let before = committed_of(server);
         server.step(clock, input, &mut outputs);
-        let after = server.committed();
         if !is_new {
-            self.applied(at, before, after);
+            self.applied(at, before)?;
         }
         self.carry_out(at, outputs)?;
         drop(span);
@@ -131,12 +130,12 @@ impl World {
         let clock = self.clock(at);
         let mut outputs = Vec::new();
         let Some(server) = self.server(at) else { return Ok(()) };
-        let before = server.committed();
+        let before = committed_of(server);
         server.turn_end(clock, &mut outputs);
-        let after = server.committed();
+        let after = committed_of(server);
         let wants_turn = server.wants_turn();
         let leads = server.mode() == Some("leader");
-        self.applied(at, before, after);
+        self.applied(at, before)?;
         let member = self.member(at);
         let led_before = std::mem::replace(&mut member.was_leading, leads);
         let began = leads && !led_before;
@@ -153,13 +152,23 @@ impl World {
         self.carry_out(at, outputs)
     }
 
-    /// What a server takes for committed in its course, and applies, is.
-    pub(super) fn applied(&mut self, at: usize, before: Zxid, after: Zxid) {
-        let Some(member) = self.members.get(at) else { return };
-        let behind = (std::ops::Bound::Excluded(before), std::ops::Bound::Included(after));
+    /// What a server takes for committed in its course, and applies, is; while it has a leader it
+    /// applies nothing else.
+    pub(super) fn applied(&mut self, at: usize, before: Zxid) -> Result<(), Failure> {
+        let Some(member) = self.members.get(at) else { return Ok(()) };
+        let Some(server) = &member.server else { return Ok(()) };
+        let (applied, committed) = (server.tree().last_zxid(), server.committed());
+        let has_leader = server.mode().is_some_and(|mode| mode != "read-only");
+        if has_leader && committed < applied {
+            let text = format!("server {at} shows {applied}, and {committed} is committed");
+            return Err(Failure::new(text));
+        }
+        let after = committed_of(server);
         if before < after {
+            let behind = (std::ops::Bound::Excluded(before), std::ops::Bound::Included(after));
             self.committed.extend(member.log.range(behind));
         }
+        Ok(())
     }
 
     pub(super) fn carry_out(&mut self, at: usize, outputs: Vec<Output>) -> Result<(), Failure> {
@@ -507,4 +516,9 @@ impl World {
             false => Ok(()),
         }
     }
+}
+
+/// How much of a server's tree it knows to be committed.
+fn committed_of(server: &Server) -> Zxid {
+    server.committed().min(server.tree().last_zxid())
 }

@@ -155,7 +155,8 @@ impl Leader {
         self.established && !self.over
     }
 
-    /// The last zxid that is committed.
+    /// The end of the history: the last zxid that is committed. Before the leader is established,
+    /// the end of its log, all of which a quorum commits then.
     #[must_use]
     pub const fn committed(&self) -> Zxid {
         self.broadcast.committed()
@@ -430,14 +431,13 @@ impl Leader {
         if link.is_renewing {
             return self.go_on_with(id, last, out);
         }
-        let upto = self.broadcast.committed();
-        out.push(Output::Choose { link: id, last, upto });
+        out.push(Output::Choose { link: id, last });
     }
 
     fn ask_history(&mut self, id: LinkId, after: Zxid, out: &mut Vec<Output>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Stage::Synchronizing { upto, waiting } = &link.stage else { return };
-        let mut upto = after.max(*upto);
+        let mut upto = *upto;
         if after == upto && waiting.is_history {
             upto = upto.max(self.broadcast.committed());
             link.stage = Stage::Synchronizing { upto, waiting: outstanding(link, &self.broadcast) };

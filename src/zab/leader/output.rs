@@ -14,15 +14,14 @@ pub enum Output {
     Close(LinkId, CloseReason),
     /// Write the epochs record, then call [`Leader::stored`](super::Leader::stored).
     Store(Epochs),
-    /// Choose how to synchronize a learner whose log ends at `last`, within what is committed up to
-    /// `upto`, then call [`Leader::synchronize`](super::Leader::synchronize).
+    /// Choose how to synchronize a learner whose log ends at `last`, within the history up to
+    /// [`Leader::committed`](super::Leader::committed), then call
+    /// [`Leader::synchronize`](super::Leader::synchronize).
     Choose {
         /// Whom.
         link: LinkId,
         /// The last zxid of its log.
         last: Zxid,
-        /// Where its history must end.
-        upto: Zxid,
     },
     /// Read the txns in (`after`, `upto`] from the log and hand them to
     /// [`Leader::history`](super::Leader::history), in order, in as many calls as suits.
@@ -41,7 +40,7 @@ pub enum Output {
     SendSnapshot {
         /// To whom.
         link: LinkId,
-        /// The end of the history when the learner was asked where its log ends.
+        /// The end of the history when it was chosen how to synchronize the learner.
         upto: Zxid,
     },
     /// The first configuration of the ensemble gets a version: write it down as the one that was
