@@ -5,6 +5,8 @@
 //! bytes -> Apache's decoder -> our encoder -> snapshot.<zxid>.received.new -> flush -> `install`
 //! ```
 //!
+//! A leader of ours puts a checksum behind it, without which nothing is put in place.
+//!
 //! Until the record is durable the server has what it had. From then on recovery makes the switch,
 //! once it has read the snapshot back and found that it makes a tree; if it does not, the record
 //! goes and the server still has what it had.
@@ -23,6 +25,8 @@ use crate::limits::SNAPSHOT_BLOCK_BYTES_TARGET;
 use crate::model::Zxid;
 use crate::snapshot::SnapshotEncoder;
 use crate::tree::znode_digest;
+use crate::wire::jute::Reader;
+use crate::wire::quorum::{CHECKSUM_BYTES, QuorumPacket};
 
 /// One snapshot on its way in. It is over once an operation's end has led to
 /// [`ReceiveProgress::Done`] or [`ReceiveProgress::Failed`]; no operation is under way then.
@@ -36,9 +40,29 @@ pub struct SnapshotReceiver {
     shown: Zxid,
     /// Bytes of the file so far.
     offset: u64,
+    /// Set where a checksum follows.
+    cover: Option<Cover>,
     stage: Stage,
     under_way: Option<FileOpId>,
     failure: Option<ReceiveError>,
+}
+
+/// The CRC-32C of what has come.
+#[derive(Debug)]
+struct Cover {
+    /// Of what surely belongs to the snapshot.
+    crc: u32,
+    /// What came behind that.
+    unsure: Vec<Bytes>,
+}
+
+impl Cover {
+    /// All but the last `rest` bytes belong to the snapshot.
+    fn take(&mut self, rest: usize) {
+        let unsure = std::mem::take(&mut self.unsure).concat();
+        let len = unsure.len().saturating_sub(rest);
+        self.crc = crc32c::crc32c_append(self.crc, unsure.get(..len).unwrap_or_default());
+    }
 }
 
 #[derive(Debug)]
@@ -114,6 +138,7 @@ impl SnapshotReceiver {
             digest: 0,
             shown: zxid,
             offset: 0,
+            cover: None,
             stage: Stage::Receiving {
                 decoder: Box::new(SnapshotDecoder::for_stream(record_bytes_max)),
                 is_starving: true,
@@ -123,11 +148,30 @@ impl SnapshotReceiver {
         }
     }
 
+    /// Behind the snapshot stands the checksum of all that the connection has brought, which goes
+    /// on from `crc`; or none.
+    #[must_use]
+    pub fn covered(mut self, crc: Option<u32>) -> Self {
+        self.cover = crc.map(|crc| Cover { crc, unsure: Vec::new() });
+        self
+    }
+
+    /// The checksum of everything up to the snapshot's end, once it is whole.
+    #[must_use]
+    pub fn crc(&self) -> Option<u32> {
+        self.cover.as_ref().map(|cover| cover.crc)
+    }
+
     /// Whether it takes more bytes now. What is pushed nevertheless is kept; one piece at a time
     /// bounds what it holds to that, one znode and a few blocks.
     #[must_use]
-    pub const fn wants_bytes(&self) -> bool {
-        matches!(self.stage, Stage::Receiving { is_starving: true, .. }) && self.failure.is_none()
+    pub fn wants_bytes(&self) -> bool {
+        let wants = match &self.stage {
+            Stage::Receiving { is_starving, .. } => *is_starving,
+            Stage::Writing { leftover, .. } => self.is_right(leftover).is_none(),
+            Stage::Recording { .. } | Stage::Removing => false,
+        };
+        wants && self.failure.is_none()
     }
 
     /// The snapshot's last byte has come: what follows are packets.
@@ -141,19 +185,30 @@ impl SnapshotReceiver {
         match &mut self.stage {
             Stage::Receiving { decoder, .. } => {
                 decoder.push(bytes);
+                if let Some(cover) = &mut self.cover {
+                    cover.unsure.push(bytes.clone());
+                }
                 self.decode();
                 self.go_on(ops);
             }
-            Stage::Writing { leftover, .. } | Stage::Recording { leftover, .. } => {
+            Stage::Writing { leftover, .. } => {
                 leftover.push(bytes.clone());
+                self.go_on(ops);
             }
+            Stage::Recording { leftover, .. } => leftover.push(bytes.clone()),
             Stage::Removing => {}
         }
     }
 
-    /// The connection has ended. A snapshot that is whole is put in place nevertheless.
+    /// The connection has ended. A snapshot that is whole, with its checksum, is put in place
+    /// nevertheless.
     pub fn closed(&mut self, ops: &mut FileOps) {
-        if let Stage::Receiving { .. } = self.stage {
+        let lacks_some = match &self.stage {
+            Stage::Receiving { .. } => true,
+            Stage::Writing { leftover, .. } => self.is_right(leftover).is_none(),
+            Stage::Recording { .. } | Stage::Removing => false,
+        };
+        if lacks_some {
             self.failure.get_or_insert(ReceiveError::Ended);
             self.go_on(ops);
         }
@@ -215,6 +270,9 @@ impl SnapshotReceiver {
                 Ok(None) if decoder.is_over() => return self.end(),
                 Ok(None) => {
                     *is_starving = true;
+                    if let Some(cover) = &mut self.cover {
+                        cover.take(0);
+                    }
                     return;
                 }
                 Err(damage) => {
@@ -233,6 +291,9 @@ impl SnapshotReceiver {
         };
         match decoder.finish_stream() {
             Ok((_, rest)) => {
+                if let Some(cover) = &mut self.cover {
+                    cover.take(rest.len());
+                }
                 let tail = Some(self.encoder.finish_fuzzy(self.digest, self.shown));
                 self.stage = Stage::Writing { tail, leftover: vec![rest] };
             }
@@ -258,13 +319,36 @@ impl SnapshotReceiver {
             self.under_way = Some(ops.ask(write));
             return;
         }
-        if let Stage::Writing { leftover, .. } = &mut self.stage {
-            let leftover = std::mem::take(leftover);
-            self.stage = Stage::Recording { ops: self.install.write(), leftover };
+        if let Stage::Writing { leftover, .. } = &self.stage {
+            match self.is_right(leftover) {
+                None => return,
+                Some(true) => {
+                    let leftover = leftover.clone();
+                    self.stage = Stage::Recording { ops: self.install.write(), leftover };
+                }
+                Some(false) => {
+                    let (offset, what) = (self.offset, "its checksum is another one");
+                    let damage = SnapshotDamage { offset, what, is_cut: false };
+                    self.failure = Some(ReceiveError::Damage(damage));
+                    return self.go_on(ops);
+                }
+            }
         }
         if let Stage::Recording { ops: left, .. } = &mut self.stage {
             self.under_way = left.pop_front().map(|op| ops.ask(op));
         }
+    }
+
+    /// Whether what stands behind the snapshot is its checksum; `None` if that has not come yet.
+    fn is_right(&self, leftover: &[Bytes]) -> Option<bool> {
+        let Some(cover) = &self.cover else { return Some(true) };
+        let behind = leftover.iter().flatten().copied().take(CHECKSUM_BYTES);
+        let behind = Bytes::from(behind.collect::<Vec<u8>>());
+        if behind.len() < CHECKSUM_BYTES {
+            return None;
+        }
+        let packet = QuorumPacket::decode(&mut Reader::new(&behind));
+        Some(packet.is_ok_and(|packet| packet.checksum() == Some(i64::from(cover.crc))))
     }
 
     /// Our own bytes that are to be written.

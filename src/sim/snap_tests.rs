@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::disk::{Crash, Disk};
 use crate::base::{FileDir, FileName, FileOp, FileOps, Prng, WallMs};
@@ -17,6 +17,7 @@ use crate::server::snap_receive::{ReceiveError, ReceiveProgress, SnapshotReceive
 use crate::server::snap_send::SnapshotSender;
 use crate::snapshot::{SnapshotEncoder, catalog};
 use crate::txnlog::{LogConfig, LogWriter, segment_sequence};
+use crate::wire::quorum::put_checksum;
 
 /// A disk that a machine may be killed on.
 #[derive(Clone)]
@@ -90,7 +91,8 @@ impl Site {
         let first_segment = last.unwrap_or(0) + 1;
         let (zxid, bytes_max) = (sent.zxid, RECORD_BYTES_MAX);
         let mut receiver =
-            SnapshotReceiver::begin(zxid, WallMs(1), bytes_max, first_segment, &mut ops);
+            SnapshotReceiver::begin(zxid, WallMs(1), bytes_max, first_segment, &mut ops)
+                .covered(sent.cover);
         loop {
             while receiver.wants_bytes() {
                 match pieces.next() {
@@ -189,9 +191,19 @@ struct Sent {
     stream: Vec<u8>,
     /// The packets behind it.
     behind: Vec<u8>,
+    /// What its checksum goes on from.
+    cover: Option<u32>,
 }
 
 impl Sent {
+    /// With the checksum of a leader of ours.
+    fn covered(self) -> Self {
+        let before = crc32c::crc32c(b"packets");
+        let mut checksum = BytesMut::new();
+        put_checksum(&mut checksum, crc32c::crc32c_append(before, &self.stream));
+        Self { cover: Some(before), ..self.behind(&checksum) }
+    }
+
     fn behind(mut self, packets: &[u8]) -> Self {
         self.behind = packets.to_vec();
         self.stream.extend_from_slice(packets);
@@ -214,7 +226,7 @@ fn send(leader: &mut Model, ahead: u64, bytes: usize) -> Sent {
         }
     }
     sender.end(&mut leader.state.tree);
-    Sent { zxid, stream, behind: Vec::new() }
+    Sent { zxid, stream, behind: Vec::new(), cover: None }
 }
 
 /// A history of two lives and a snapshot in each, from epoch `epoch` on.
@@ -316,7 +328,7 @@ fn the_fuzzy_snapshots_of_apaches_leaders_become_exact() {
         // The body of the file without header and seal is what Apache's leader sends.
         let body = &file[16..file.len() - 13];
         let stream = [body, &b"\0\0\0\x0aBenWasHere"[..]].concat();
-        let sent = Sent { zxid, stream, behind: Vec::new() };
+        let sent = Sent { zxid, stream, behind: Vec::new(), cover: None };
         let mut site = Site::whole(disk);
         let progress = site.receive(&sent, 4000).unwrap();
         assert_eq!(progress, ReceiveProgress::Done { leftover: Bytes::new() });
@@ -413,7 +425,7 @@ fn a_stream_that_ends_or_is_damaged_leaves_everything_as_it_was() {
     let len = whole.stream.len();
     let fails = |stream: Vec<u8>| {
         let mut site = Site::whole(disk.clone());
-        let sent = Sent { zxid: whole.zxid, stream, behind: Vec::new() };
+        let sent = Sent { zxid: whole.zxid, stream, behind: Vec::new(), cover: None };
         let progress = site.receive(&sent, 1 << 16).unwrap();
         let ReceiveProgress::Failed(error) = progress else { panic!("{progress:?}") };
         let names = site.names(FileDir::Data);
@@ -449,7 +461,7 @@ fn a_snapshot_that_makes_no_tree_is_not_put_in_place() {
         let mut encoder = crate::apache::SnapshotEncoder::for_stream(&[], []);
         paths.iter().for_each(|path| encoder.znode(path, None, &open, &stat));
         let stream = encoder.finish_stream().to_vec();
-        let sent = Sent { zxid: Zxid::new(9, 9), stream, behind: Vec::new() };
+        let sent = Sent { zxid: Zxid::new(9, 9), stream, behind: Vec::new(), cover: None };
         for ops_left in 0..6 {
             let mut site = Site::whole(disk.clone());
             let progress = site.receive(&sent, 1000).unwrap();
@@ -565,4 +577,36 @@ fn a_cut_without_a_base_is_refused_and_changes_nothing() {
     let refusal = site.recover(Some(Zxid(sent.zxid.0 - 1))).unwrap().unwrap_err();
     assert!(matches!(refusal, Refusal::Cut { .. }), "{refusal}");
     leader.assert_same(&site.recovered(), "all the same");
+}
+
+/// The checksum is whole or nothing is put in place, however the bytes come.
+#[test]
+fn a_body_with_another_checksum_is_never_put_in_place() {
+    let (before, disk) = learner(1, 3);
+    let sent = send(&mut leader(2, 5), 0, 1 << 16).covered();
+    let mut prng = Prng::new(3);
+    let leaves_all = |mut site: Site| {
+        assert!(site.names(FileDir::Data).iter().all(|name| !name.contains("received")));
+        before.assert_same(&site.recovered(), "what it had");
+    };
+    for piece in [500, 1 << 16, 1 << 30] {
+        let mut site = Site::whole(disk.clone());
+        let progress = site.receive(&sent, piece).unwrap();
+        assert_eq!(progress, ReceiveProgress::Done { leftover: Bytes::from(sent.behind.clone()) });
+        for _ in 0..20 {
+            let mut damaged = Sent { stream: sent.stream.clone(), behind: Vec::new(), ..sent };
+            let at = prng.below(sent.stream.len() as u64 - 8) as usize;
+            damaged.stream[at] ^= 1 << prng.below(8);
+            let mut site = Site::whole(disk.clone());
+            let progress = site.receive(&damaged, piece).unwrap();
+            assert!(matches!(progress, ReceiveProgress::Failed(_)), "{at}: {progress:?}");
+            leaves_all(site);
+        }
+        let mut cut = Sent { stream: sent.stream.clone(), behind: Vec::new(), ..sent };
+        cut.stream.pop();
+        let mut site = Site::whole(disk.clone());
+        let progress = site.receive(&cut, piece).unwrap();
+        assert_eq!(progress, ReceiveProgress::Failed(ReceiveError::Ended));
+        leaves_all(site);
+    }
 }

@@ -2,10 +2,10 @@
 //! put behind what they send in a turn. TCP's own are 16 bits wide, and not every machine between
 //! two servers keeps them.
 //!
-//! The CRC-32C goes on over all packets of a direction, the first included. A leader begins when
-//! the learner's greeting says that it understands checksums, a learner when the leader's first one
-//! has come. From there on a packet is heard only when a checksum behind it is right. The body of a
-//! snapshot is no packet and is left out.
+//! The CRC-32C goes on over everything of a direction, the first packet included. A leader begins
+//! when the learner's greeting says that it understands checksums, a learner when the leader's
+//! first one has come. From there on a packet is heard only when a checksum behind it is right.
+//! Right behind the body of a snapshot stands one as well: whoever receives the body looks at it.
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ pub(super) struct Checked {
     /// Packets of this turn, and how much of them the checksum covers.
     packets: BytesMut,
     covered: usize,
-    /// Of all packets so far.
+    /// Of everything so far.
     crc_out: u32,
     crc_in: u32,
     /// The other end is a Ringkeeper that knows us for one.
@@ -79,6 +79,17 @@ impl Checked {
         self.stream.take_rest()
     }
 
+    /// What the checksum behind the body of a snapshot goes on from, if there is to be one. The
+    /// body begins here.
+    pub(super) fn body_begins(&self) -> Option<u32> {
+        self.is_checked.then_some(self.crc_in)
+    }
+
+    /// The checksum of everything up to the end of the body.
+    pub(super) const fn body_ended(&mut self, crc: u32) {
+        self.crc_in = crc;
+    }
+
     /// The next packet that may be heard.
     pub(super) fn next_packet(&mut self) -> Result<Option<QuorumPacket>, DecodeError> {
         loop {
@@ -120,13 +131,14 @@ impl Checked {
         self.seal();
         self.is_raw = true;
         self.packets.extend_from_slice(bytes);
-        self.covered = self.packets.len();
+        self.seal();
         self.covered
     }
 
-    /// The body is over.
-    pub(super) const fn raw_ends(&mut self) {
+    /// The body is over: its checksum is the next that the learner reads.
+    pub(super) fn raw_ends(&mut self) {
         self.is_raw = false;
+        self.seal();
     }
 
     /// Bytes that wait for the end of the turn.
@@ -263,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_left_out() {
+    fn a_body_is_covered() {
         let (mut leader, mut learner) = (conn(), conn());
         leader.check();
         learner.check();
@@ -276,9 +288,13 @@ mod tests {
         let body = b"some of a body";
         learner.push([first, leader.flush()].concat().into());
         assert_eq!(learner.next_packet().unwrap().unwrap().zxid.counter(), 1);
+        let crc = crc32c::crc32c_append(learner.body_begins().unwrap(), body);
         let rest = learner.take_rest();
         assert_eq!(rest[..body.len()], *body);
+        let behind = QuorumPacket::decode(&mut Reader::new(&rest.slice(body.len()..))).unwrap();
+        assert_eq!(behind.checksum(), Some(i64::from(crc)));
         learner.push(rest.slice(body.len()..));
+        learner.body_ended(crc);
         assert_eq!(heard(&mut learner).unwrap(), [2]);
     }
 }

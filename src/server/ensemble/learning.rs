@@ -344,11 +344,19 @@ impl Ensemble {
         }
     }
 
+    /// The connection to the leader, if there is one.
+    fn leader_link(&self) -> Option<PeerLink> {
+        match &self.role {
+            Role::Learning(learning) => match &learning.stage {
+                Stage::Connected { link, .. } => Some(*link),
+                Stage::Dialling { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
     fn tell_leader(&mut self, cx: &mut Context<'_>, packet: &LearnerPacket) {
-        let Some(Learning { stage: Stage::Connected { link, .. }, .. }) = self.learning() else {
-            return;
-        };
-        let link = *link;
+        let Some(link) = self.leader_link() else { return };
         if !self.peers.packet(link, |buf| packet.encode(buf)) {
             tracing::warn!("the leader's connection takes nothing");
             self.end_role(cx);
@@ -398,7 +406,8 @@ impl Ensemble {
                 let above = cx.pipeline.freeze();
                 let (wall, longest) = (cx.clock.wall, self.record_bytes_max);
                 let receiver = SnapshotReceiver::begin(zxid, wall, longest, above, cx.ops);
-                self.receiving = Some(Box::new(receiver));
+                let crc = self.leader_link().and_then(|link| self.peers.body_begins(link));
+                self.receiving = Some(Box::new(receiver.covered(crc)));
             }
             Output::Append { zxid, txn } if self.must_hold(cx, &txn) => {
                 if let Some(learning) = self.learning() {
@@ -474,9 +483,11 @@ impl Ensemble {
     }
 
     /// The snapshot is durable; `leftover` are the packets that came behind it.
-    pub(super) fn snapshot_received(&mut self, leftover: Bytes) {
-        if let Some(Learning { stage: Stage::Connected { link, .. }, .. }) = self.learning() {
-            let link = *link;
+    pub(super) fn snapshot_received(&mut self, leftover: Bytes, crc: Option<u32>) {
+        if let Some(link) = self.leader_link() {
+            if let Some(crc) = crc {
+                self.peers.body_ended(link, crc);
+            }
             let rest = self.peers.take_rest(link);
             self.peers.push(link, leftover);
             self.peers.push(link, rest);

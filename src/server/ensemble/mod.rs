@@ -304,9 +304,10 @@ impl Ensemble {
             ReceiveProgress::NotMine => return None,
             ReceiveProgress::Going => self.feed_receiver(cx),
             ReceiveProgress::Done { leftover } => {
+                let crc = receiver.crc();
                 self.receiving = None;
                 self.recovering = Some(Recovering { keep_until: None, asked: false });
-                self.snapshot_received(leftover);
+                self.snapshot_received(leftover, crc);
             }
             ReceiveProgress::Failed(ReceiveError::Unknown(failure)) => {
                 return Some(Err(Halt::InstallFailed(failure)));

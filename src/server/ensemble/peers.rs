@@ -110,6 +110,18 @@ impl Peers {
         self.conns.get_mut(&link).map(|conn| conn.checked.take_rest()).unwrap_or_default()
     }
 
+    /// The body of a snapshot begins, as [`Checked::body_begins`].
+    pub(super) fn body_begins(&self, link: PeerLink) -> Option<u32> {
+        self.conns.get(&link).and_then(|conn| conn.checked.body_begins())
+    }
+
+    /// It is over, as [`Checked::body_ended`].
+    pub(super) fn body_ended(&mut self, link: PeerLink, crc: u32) {
+        if let Some(conn) = self.conns.get_mut(&link) {
+            conn.checked.body_ended(crc);
+        }
+    }
+
     /// Whether the connection is to be read.
     pub(super) fn set_reading(&mut self, link: PeerLink, reading: bool) {
         if let Some(conn) = self.conns.get_mut(&link)

@@ -18,7 +18,7 @@ pub(super) type Directions = BTreeMap<End, Direction>;
 /// What has passed in one direction.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
-    /// The CRC-32C of all packets as they were sent on.
+    /// The CRC-32C of everything as it was sent on.
     crc: u32,
     /// Checksums are sent.
     is_checked: bool,
@@ -36,26 +36,6 @@ enum Piece {
 
 /// What ends a snapshot's body, with its length.
 const END_OF_BODY: &[u8] = b"\0\0\0\x0aBenWasHere";
-
-/// Whether a hand-over is nothing but packets, and no snapshot begins there.
-pub(super) fn is_packets(bytes: &Bytes) -> bool {
-    let mut stream = PacketStream::default();
-    stream.push(bytes.clone());
-    if bytes.is_empty() {
-        return false;
-    }
-    while stream.buffered() != 0 {
-        let Ok(Some(packet)) = stream.next_packet() else { return false };
-        let leaders = LeaderPacket::decode(&packet);
-        let is_known = packet.checksum().is_some()
-            || matches!(leaders, Ok(Some(_)))
-            || matches!(LearnerPacket::decode(&packet), Ok(Some(_)));
-        if !is_known || matches!(leaders, Ok(Some(LeaderPacket::Snap { .. }))) {
-            return false;
-        }
-    }
-    true
-}
 
 /// Where a vote's frame begins, behind its length.
 pub(super) const VOTE_AT: usize = 4;
@@ -87,14 +67,14 @@ impl World {
             match piece {
                 Piece::Packet(packet) => {
                     for packet in self.altered(from, &packet, is_rare) {
-                        direction.packet(&packet, &mut out);
+                        direction.sends(&packet, &mut out);
                     }
                 }
                 Piece::Checksum => {
                     direction.is_checked = true;
                     quorum::put_checksum(&mut out, direction.crc);
                 }
-                Piece::Body(bytes) => out.extend_from_slice(&bytes),
+                Piece::Body(body) => direction.sends(&body, &mut out),
             }
         }
         self.directions.insert(from, direction);
@@ -158,7 +138,7 @@ impl World {
         let Some(other) = self.network.other(to) else { return };
         let direction = self.directions.entry(other).or_default();
         let mut out = BytesMut::new();
-        direction.packet(packet, &mut out);
+        direction.sends(packet, &mut out);
         if direction.is_checked {
             quorum::put_checksum(&mut out, direction.crc);
         }
@@ -220,8 +200,8 @@ impl Direction {
         pieces
     }
 
-    /// A packet goes on.
-    fn packet(&mut self, packet: &[u8], out: &mut BytesMut) {
+    /// A packet, or a part of a body, goes on.
+    fn sends(&mut self, packet: &[u8], out: &mut BytesMut) {
         self.crc = crc32c::crc32c_append(self.crc, packet);
         out.extend_from_slice(packet);
     }

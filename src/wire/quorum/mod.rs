@@ -97,7 +97,10 @@ impl QuorumPacket {
     }
 }
 
-/// Appends the checksum of all packets before.
+/// Length of the packet that is a checksum: type, zxid, and two that are null.
+pub const CHECKSUM_BYTES: usize = 4 + 8 + 4 + 4;
+
+/// Appends the checksum of everything before.
 pub fn put_checksum(buf: &mut BytesMut, crc: u32) {
     put_packet(buf, packet_type::CHECKSUM, Zxid(i64::from(crc)), None);
 }

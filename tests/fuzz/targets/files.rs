@@ -334,7 +334,9 @@ fn received_snapshot(input: &[u8]) {
         let mut ops = FileOps::default();
         let mut pieces = pieces(input, piece);
         let (zxid, wall) = (Zxid(9), WallMs(0));
-        let mut receiver = SnapshotReceiver::begin(zxid, wall, RECORD_BYTES_MAX, 5, &mut ops);
+        let covered = (piece == 7).then_some(0);
+        let mut receiver =
+            SnapshotReceiver::begin(zxid, wall, RECORD_BYTES_MAX, 5, &mut ops).covered(covered);
         let whole = loop {
             while receiver.wants_bytes() {
                 match pieces.next() {
