@@ -50,6 +50,12 @@ fn is_port(value: &str) -> bool {
     value.parse().is_ok_and(|port: i64| 0 < port)
 }
 
+/// A metrics provider that tells somebody else of them.
+fn has_provider(class: &str) -> bool {
+    let name = class.strip_prefix("org.apache.zookeeper.metrics.impl.");
+    !matches!(name, Some("DefaultMetricsProvider" | "NullMetricsProvider"))
+}
+
 const fn both(names: &'static [&'static str], status: Status) -> Key {
     Key { names, alone: status, in_ensemble: status }
 }
@@ -242,13 +248,13 @@ pub static KEYS: &[Key] = &[
     jvm(&["intBufferStartingSizeBytes"]),
     jvm(&["request_throttler.shutdownTimeout"]),
     jvm(&["fips-mode"]),
-    not_built(&["secureClientPort"], "TLS", always),
+    not_built(&["secureClientPort"], "TLS", is_port),
     not_built(&["secureClientPortAddress"], "TLS", always),
     not_built(&["client.portUnification"], "TLS", is_true),
     not_built(&["sslQuorum"], "TLS", is_true),
     not_built(&["portUnification"], "TLS", is_true),
     not_built(&["admin.enableServer"], "the HTTP admin server", is_true),
-    not_built(&["metricsProvider.className"], "the metrics provider", always),
+    not_built(&["metricsProvider.className"], "the metrics provider", has_provider),
     not_built(&["sessionRequireClientSASLAuth"], "SASL", is_true),
     not_built(&["allowSaslFailedClients"], "SASL", is_true),
     not_built(&["java.security.auth.login.config"], "SASL", always),

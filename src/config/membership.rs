@@ -123,6 +123,15 @@ impl Values<'_> {
         let ensemble = match (me, own) {
             _ if is_alone => None,
             (Some(me), Some(own)) => {
+                if own.secure_client.is_some() {
+                    let what = "a port for TLS (the last part) is not built yet; leave it out";
+                    let key = format!("server.{me}");
+                    let line = self.family("server.").find(|line| line.key == key);
+                    return Err(line.map_or_else(
+                        || self.wrong(&key, what),
+                        |line| self.wrong_property(line, what),
+                    ));
+                }
                 self.check_peer_type(own.learner_type, warnings)?;
                 Some((config, me))
             }

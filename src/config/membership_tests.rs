@@ -236,3 +236,12 @@ fn a_standalone_server_names_the_keys_of_ensembles() {
         assert!(text.ends_with("has no effect: it belongs to an ensemble"), "{text}");
     }
 }
+
+#[test]
+fn a_port_for_tls_in_the_own_line_is_refused() {
+    let lines = THREE.replace("server.2=b:1:2", "server.2=b:1:2;2181;2281");
+    let error = member(&lines).unwrap_err().to_string();
+    assert!(error.contains("zoo.cfg:6") && error.contains("server.2"), "{error}");
+    assert!(error.contains("TLS"), "{error}");
+    member(&THREE.replace("server.1=a:1:2", "server.1=a:1:2;2181;2281")).expect("not its own");
+}

@@ -40,23 +40,38 @@ pub fn parse_text(text: &str) -> Vec<Property> {
 #[must_use]
 pub fn without(text: &[u8], goes: impl Fn(&str) -> bool) -> Vec<u8> {
     let latin = text.iter().map(|byte| char::from(*byte)).collect::<String>();
-    let mut kept = vec![true; latin.split(['\n', '\r']).count()];
+    let mut kept = vec![true; lines(&latin).count()];
     for (start, end, logical) in logical_lines(&latin) {
         if goes(unescape(split(&logical).0).trim()) {
             kept.get_mut(start - 1..end).unwrap_or_default().fill(false);
         }
     }
-    let lines = text.split_inclusive(|byte| matches!(byte, b'\n' | b'\r'));
-    lines.zip(kept).filter(|(_, kept)| *kept).flat_map(|(line, _)| line).copied().collect()
+    let kept = lines(&latin).zip(kept).filter(|(_, kept)| *kept);
+    // Each character stands for the byte that it was.
+    kept.flat_map(|(line, _)| line.chars()).filter_map(|c| u8::try_from(c).ok()).collect()
+}
+
+/// Lines with what ends them: `\n`, `\r`, or `\r\n`, which is one end.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
+        let behind = rest.get(end..).unwrap_or_default();
+        let len = if behind.starts_with("\r\n") { 2 } else { behind.len().min(1) };
+        let (line, after) = rest.split_at(end + len);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// Lines with continuations joined, between the first and the last line of each, from 1; blank
 /// lines and comments left out.
 fn logical_lines(text: &str) -> Vec<(usize, usize, String)> {
-    let mut lines = Vec::new();
+    let mut found = Vec::new();
     let mut open: Option<(usize, String)> = None;
     let mut last = 0;
-    for (at, line) in text.split(['\n', '\r']).enumerate() {
+    for (at, line) in lines(text).enumerate() {
+        let line = line.trim_end_matches(['\n', '\r']);
         let line = line.trim_start_matches([' ', '\t', '\u{c}']);
         let (start, mut logical) = match open.take() {
             Some(open) => open,
@@ -69,12 +84,12 @@ fn logical_lines(text: &str) -> Vec<(usize, usize, String)> {
             open = Some((start, logical));
         } else {
             logical.push_str(line);
-            lines.push((start, at + 1, logical));
+            found.push((start, at + 1, logical));
         }
         last = at + 1;
     }
-    lines.extend(open.map(|(start, logical)| (start, last, logical)));
-    lines
+    found.extend(open.map(|(start, logical)| (start, last, logical)));
+    found
 }
 
 /// The key ends at the first `=`, `:` or blank that no backslash escapes.

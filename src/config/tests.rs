@@ -11,10 +11,12 @@ const MINIMAL: &str = "dataDir=/d\nclientPort=2181\n";
 #[test]
 fn the_syntax_is_that_of_java_properties() {
     let text = "# a\n! b\n\n a = 1 \nb:2\nc 3\nd\\ e = f\\tg\nh = i\\\n   j\na=4\nk=\\u0041\nl\n";
-    let found: Vec<(usize, String, String)> = properties::parse(text.as_bytes())
-        .into_iter()
-        .map(|property| (property.line, property.key, property.value))
-        .collect();
+    let parsed = |text: &str| -> Vec<(usize, String, String)> {
+        properties::parse(text.as_bytes())
+            .into_iter()
+            .map(|property| (property.line, property.key, property.value))
+            .collect()
+    };
     let expected = [
         (5, "b", "2"),
         (6, "c", "3"),
@@ -28,7 +30,25 @@ fn the_syntax_is_that_of_java_properties() {
         .into_iter()
         .map(|(line, key, value)| (line, key.to_owned(), value.to_owned()))
         .collect();
-    assert_eq!(found, expected);
+    for end in ["\n", "\r", "\r\n"] {
+        let text = text.replace('\n', end);
+        assert_eq!(parsed(&text), expected, "{end:?}");
+        let kept = properties::without(text.as_bytes(), |key| key == "h" || key == "b");
+        let others: Vec<_> =
+            expected.iter().filter(|(_, key, _)| key != "h" && key != "b").collect();
+        let kept = parsed(&String::from_utf8(kept).unwrap());
+        assert!(kept.iter().map(|it| &it.1).eq(others.iter().map(|it| &it.1)), "{end:?}");
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_not_asked_for() {
+    for line in [
+        "secureClientPort=0",
+        "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
+    ] {
+        parse(&format!("{MINIMAL}{line}")).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]
