@@ -112,6 +112,7 @@ impl Driver {
         self: Rc<Self>,
         listener: socket2::Socket,
         peers: Vec<(PeerPort, socket2::Socket)>,
+        starting: &AtomicBool,
     ) -> Result<Outcome, StartError> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
@@ -120,6 +121,7 @@ impl Driver {
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
                 .map_err(|error| StartError::Machine(format!("signals: {error}")))?;
         }
+        starting.store(false, Ordering::Relaxed);
         let ports = self.ports.as_ref().expect("only the home shard is run");
         ports.start(&self, listener, peers);
         glommio::spawn_local(heartbeat(Rc::clone(&self), stop)).detach();

@@ -62,7 +62,7 @@ pub(super) fn drive(
         let limits = ConnLimits { per_address: 0, total: 0 };
         let ports = PortSettings { limits, backlog: 1, keep_alive: false, peers: None };
         let driver = Driver::new(ShardId(0), machine, Clocks::start(), fabric, files, Some(ports));
-        Rc::new(driver).run(clients, peers).await
+        Rc::new(driver).run(clients, peers, &AtomicBool::new(true)).await
     })
 }
 

@@ -27,6 +27,7 @@ mod import;
 mod listener;
 mod lock;
 mod mesh;
+mod names;
 mod notify;
 mod peers;
 #[cfg(test)]
@@ -46,7 +47,7 @@ pub use reading::read_if_there;
 pub use settings::{PeerSettings, Settings};
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
@@ -86,6 +87,7 @@ pub enum StartError {
 
 /// Runs a server until it is stopped or must not go on.
 pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
+    let starting = startup::heed_signals()?;
     let io_memory_bytes = startup::check(settings)?;
     let directories = lock::open(settings)?;
     if let Some(config) = settings.config_file.as_ref().filter(|_| settings.backs_up_config) {
@@ -160,7 +162,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
         let (files, ports) = (Some(files), Some(ports));
         let driver = driver::Driver::new(ShardId(0), machine, clock, fabric, files, ports);
         driver.peers.set_keep_alive(keep_alive);
-        Rc::new(driver).run(listener, peers).await
+        Rc::new(driver).run(listener, peers, &starting).await
     });
     // What is still being written is written under the lock.
     std::mem::forget(directories);
@@ -182,15 +184,26 @@ fn serve_satellite(
     clock: clock::Clocks,
     fabric: Arc<mesh::Fabric>,
 ) -> Result<(), StartError> {
+    // The executor itself is made on the new thread: that it could not be is known when its work is
+    // dropped.
+    let (lives, hears) = mpsc::channel();
     let started = builder.spawn(move || async move {
+        let _ = lives.send(());
         startup::warm_up().await;
         let id = satellite.id();
         let driver = driver::Driver::new(id, Box::new(satellite), clock, fabric, None, None);
         Rc::new(driver).run_satellite().await;
     });
-    started.map(drop).map_err(cannot_start)
+    let thread = started.map_err(cannot_start)?;
+    match hears.recv() {
+        Ok(()) => Ok(()),
+        Err(mpsc::RecvError) => thread.join().map_err(cannot_start),
+    }
 }
 
 fn cannot_start(error: glommio::GlommioError<()>) -> StartError {
-    StartError::Machine(format!("an executor cannot start: {error}"))
+    StartError::Machine(format!(
+        "an executor cannot start: {error}; may this process use the cores of ringkeeper.pin, and \
+         as much locked memory and as many descriptors as ringkeeper.shards needs?"
+    ))
 }

@@ -1,8 +1,8 @@
 //! Ports, accepts and dials of a member of an ensemble. A connection that is made is driven as any
 //! other (`conn`).
 //!
-//! Each dial has a thread of its own: looking up a name may take longer than the dial may, and the
-//! executor's blocking threads have files to see to.
+//! Each dial has a thread of its own, and each name that is looked up ([`super::names`]): it may
+//! take longer than the dial may, and the executor's blocking threads have files to see to.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ use super::conn::End;
 use super::descriptors::is_reserved;
 use super::driver::{ACCEPT_RETRY, Driver};
 use super::mesh::Letter;
+use super::names::Names;
 use super::{PeerSettings, StartError, listener};
 use crate::limits::{DESCRIPTORS_KEPT_FOR_FILES, DIALS_MAX, PEER_LINKS_MAX};
 use crate::server::{DialId, Input, PeerAddress, PeerInput, PeerLink, PeerPort};
@@ -38,8 +39,9 @@ pub(super) struct Peers {
     links: Cell<usize>,
     /// Dials that were not reported yet, with their alarms.
     dials: RefCell<BTreeMap<DialId, Task<()>>>,
-    /// Every dialling thread has one, also those that come too late.
+    /// Every thread that dials or looks up a name has one, also those that come too late.
     dialling: Arc<()>,
+    names: Arc<Names>,
 }
 
 impl Peers {
@@ -147,9 +149,13 @@ pub(super) fn dial(
         return dialled(driver, dial, Err(io::ErrorKind::QuotaExceeded.into()));
     }
     let (fabric, home) = (Arc::clone(&driver.fabric), driver.shard);
-    let keep_alive = driver.peers.keep_alive.get();
+    let (keep_alive, names) = (driver.peers.keep_alive.get(), Arc::clone(&driver.peers.names));
     let thread = thread::Builder::new().name("dial".to_owned()).spawn(move || {
-        let stream = connect(&addresses, within, keep_alive, look_up);
+        let deadline = Instant::now() + within;
+        let stream = connect(&addresses, deadline, keep_alive, |address, patience| {
+            let token = Arc::clone(&dialling);
+            names.addresses(address, patience, deadline, look_up, token)
+        });
         fabric.post(home, Letter::Dialled { dial, stream });
         fabric.call(home);
         drop(dialling);
@@ -182,27 +188,33 @@ pub(super) fn dialled(driver: &Rc<Driver>, dial: DialId, stream: io::Result<TcpS
 
 /// Tries the addresses in order, those that are no names first: looking up a name may take all the
 /// time there is. Each has an equal part of what is left, so that one that does not answer does not
-/// take the turn of the others.
+/// take the turn of the others, and half of it for its name.
 pub(super) fn connect(
     addresses: &[PeerAddress],
-    within: Duration,
+    deadline: Instant,
     keep_alive: bool,
-    look_up: impl Fn(&PeerAddress) -> io::Result<Vec<SocketAddr>>,
+    names: impl Fn(&PeerAddress, Duration) -> io::Result<Vec<SocketAddr>>,
 ) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + within;
+    let left = |turns: usize| {
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        deadline.saturating_duration_since(Instant::now()) / turns
+    };
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     let is_name = |address: &&PeerAddress| address.host.parse::<IpAddr>().is_err();
     let mut turns: Vec<&PeerAddress> = addresses.iter().collect();
     turns.sort_by_key(is_name);
     let mut turns = turns.into_iter();
     while let Some(address) = turns.next() {
-        let found = look_up(address).unwrap_or_else(|error| {
+        let found = match is_name(&address) {
+            true => names(address, left(1 + turns.len()) / 2),
+            false => look_up(address),
+        };
+        let found = found.unwrap_or_else(|error| {
             last = error;
             Vec::new()
         });
         for (at, address) in found.iter().enumerate() {
-            let rest = u32::try_from(found.len() - at + turns.len()).unwrap_or(u32::MAX);
-            let left = deadline.saturating_duration_since(Instant::now()) / rest;
+            let left = left(found.len() - at + turns.len());
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }

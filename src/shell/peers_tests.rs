@@ -292,7 +292,8 @@ fn a_name_is_looked_up_when_its_turn_comes() {
     let there = StdListener::bind("127.0.0.1:0").unwrap();
     let port = there.local_addr().unwrap().port();
     let asked = RefCell::new(Vec::new());
-    let look_up = |address: &PeerAddress| {
+    let look_up = |address: &PeerAddress, patience: Duration| {
+        assert!(patience < Duration::from_secs(4), "half of the time is for the connection");
         asked.borrow_mut().push(address.host.clone());
         let ports = match address.host.as_str() {
             "nowhere" => return Err(io::ErrorKind::NotFound.into()),
@@ -302,14 +303,15 @@ fn a_name_is_looked_up_when_its_turn_comes() {
         Ok(ports.into_iter().map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect())
     };
     let connect = |addresses: &[PeerAddress]| {
-        let made = peers::connect(addresses, Duration::from_secs(8), false, look_up);
+        let deadline = Instant::now() + Duration::from_secs(8);
+        let made = peers::connect(addresses, deadline, false, look_up);
         (made.map(|stream| stream.peer_addr().unwrap().port()), asked.take())
     };
     let (made, asked) = connect(&[at("hangs", 1), at("127.0.0.1", port)]);
-    assert_eq!((made.unwrap(), asked), (port, vec!["127.0.0.1".to_owned()]));
+    assert_eq!((made.unwrap(), asked), (port, Vec::new()), "an address is no name");
     // An address that does not answer leaves time for the names, and theirs for each other.
     let (made, asked) = connect(&[at("nowhere", 1), at("both", 1), at("127.0.0.1", silent)]);
-    assert_eq!((made.unwrap(), asked.join(" ")), (port, "127.0.0.1 nowhere both".to_owned()));
+    assert_eq!((made.unwrap(), asked.join(" ")), (port, "nowhere both".to_owned()));
     let (made, _) = connect(&[at("nowhere", 1)]);
     assert_eq!(made.unwrap_err().kind(), io::ErrorKind::NotFound);
 }

@@ -2,12 +2,30 @@
 //! said in one line, with how to get it.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Settings, StartError, descriptors};
 
 /// glommio panics below this.
 const LOCKED_BYTES_MIN: u64 = 512 * 1024;
+
+/// As process 1 of a container a server would hear nothing of SIGTERM and SIGINT before it serves:
+/// the kernel passes over signals for which process 1 has no handler. They end it while the value
+/// is true, with the exit codes of a JVM.
+pub(super) fn heed_signals() -> Result<Arc<AtomicBool>, StartError> {
+    let starting = Arc::new(AtomicBool::new(true));
+    if std::process::id() == 1 {
+        for (signal, code) in [(SIGTERM, 143), (SIGINT, 130)] {
+            signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&starting))
+                .map_err(|error| StartError::Machine(format!("signals: {error}")))?;
+        }
+    }
+    Ok(starting)
+}
 
 /// Checks the machine; bytes of registered memory that the executor may have.
 pub(super) fn check(settings: &Settings) -> Result<usize, StartError> {
