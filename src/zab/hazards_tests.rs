@@ -3,7 +3,7 @@
 
 use super::Timing;
 use super::leader::{Abdication, CloseReason, LinkId, Output};
-use super::leader_tests::{LAST, Led, TIMING, txn, zxid};
+use super::leader_tests::{LAST, Led, NOW, TIMING, txn, zxid};
 use super::learner;
 use super::learner_tests::{Following, ack};
 use super::synchronization::{SyncPlan, SyncWay};
@@ -296,6 +296,61 @@ fn a_sync_is_confirmed_by_a_quorum_that_was_asked_behind_it() {
     led.flushed(1);
     led.acks(2, zxid(1));
     assert!(synced(&led));
+}
+
+/// An Apache learner answers its clients' writes and syncs in their order: the first of them waits
+/// for ever, and all behind it, if a later one is committed before (its `CommitProcessor`).
+#[test]
+fn a_sync_is_answered_before_anything_later_is_committed() {
+    let mut led = Led::established();
+    led.propose(1);
+    led.leader.sync(NOW, 7, &mut led.out);
+    led.propose(2);
+    led.propose(3);
+    led.out.clear();
+    led.hears(2, ping());
+    for counter in 1..=3 {
+        led.acks(2, zxid(counter));
+    }
+    let told = |led: &mut Led| -> Vec<String> {
+        let told = std::mem::take(&mut led.out).into_iter().filter_map(|output| match output {
+            Output::Send(LinkId(2), LeaderPacket::Commit { zxid }) => {
+                Some(format!("COMMIT {}", zxid.counter()))
+            }
+            Output::Synced(number) => Some(format!("SYNC {number}")),
+            _ => None,
+        });
+        told.collect()
+    };
+    // The own flush is the last voice that all three lack.
+    led.flushed(3);
+    assert_eq!(told(&mut led), ["COMMIT 1", "SYNC 7", "COMMIT 2", "COMMIT 3"]);
+    // Nobody has confirmed the next one, though all is on disk.
+    led.leader.sync(NOW, 8, &mut led.out);
+    led.propose(4);
+    led.acks(2, zxid(4));
+    led.flushed(4);
+    assert_eq!(told(&mut led), [""; 0]);
+    led.hears(2, ping());
+    assert_eq!(told(&mut led), ["SYNC 8", "COMMIT 4"]);
+}
+
+/// Apache's SyncLimitCheck times what is proposed behind the acknowledgement of NEWLEADER only:
+/// what was proposed before it is acknowledged when the learner serves.
+#[test]
+fn the_time_that_a_learner_takes_for_its_history_is_not_its_logs() {
+    let mut led = Led::established();
+    led.greets(3, 1);
+    led.promises(3, LAST, 1);
+    led.synchronize(3);
+    led.propose(1);
+    let late = NOW + Duration(2 * TIMING.sync_within.0);
+    led.leader.flushed(late, zxid(1), &mut led.out);
+    led.leader.received(late, LinkId(2), ping(), &mut led.out);
+    led.leader.received(late, LinkId(2), LearnerPacket::Ack { zxid: zxid(1) }, &mut led.out);
+    led.leader.received(late, LinkId(3), LearnerPacket::Ack { zxid: zxid(0) }, &mut led.out);
+    led.leader.timer(late, &mut led.out);
+    assert_eq!(led.closed(3), None);
 }
 
 /// A leader may lose its followers for a moment and keep its leadership: syncs that were asked for

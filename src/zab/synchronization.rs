@@ -12,7 +12,8 @@
 //! | no txn of the history, in a later epoch | has parted from it somewhere | SNAP |
 //!
 //! A server tells the beginning of an epoch only when that was established, so that its leader's
-//! history is part of ours. Txns of epoch 0 are those of a server that was alone: no leader vouches
+//! history is part of ours. The history may start with one, of an Apache leader's snapshot, but no
+//! log has it: Apache's servers would cut behind the next txn. Txns of epoch 0 are those of a server that was alone: no leader vouches
 //! for their order, and none is cut off behind another.
 //!
 //! The zxid is looked up in the history, never compared with its bounds (ZOOKEEPER-1154,
@@ -85,7 +86,10 @@ impl SyncPlan {
         }
         if floor == learner_last || learner_last.counter() == 0 {
             Self { way: SyncWay::Diff, after: floor }
-        } else if floor.epoch() == learner_last.epoch() && floor.epoch() != 0 {
+        } else if floor.epoch() == learner_last.epoch()
+            && floor.epoch() != 0
+            && floor.counter() != 0
+        {
             Self { way: SyncWay::Trunc, after: floor }
         } else {
             snap
@@ -154,6 +158,7 @@ mod tests {
         let txns = [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3), (3, 1), (3, 2)];
         let whole = log(&txns, 0);
         let short = log(&txns, 3);
+        let joined = log(&[(5, 0)], 1);
         for (history, last, way, after) in [
             (&whole, zxid(3, 2), Diff, zxid(3, 2)),
             (&whole, zxid(1, 2), Diff, zxid(1, 2)),
@@ -173,6 +178,8 @@ mod tests {
             (&whole, zxid(3, 0), Diff, zxid(1, 3)),
             (&whole, zxid(4, 0), Diff, zxid(3, 2)),
             (&short, zxid(1, 0), Snap, zxid(3, 2)),
+            (&joined, zxid(5, 3), Snap, zxid(5, 0)),
+            (&joined, zxid(5, 0), Diff, zxid(5, 0)),
         ] {
             let plan = SyncPlan::choose(history, last, 0);
             assert_eq!(plan, SyncPlan { way, after }, "a learner at {last}");

@@ -567,3 +567,43 @@ fn an_ensemble_of_apache_3_9_migrates_one_by_one_and_back() {
 fn an_ensemble_of_apache_3_8_migrates_one_by_one_and_back() {
     mixed("an_ensemble_of_apache_3_8_migrates_one_by_one_and_back", "zookeeper-3.8");
 }
+
+/// An Apache learner takes the writes and syncs of its clients for answered in their order: once
+/// one is not, it answers nobody any more.
+#[test]
+fn writes_and_syncs_at_an_apache_follower_are_answered_in_their_order() {
+    let test = "writes_and_syncs_at_an_apache_follower_are_answered_in_their_order";
+    let Some(jars) = apache::jars_of("zookeeper") else {
+        return apache::skip(test, "Apache ZooKeeper's jars or Java are missing");
+    };
+    let mut ensemble = Ensemble::new(3);
+    ensemble.start(1, &Program::Apache(Java::new(&jars)), "");
+    for sid in [2, 3] {
+        ensemble.start(sid, &Program::Ours, "");
+    }
+    ensemble.all_serve();
+    assert_ne!(ensemble.leader(), 1, "of equal histories the largest number leads");
+    let port = ensemble.ports[&1];
+    let mut first = client::connect_for_long(port).expect("it serves");
+    assert_eq!(first.code(&create("/s", b"", 0)), ErrorCode::OK);
+    let sync = Request::Sync { path: "/s".into() };
+    let clients = (0..4).map(|_| {
+        let sync = sync.clone();
+        thread::spawn(move || {
+            let mut client = client::connect_for_long(port).expect("it serves");
+            for _ in 0..40 {
+                for _ in 0..10 {
+                    for request in [&set("/s", b"1"), &sync, &set("/s", b"2")] {
+                        client.send(request).expect("it is open");
+                    }
+                }
+                for _ in 0..30 {
+                    assert_eq!(client.receive().expect("an answer").header.code, ErrorCode::OK);
+                }
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().expect("everything is answered");
+    }
+}

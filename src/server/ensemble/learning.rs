@@ -451,6 +451,8 @@ impl Ensemble {
             }
             Output::GiveUp(reason) => {
                 tracing::warn!(%reason, "this server follows no more");
+                // What an Apache leader keeps in memory can have holes. It is asked for everything.
+                self.cannot_cut |= matches!(reason, Reason::Gap { .. });
                 if let Reason::Epoch { .. } = reason {
                     let longer = Duration(2 * self.dial_after.0);
                     self.dial_after = longer.clamp(

@@ -257,7 +257,7 @@ impl Leader {
                 link.pings_answered += 1;
                 // None is a report, too: what the learner did not hear of may expire.
                 out.push(Output::Touched(id, touches));
-                self.confirm_syncs(out);
+                self.commit(out);
             }
             LearnerPacket::Request(request) if self.established || link.is_renewing => {
                 out.push(Output::Request(id, request));
@@ -367,6 +367,12 @@ impl Leader {
         *upto = zxid;
         waiting.news.retain(|news| zxid < news.proposal().zxid);
         self.ask_history(id, zxid, out);
+    }
+
+    /// Whether a Ringkeeper is at the other end.
+    #[must_use]
+    pub fn is_ringkeeper(&self, id: LinkId) -> bool {
+        self.links.get(&id).is_some_and(|link| link.is_ringkeeper)
     }
 
     /// What kind of learner is at the other end; `None` if the connection is gone.
@@ -481,6 +487,13 @@ impl Leader {
         match link.stage {
             Stage::Told if says_epoch && Some(zxid.epoch()) == epoch => {
                 link.stage = Stage::Following;
+                // Its log is timed from here on: Apache's acknowledges what was proposed meanwhile
+                // only when it serves.
+                let proposed = self.broadcast.proposed();
+                link.awaited = Awaited::default();
+                if self.broadcast.committed() < proposed && link.kind == LearnerKind::Follower {
+                    link.awaited.proposed(proposed, now);
+                }
                 self.accepted(sid, zxid.epoch(), out);
                 if self.established {
                     self.serve(id, out);
@@ -505,24 +518,33 @@ impl Leader {
         }
     }
 
+    /// Commits what can be, and answers syncs. An Apache learner takes the writes and syncs of its
+    /// clients for answered in their order, and one that is not for another server's: so nothing
+    /// that was proposed behind a sync is committed before the sync is answered.
     fn commit(&mut self, out: &mut Vec<Output>) {
-        let before = self.broadcast.committed();
-        while !self.over
-            && let Some(proposal) = self.broadcast.commit_next(&self.configs)
-        {
-            let pending = self.configs.pending();
-            match pending.is_some_and(|config| config.version == proposal.zxid.0) {
-                true => self.activate(proposal, out),
-                false => self.spread(&News::Commit(proposal), out),
+        loop {
+            self.confirm_syncs(out);
+            let before = self.broadcast.committed();
+            let upto = self.syncs.front().map(|sync| sync.zxid);
+            let may_be = |zxid: Zxid| upto.is_none_or(|upto| zxid <= upto);
+            while !self.over
+                && self.broadcast.outstanding().next().is_some_and(|next| may_be(next.zxid))
+                && let Some(proposal) = self.broadcast.commit_next(&self.configs)
+            {
+                let pending = self.configs.pending();
+                match pending.is_some_and(|config| config.version == proposal.zxid.0) {
+                    true => self.activate(proposal, out),
+                    false => self.spread(&News::Commit(proposal), out),
+                }
             }
-        }
-        let zxid = self.broadcast.committed();
-        if before != zxid {
+            let zxid = self.broadcast.committed();
+            if before == zxid {
+                return;
+            }
             for (id, _) in self.links.iter().filter(|(_, link)| link.hears_last_commit()) {
                 out.push(Output::Send(*id, LeaderPacket::Commit { zxid }));
             }
             out.push(Output::Committed(zxid));
-            self.confirm_syncs(out);
         }
     }
 
