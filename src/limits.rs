@@ -93,8 +93,12 @@ pub const LOG_RESERVE_BYTES: u64 = SEGMENT_BYTES_FIRST / 4;
 /// nothing else wakes it.
 pub const STALLED_RETRY_AFTER: Duration = Duration::from_millis(5);
 
-/// How long the log waits before it tries again to prepare a segment that did not fit on the disk.
+/// How long the log waits before it tries again to prepare a segment that did not fit on the disk,
+/// at first. Each try fills the disk for a moment.
 pub const PREPARE_RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The same at most, after several tries.
+pub const PREPARE_RETRY_AFTER_MAX: Duration = Duration::from_millis(4_000);
 
 /// A machine asks to be run at least this often.
 pub const PULSE_EVERY: Duration = Duration::from_millis(50);

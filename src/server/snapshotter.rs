@@ -68,6 +68,16 @@ impl Snapshotter {
         self.work.is_some()
     }
 
+    /// The last snapshot that is known to be whole.
+    pub(crate) fn newest(&self) -> Option<Zxid> {
+        self.verified.last().copied()
+    }
+
+    /// How many are known to be whole.
+    pub(crate) const fn count(&self) -> usize {
+        self.verified.len()
+    }
+
     /// No operation is under way.
     pub(crate) fn is_quiet(&self) -> bool {
         self.work.is_none() && self.ignored.is_empty()

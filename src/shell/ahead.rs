@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::reading::{Reading, Soon};
+use super::files;
+use super::reading::{Reading, Soon, is_of_medium};
 use crate::base::FileFailure;
 use crate::limits::BLOCK_BYTES;
 use crate::server::recovery::Decoded;
@@ -48,11 +49,18 @@ fn decode(path: &Path, mut soon: Soon, pieces: &SyncSender<Piece>) {
     // What cannot be read fails again below.
     let mut expected_znodes = expected_znodes_of(path, &mut reading).unwrap_or_default();
     loop {
-        let piece = reading.read(path, offset, PIECE_BYTES).map(|bytes| {
-            offset += bytes.len() as u64;
-            let expected_znodes = std::mem::take(&mut expected_znodes);
-            Ok(Decoded { expected_znodes, ..Decoded::take(&mut decoder, &bytes)? })
-        });
+        let piece = match reading.try_read(path, offset, PIECE_BYTES) {
+            Ok(bytes) => {
+                offset += bytes.len() as u64;
+                let expected_znodes = std::mem::take(&mut expected_znodes);
+                let decoded = Decoded::take(&mut decoder, &bytes);
+                Ok(decoded.map(|decoded| Decoded { expected_znodes, ..decoded }))
+            }
+            Err(error) if is_of_medium(&error) => {
+                Ok(Err(SnapshotDamage { offset, what: "the disk cannot read it" }))
+            }
+            Err(error) => Err(files::failure("reading", path, &error)),
+        };
         soon.advance(PIECE_BYTES);
         let is_last = !matches!(&piece, Ok(Ok(decoded)) if decoded.summary.is_none());
         if pieces.send(piece).is_err() || is_last {

@@ -8,12 +8,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Settings, StartError};
 use crate::base::FileDir;
+use crate::server::epochs;
+use crate::snapshot::catalog;
 use crate::txnlog;
 
 /// Name of our directory below `dataDir` and `dataLogDir`.
@@ -38,8 +40,11 @@ pub(super) struct Directories {
 }
 
 impl Paths {
-    /// Our directories below `dataDir` and `dataLogDir`.
+    /// Our directories below `dataDir` and `dataLogDir`, which may be one by two names.
     pub(super) fn below(data_dir: &Path, log_dir: &Path) -> Self {
+        let which = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        let is_one = which(data_dir).is_ok_and(|data| which(log_dir).is_ok_and(|log| data == log));
+        let log_dir = if is_one { data_dir } else { log_dir };
         Self { data: data_dir.join(DIRECTORY_NAME), log: log_dir.join(DIRECTORY_NAME) }
     }
 
@@ -65,16 +70,52 @@ impl Directories {
 
 /// Makes the directories where they are missing and locks them.
 pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
-    let paths = Paths::below(&settings.data_dir, &settings.log_dir);
-    make(&paths.data)?;
-    make(&paths.log)?;
+    let (data_dir, log_dir) = (&settings.data_dir, &settings.log_dir);
+    check_places(&Paths::below(data_dir, log_dir))?;
+    make(&data_dir.join(DIRECTORY_NAME))?;
+    make(&log_dir.join(DIRECTORY_NAME))?;
+    let paths = Paths::below(data_dir, log_dir);
     let mut locks = vec![lock_directory(&paths.data)?];
     if paths.data != paths.log {
         locks.push(lock_directory(&paths.log)?);
+        wait_for_writes(&paths.data)?;
     }
-    wait_for_segments(&paths.log)?;
+    wait_for_writes(&paths.log)?;
     let direct_io = settings.direct_io && offers_direct_io(&paths.log);
     Ok(Directories { paths, direct_io, _locks: locks })
+}
+
+/// Refuses a log directory that is not the one where the log was: without its log a database is an
+/// older one, and nothing else would show that (ZooKeeper's `LogDirContentCheck`).
+fn check_places(paths: &Paths) -> Result<(), StartError> {
+    let (data, log) = (paths.data.display(), paths.log.display());
+    if paths.data == paths.log {
+        return Ok(());
+    }
+    let found = |directory: &Path, is_one: fn(&str) -> bool| {
+        let names = fs::read_dir(directory).into_iter().flatten().flatten();
+        names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_one(name))
+    };
+    let refuse = |text: String| Err(StartError::Directory(text));
+    if let Some(name) = found(&paths.data, |name| txnlog::segment_sequence(name).is_some()) {
+        return refuse(format!(
+            "{data} has the log ({name}), and dataLogDir says that it is in {log}: move its \
+             txnlog.* files there, or remove the key"
+        ));
+    }
+    if let Some(name) = found(&paths.log, |name| catalog::zxid_of(name).is_some()) {
+        return refuse(format!(
+            "{log} has snapshots ({name}), and dataDir says that they are in {data}: are dataDir \
+             and dataLogDir exchanged?"
+        ));
+    }
+    if paths.data.join(LOCK_NAME).exists() && !paths.log.exists() {
+        return refuse(format!(
+            "{log} is missing, and with it the log of the database in {data}: is dataLogDir right, \
+             and mounted? To start with the last snapshot alone, make that directory"
+        ));
+    }
+    Ok(())
 }
 
 /// Opens the lock file as a log segment would be opened.
@@ -131,18 +172,20 @@ pub(super) fn lock_for_reading(paths: &Paths) -> Result<Vec<File>, StartError> {
             StartError::Directory(text)
         })?;
         locks.push(file);
-        wait_for_segments(directory)?;
+        wait_for_writes(directory)?;
     }
     Ok(locks)
 }
 
-/// Segments are locked only while something can still write to them.
-fn wait_for_segments(directory: &Path) -> Result<(), StartError> {
+/// Segments and the epochs record are locked only while something can still write to them.
+fn wait_for_writes(directory: &Path) -> Result<(), StartError> {
     let unreadable = |error| directory_error("cannot be read", directory, &error);
     for entry in fs::read_dir(directory).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
-        if name.to_str().and_then(txnlog::segment_sequence).is_none() {
+        let is_locked =
+            |name: &str| txnlog::segment_sequence(name).is_some() || name == epochs::FILE_NAME;
+        if !name.to_str().is_some_and(is_locked) {
             continue;
         }
         let path = entry.path();
@@ -204,4 +247,58 @@ fn directory_error(what: &str, path: &Path, error: &io::Error) -> StartError {
         _ => "",
     };
     StartError::Directory(format!("{} {what}: {error}{how}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of this test's own, empty.
+    fn home(name: &str) -> PathBuf {
+        let home = std::env::temp_dir().join(format!("rk-lock-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&home);
+        fs::create_dir_all(&home).unwrap();
+        home
+    }
+
+    #[test]
+    fn a_log_directory_that_is_not_the_logs_is_refused() {
+        let home = home("places");
+        let (one, two) = (home.join("data"), home.join("log"));
+        let paths = |data: &PathBuf, log: &PathBuf| Paths::below(data, log);
+        let put = |directory: &Path, name: &str| {
+            fs::create_dir_all(directory).unwrap();
+            File::create(directory.join(name)).unwrap();
+        };
+        let refused = |data, log, why: &str| {
+            let text = check_places(&paths(data, log)).unwrap_err().to_string();
+            assert!(text.contains(why), "{text}");
+        };
+        check_places(&paths(&one, &two)).expect("the first start");
+        let (data, log) = (one.join(DIRECTORY_NAME), two.join(DIRECTORY_NAME));
+        put(&data, LOCK_NAME);
+        refused(&one, &two, "and mounted?");
+        put(&data, &txnlog::segment_name(1));
+        check_places(&paths(&one, &one)).expect("one directory");
+        refused(&one, &two, "move its txnlog.* files there");
+        fs::create_dir(&two).unwrap();
+        fs::rename(&data, &log).unwrap();
+        put(&data, &catalog::file_name(crate::model::Zxid(7)));
+        check_places(&paths(&one, &two)).expect("each in its place");
+        refused(&two, &one, "dataLogDir");
+        fs::remove_file(log.join(txnlog::segment_name(1))).unwrap();
+        refused(&two, &one, "exchanged?");
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn one_directory_by_two_names_is_one() {
+        let home = home("names");
+        let (one, other) = (home.join("one"), home.join("other"));
+        fs::create_dir(&one).unwrap();
+        std::os::unix::fs::symlink(&one, &other).unwrap();
+        let paths = Paths::below(&one, &other);
+        assert_eq!(paths.of(FileDir::Log), paths.of(FileDir::Data));
+        fs::remove_dir_all(home).unwrap();
+    }
 }

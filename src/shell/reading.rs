@@ -43,7 +43,8 @@ impl Reading {
         read.map_err(|error| files::failure("reading", path, &error))
     }
 
-    fn try_read(&mut self, path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
+    /// The same, with the system's error.
+    pub(super) fn try_read(&mut self, path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
         let file = match self.open.take() {
             Some((open, file)) if open == path && offset != 0 => file,
             _ => {
@@ -140,4 +141,8 @@ impl Soon {
             self.offset = 0;
         }
     }
+}
+/// Whether the disk has lost what was written there; any other error is not the file's.
+pub(super) fn is_of_medium(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::ahead::Ahead;
 use super::files;
 use super::lock::Paths;
-use super::reading::Reading;
+use super::reading::{Reading, is_of_medium};
 use super::{StartError, startup};
 use crate::base::{FileDir, FileFailure, FileName, FileOp};
 use crate::limits::RECENT_TXNS_BYTES_MAX;
@@ -126,7 +126,13 @@ fn drive(
             }
             Step::Read { file, offset, len } => {
                 let path = paths.of(file.dir).join(&file.name);
-                Answer::Bytes(reading.read(&path, offset, len).map_err(Refusal::File)?)
+                match reading.try_read(&path, offset, len) {
+                    Ok(bytes) => Answer::Bytes(bytes),
+                    Err(error) if is_of_medium(&error) => {
+                        Answer::Unread(files::failure("reading", &path, &error))
+                    }
+                    Err(error) => return Err(unread(&path, &error).into()),
+                }
             }
             Step::Run(op) => Answer::Ran(run(&op)),
             Step::Note(note) => {

@@ -2,9 +2,9 @@
 
 use super::disk::Disk;
 use super::snap_tests::learner;
-use crate::base::{FileDir, FileName, FileOp, Prng};
+use crate::base::{FileDir, FileFailure, FileName, FileOp, Prng};
 use crate::server::random_history::OPTIONS;
-use crate::server::recovery::{EXPECTED_EMPTY, Recovered, Recovery, Refusal};
+use crate::server::recovery::{Answer, EXPECTED_EMPTY, Recovered, Recovery, Refusal, Step};
 use crate::snapshot::catalog;
 use crate::txnlog;
 
@@ -95,4 +95,45 @@ fn a_damaged_log_is_lost_whole_and_left_as_it_is() {
         assert_eq!(disk.list(FileDir::Log), before);
     }
     assert!(met != 0, "no seed has met damage");
+}
+
+/// A sector that cannot be read is damage: a snapshot is passed over, a log is repaired by a leader.
+#[test]
+fn what_the_disk_does_not_read_is_damaged() {
+    let (model, disk) = learner(6, 1);
+    let recover = |recovery: Recovery, is_unread: &dyn Fn(&FileName) -> bool| {
+        let (mut recovery, mut answer, mut notes) = (recovery, Answer::Start, Vec::new());
+        let mut disk = disk.clone();
+        loop {
+            answer = match recovery.step(answer) {
+                Step::List(dir) => Answer::Listing(disk.list(dir)),
+                Step::Read { file, .. } if is_unread(&file) => Answer::Unread(FileFailure {
+                    no_space: false,
+                    no_descriptor: false,
+                    text: format!("reading {file}: EIO"),
+                }),
+                Step::Read { file, offset, len } => Answer::Bytes(disk.read(&file, offset, len)),
+                Step::Run(op) => Answer::Ran(disk.run(&op)),
+                Step::Note(note) => {
+                    notes.push(note);
+                    Answer::Next
+                }
+                Step::Done(recovered) => return (Ok(recovered), notes.join("; ")),
+                Step::Refuse(refusal) => return (Err(refusal), notes.join("; ")),
+            };
+        }
+    };
+    let mut snapshots: Vec<String> = disk.list(FileDir::Data).into_iter().map(|it| it.0).collect();
+    snapshots.retain(|name| is_snapshot(name));
+    let newest = snapshots.into_iter().max().expect("there are two");
+    let (recovered, notes) = recover(Recovery::new(OPTIONS, 1), &|file| file.name == newest);
+    assert_eq!(recovered.unwrap().last_zxid, model.state.tree.last_zxid());
+    assert!(notes.contains(&newest) && notes.contains("cannot read it"), "{notes}");
+    let in_log = |file: &FileName| is_segment(&file.name);
+    let (refused, _) = recover(Recovery::new(OPTIONS, 1), &in_log);
+    assert!(matches!(refused, Err(Refusal::Log(_))), "{refused:?}");
+    let (lost, _) = recover(Recovery::new(OPTIONS, 1).repaired_by_a_leader(), &in_log);
+    assert!(matches!(lost.unwrap().lost, Some(Refusal::Log(_))));
+    let (refused, _) = recover(Recovery::new(OPTIONS, 1), &|file| file.name == "epochs");
+    assert!(matches!(refused, Err(Refusal::File(_))), "{refused:?}");
 }

@@ -26,6 +26,7 @@ enum PrepareStep {
     Header,
     Rename,
     SyncDir,
+    GiveBack,
 }
 
 /// What the header says was durable when it was built.
@@ -67,11 +68,23 @@ impl Preparation {
                 FileOp::Rename { from: file, to: segment_name(self.sequence) },
             ),
             PrepareStep::Rename => (PrepareStep::SyncDir, FileOp::SyncDir { dir: FileDir::Log }),
-            PrepareStep::SyncDir => return true,
+            PrepareStep::SyncDir | PrepareStep::GiveBack => return true,
         };
         self.step = step;
         self.id = ops.ask(op);
         false
+    }
+
+    /// It does not fit on the disk: what it has taken up is given back, which may be all that was
+    /// free.
+    pub(super) fn give_back(&mut self, ops: &mut FileOps) {
+        self.step = PrepareStep::GiveBack;
+        self.id = ops.ask(FileOp::Remove { file: FileName::log(new_name(self.sequence)) });
+    }
+
+    /// Whether that was what it did last. How it ended changes nothing.
+    pub(super) fn is_given_back(&self) -> bool {
+        self.step == PrepareStep::GiveBack
     }
 
     fn zero(&self, at: u64, file: FileName) -> (PrepareStep, FileOp) {

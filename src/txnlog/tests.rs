@@ -518,8 +518,8 @@ fn writer_waits_for_space_for_the_next_segment() {
         log.append(zxid, 1 << 20);
         log.writer.submit(&mut log.ops);
         for (id, op) in log.ops.take() {
-            let create = matches!(&op, FileOp::Create { file } if file.name == new_name(3));
-            if create {
+            let zero = matches!(&op, FileOp::Zero { file, .. } if file.name == new_name(3));
+            if zero {
                 failed = true;
                 log.writer.on_done(id, Err(failure(true)), &mut log.ops).unwrap();
             } else {
@@ -530,6 +530,7 @@ fn writer_waits_for_space_for_the_next_segment() {
     }
     assert!(failed && log.writer.prepare_failure().is_some());
     assert!(!log.writer.is_idle());
+    assert!(!log.disk.files.contains_key(&new_name(3)), "what it took up is given back");
     log.writer.retry_prepare(&mut log.ops);
     log.settle();
     log.writer.submit(&mut log.ops);

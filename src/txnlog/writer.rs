@@ -486,9 +486,14 @@ impl LogWriter {
         else {
             return false;
         };
+        if preparation.is_given_back() {
+            return true;
+        }
         if let Err(failure) = result {
             if failure.no_space && self.current.is_some() {
                 self.prepare_failure = Some(failure.clone());
+                preparation.give_back(ops);
+                self.preparation = Some(preparation);
             } else {
                 self.failure = Some(failure.clone());
             }

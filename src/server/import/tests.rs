@@ -263,6 +263,7 @@ fn epochs_go_on() {
         (&[][..], 3, 3),
         (&[("acceptedEpoch", "5"), ("currentEpoch", "4")][..], 5, 4),
         (&[("acceptedEpoch", "3"), ("currentEpoch", "2"), ("currentEpoch.tmp", "3")][..], 3, 3),
+        (&[("acceptedEpoch", "3"), ("currentEpoch", "3"), ("currentEpoch.tmp", "")][..], 3, 3),
     ] {
         let found = with(epochs).import().epochs;
         assert_eq!((found.accepted, found.current), (accepted, current), "{epochs:?}");

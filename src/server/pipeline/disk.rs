@@ -5,6 +5,7 @@ use super::super::fuzzy::Fuzzy;
 use super::super::snapshotter::SnapshotProgress;
 use super::{Pipeline, SnapshotDue};
 use crate::base::{FileFailure, FileOpId, FileOps, Instant, WallMs};
+use crate::limits;
 
 impl Pipeline {
     /// Makes the end of the log provable before a planned stop.
@@ -74,10 +75,15 @@ impl Pipeline {
                     values and long multis are refused until there is; reads, deletes and \
                     sessions go on");
             }
+            // Behind another snapshot, the oldest one can go, and the log up to the next.
+            if !self.low_on_disk && self.options.snap_retain_count <= self.snapshotter.count() {
+                self.snapshot_due.txns_left = 0;
+            }
             self.low_on_disk = true;
         } else if self.low_on_disk && self.log.has_reserve() {
             tracing::warn!("there is room for the log again");
             self.low_on_disk = false;
+            self.prepare_retry_after = limits::PREPARE_RETRY_AFTER;
         }
     }
 
@@ -96,9 +102,12 @@ impl Pipeline {
     fn snapshot_is_due(&self) -> bool {
         let by_bytes = self.options.snap_log_bytes != 0
             && self.log.appended_bytes() >= self.snapshot_due.log_bytes_at;
-        // A cut never runs ahead of the log: what a quorum has may not be durable here yet.
-        let is_durable = self.tree.last_zxid() <= self.log.flushed_zxid();
+        // A cut never runs ahead of the log: what a quorum has may not be durable here yet. Nor is
+        // there a second one of the same tree, which can stand still while the log grows.
+        let zxid = self.tree.last_zxid();
+        let is_durable = zxid <= self.log.flushed_zxid();
         is_durable
+            && self.snapshotter.newest() != Some(zxid)
             && self.member.fuzzy == Fuzzy::Over
             && (self.snapshot_due.txns_left == 0 || by_bytes)
     }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::member::Duty;
 use super::*;
 use crate::auth::Identities;
-use crate::base::Duration;
+use crate::base::{Duration, FileOp};
 use crate::config::reconfig::ReconfigRules;
 use crate::model::request::RawAcl;
 use crate::model::{
@@ -14,6 +14,7 @@ use crate::model::{
 };
 use crate::server::tests::{nothing_on_disk, options};
 use crate::server::{EnsembleOptions, HistorySlices};
+use crate::snapshot::catalog;
 use crate::wire::opcode;
 use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
 use crate::wire::vote::ElectionAddress;
@@ -697,4 +698,41 @@ fn the_audit_log_is_told_of_deletions_that_are_committed_only() {
         let told = std::io::read_to_string(told).unwrap();
         assert_eq!(told.contains("znode=/e"), !is_ahead, "{told}");
     }
+}
+
+/// The log may grow while nothing is applied. Of two snapshots of one name, the purge of the first
+/// would remove both.
+#[test]
+fn a_tree_that_stands_still_has_one_snapshot() {
+    let mut options = options_of_member(LocalSessions::Off);
+    options.snap_log_bytes = 10_000;
+    let mut recovered = nothing_on_disk();
+    recovered.sessions.push((SESSION, 4_000));
+    let mut ops = FileOps::default();
+    let mut pipeline = Pipeline::new(options, recovered, 1, clock(0), &mut ops);
+    let mut snapshots = 0;
+    let mut settle = |pipeline: &mut Pipeline| {
+        loop {
+            pipeline.turn_end(clock(0), &mut ops);
+            let asked = ops.take();
+            if asked.is_empty() {
+                return;
+            }
+            for (id, op) in asked {
+                snapshots += usize::from(matches!(op, FileOp::Rename { to, .. }
+                    if catalog::is_snapshot(&to)));
+                pipeline.on_file_done(clock(0).now, id, Ok(()), &mut ops).expect("nothing fails");
+            }
+        }
+    };
+    settle(&mut pipeline);
+    pipeline.lead(1, clock(0).now);
+    forwarded(&mut pipeline, create_with("/a", 8_000, 0));
+    pipeline.commit_to(pipeline.last_logged());
+    assert!(pipeline.apply_next(clock(0).now, &mut 1).is_ok());
+    for number in 0..20 {
+        forwarded(&mut pipeline, create_with(&format!("/{number}"), 8_000, 0));
+        settle(&mut pipeline);
+    }
+    assert_eq!(snapshots, 1);
 }

@@ -28,7 +28,7 @@ use self::member::Member;
 pub(crate) use self::member::{Duty, Proposal};
 use self::reconfig::Reconfiguring;
 use self::time::OverdueLook;
-use crate::base::{FileOpId, FileOps, Instant, Prng, Str, WallMs};
+use crate::base::{Duration, FileOpId, FileOps, Instant, Prng, Str, WallMs};
 use crate::limits;
 use crate::model::{
     ErrorCode, Generation, LocalSessions, SessionId, ShardId, TxnBody, TxnHeader, WriteRequest,
@@ -90,6 +90,7 @@ pub(crate) struct Pipeline {
     /// When an idle log's last batch is attested.
     attest_at: Option<Instant>,
     prepare_retry_at: Option<Instant>,
+    prepare_retry_after: Duration,
     low_on_disk: bool,
     /// The flush under way, and since when.
     flushing: Option<(FileOpId, Instant)>,
@@ -195,6 +196,7 @@ impl Pipeline {
             connection_throttle: ConnectionThrottle::new(options.connection_throttle, clock.now),
             attest_at: None,
             prepare_retry_at: None,
+            prepare_retry_after: limits::PREPARE_RETRY_AFTER,
             low_on_disk: false,
             flushing: None,
             slow_flush_count: 0,
@@ -617,7 +619,9 @@ impl Pipeline {
         self.log.submit(ops);
         self.notice_flush(clock.now);
         if self.log.prepare_failure().is_some() && self.prepare_retry_at.is_none() {
-            self.prepare_retry_at = Some(clock.now + limits::PREPARE_RETRY_AFTER);
+            self.prepare_retry_at = Some(clock.now + self.prepare_retry_after);
+            let longer = Duration(2 * self.prepare_retry_after.0);
+            self.prepare_retry_after = longer.min(limits::PREPARE_RETRY_AFTER_MAX);
         }
         self.drive_snapshot(clock.wall, ops);
         let idle = self.log.is_idle() && self.log.needs_attest();

@@ -49,6 +49,8 @@ pub enum Answer {
     /// To `Read` of a snapshot, instead of the bytes: the next items, decoded elsewhere in the
     /// order of the file. Their bytes need not be those that were asked for.
     Decoded(Result<Decoded, SnapshotDamage>),
+    /// To `Read`: the disk does not give back what was written there.
+    Unread(FileFailure),
     /// To `Run`.
     Ran(Result<(), FileFailure>),
     /// To `Note`.

@@ -191,6 +191,10 @@ impl Recovery {
                 self.on_decoded(decoded)
             }
             (Phase::Snapshot { .. }, Answer::Decoded(decoded)) => self.on_decoded(decoded),
+            (Phase::Snapshot { offset, .. }, Answer::Unread(_)) => {
+                let damage = SnapshotDamage { offset: *offset, what: "the disk cannot read it" };
+                self.on_decoded(Err(damage))
+            }
             (Phase::Snapshot { .. }, Answer::Next) => self.next_snapshot(),
             (Phase::Abandoning(ops), Answer::Next | Answer::Ran(Ok(()))) => match ops.pop_front() {
                 Some(op) => Step::Run(op),
@@ -211,6 +215,7 @@ impl Recovery {
             (Phase::Losing, Answer::Next) => Step::List(FileDir::Log),
             (Phase::Losing, Answer::Listing(files)) => self.begin_behind(&files),
             (Phase::Log(_), answer) => self.log_step(answer),
+            (_, Answer::Unread(failure)) => self.refuse(Refusal::File(failure)),
             (Phase::Cutting(..), Answer::Ran(Ok(()))) => self.cut_snapshots(),
             (phase, answer) => unreachable!("the driver answered {answer:?} in {phase:?}"),
         }
@@ -431,7 +436,7 @@ impl Recovery {
             Answer::Listing(files) => txnlog::Answer::Listing(files),
             Answer::Bytes(bytes) => txnlog::Answer::Bytes(bytes),
             Answer::Ran(Ok(())) => txnlog::Answer::Done,
-            Answer::Ran(Err(failure)) => txnlog::Answer::Failed(failure),
+            Answer::Unread(failure) | Answer::Ran(Err(failure)) => txnlog::Answer::Failed(failure),
             Answer::Decoded(_) => unreachable!("the log is read as bytes"),
         };
         let Phase::Log(log) = &mut self.phase else { unreachable!("the log is being read") };
