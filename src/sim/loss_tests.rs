@@ -97,7 +97,7 @@ fn a_damaged_log_is_lost_whole_and_left_as_it_is() {
     assert!(met != 0, "no seed has met damage");
 }
 
-/// A sector that cannot be read is damage: a snapshot is passed over, a log is repaired by a leader.
+/// A sector that cannot be read is damage: a snapshot is passed over, a log repaired by a leader.
 #[test]
 fn what_the_disk_does_not_read_is_damaged() {
     let (model, disk) = learner(6, 1);

@@ -12,9 +12,9 @@
 //! | no txn of the history, in a later epoch | has parted from it somewhere | SNAP |
 //!
 //! A server tells the beginning of an epoch only when that was established, so that its leader's
-//! history is part of ours. The history may start with one, of an Apache leader's snapshot, but no
-//! log has it: Apache's servers would cut behind the next txn. Txns of epoch 0 are those of a server that was alone: no leader vouches
-//! for their order, and none is cut off behind another.
+//! history is part of ours. The history may start with one, of an Apache leader's snapshot, but
+//! no log has it: Apache's servers would cut behind the next txn. Txns of epoch 0 are those of a
+//! server that was alone: no leader vouches for their order, and none is cut off behind another.
 //!
 //! The zxid is looked up in the history, never compared with its bounds (ZOOKEEPER-1154,
 //! ZOOKEEPER-2846), and the log that answers is without gaps (ZOOKEEPER-2418). A DIFF that costs
