@@ -75,11 +75,6 @@ impl Leading {
         self.established.is_some()
     }
 
-    /// The epoch that is established, if the learner is one of Apache's.
-    pub(super) fn epoch_for_apache(&self, link: LinkId) -> Option<u32> {
-        self.established.filter(|_| !self.leader.is_ringkeeper(link))
-    }
-
     /// Who leads next.
     pub(super) const fn leaving(&self) -> Option<Leaving> {
         self.leaving

@@ -66,14 +66,9 @@ impl Ensemble {
                 let within = Duration(self.timing.establish_within.0 / 4);
                 let pace = Pace::new(cx.clock.now, snapshot_bytes(cx), within);
                 let sender = cx.pipeline.begin_snapshot_for_learner();
-                let mut zxid = sender.zxid();
-                if let Some(leading) = self.leading() {
-                    // An Apache server keeps its log beside the snapshot, and goes on with what is
-                    // there behind its zxid: txns of an earlier epoch that are not of our history.
-                    if let Some(epoch) = leading.epoch_for_apache(link) {
-                        zxid = zxid.max(Zxid::new(epoch, 0));
-                    }
-                    leading.snapshots.of.insert(link, Sending { sender, pace, is_due: true });
+                let zxid = sender.zxid();
+                if let Some(snapshots) = self.snapshots() {
+                    snapshots.of.insert(link, Sending { sender, pace, is_due: true });
                 }
                 self.tell_learner(cx, link, &LeaderPacket::Snap { zxid });
             }

@@ -13,7 +13,7 @@ use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
 use super::membership::sid_of;
 use super::upgrade::Version;
-use super::{Event, HEARTBEAT, Member, READS_AFTER, World};
+use super::{Event, HEARTBEAT, READS_AFTER, World};
 use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart};
 use crate::config::Ensemble;
 use crate::model::{ClientAddress, ConnId, ExtendedTypes, Member as ConfigMember, ShardId, Zxid};
@@ -284,12 +284,8 @@ impl World {
         Ok(())
     }
 
-    /// The log that ends with a txn, or with the history of the epoch that begins there.
+    /// The log that ends with a txn.
     fn log_upto(&self, last: Zxid) -> BTreeSet<Zxid> {
-        let last = match last.counter() {
-            0 => self.committed.range(..last).next_back().copied().unwrap_or(Zxid::ZERO),
-            _ => last,
-        };
         let log = std::iter::successors(Some(last), |zxid| self.before.get(zxid).copied());
         log.take_while(|zxid| *zxid != Zxid::ZERO).collect()
     }
@@ -525,16 +521,4 @@ impl World {
 /// How much of a server's tree it knows to be committed.
 fn committed_of(server: &Server) -> Zxid {
     server.committed().min(server.tree().last_zxid())
-}
-
-impl Member {
-    /// The last txn that a running server has applied. To one that is taken for Apache's a snapshot
-    /// can be the beginning of an epoch, which is no txn.
-    pub(super) fn last_applied(&self) -> Option<Zxid> {
-        let applied = self.server.as_ref()?.tree().last_zxid();
-        match applied.counter() {
-            0 => self.log.last().copied().or(Some(Zxid::ZERO)),
-            _ => Some(applied),
-        }
-    }
 }

@@ -369,12 +369,6 @@ impl Leader {
         self.ask_history(id, zxid, out);
     }
 
-    /// Whether a Ringkeeper is at the other end.
-    #[must_use]
-    pub fn is_ringkeeper(&self, id: LinkId) -> bool {
-        self.links.get(&id).is_some_and(|link| link.is_ringkeeper)
-    }
-
     /// What kind of learner is at the other end; `None` if the connection is gone.
     #[must_use]
     pub fn kind_of(&self, id: LinkId) -> Option<LearnerKind> {
