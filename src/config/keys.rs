@@ -50,6 +50,11 @@ fn is_port(value: &str) -> bool {
     value.parse().is_ok_and(|port: i64| 0 < port)
 }
 
+/// Anything but a port that is switched off.
+fn is_not_off(value: &str) -> bool {
+    value.parse().map_or(true, |port: i64| 0 < port)
+}
+
 /// A metrics provider that tells somebody else of them.
 fn has_provider(class: &str) -> bool {
     let name = class.strip_prefix("org.apache.zookeeper.metrics.impl.");
@@ -248,7 +253,7 @@ pub static KEYS: &[Key] = &[
     jvm(&["intBufferStartingSizeBytes"]),
     jvm(&["request_throttler.shutdownTimeout"]),
     jvm(&["fips-mode"]),
-    not_built(&["secureClientPort"], "TLS", is_port),
+    not_built(&["secureClientPort"], "TLS", is_not_off),
     not_built(&["secureClientPortAddress"], "TLS", always),
     not_built(&["client.portUnification"], "TLS", is_true),
     not_built(&["sslQuorum"], "TLS", is_true),

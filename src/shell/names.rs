@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,57 +15,93 @@ use crate::server::PeerAddress;
 /// What names meant when they were last looked up.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    known: Mutex<BTreeMap<String, Vec<SocketAddr>>>,
+    known: Mutex<BTreeMap<String, Known>>,
+    ended: Condvar,
+}
+
+/// What is known of one name.
+#[derive(Debug, Default)]
+struct Known {
+    addresses: Vec<SocketAddr>,
+    /// A thread is looking it up: there is never a second one.
+    is_asked: bool,
+    /// How many look-ups have ended, and how the last of them failed.
+    ended: u64,
+    failure: Option<io::ErrorKind>,
 }
 
 /// How a name is looked up; the port is part of what is found.
 pub(super) type LookUp = fn(&PeerAddress) -> io::Result<Vec<SocketAddr>>;
 
 impl Names {
-    /// The addresses that a name stands for. If they are not found after `patience` it is what they
-    /// were before, and if nothing is known of that, what is found by `deadline`. A look-up that
-    /// comes to its end later is remembered all the same; it keeps `token` until then.
+    /// The addresses that a name stands for. If they are not found in half of the time it is what
+    /// they were before, and if nothing is known of that, what is found in all of it. A look-up
+    /// that comes to its end later is remembered all the same.
     pub(super) fn addresses(
         self: &Arc<Self>,
         address: &PeerAddress,
-        patience: Duration,
-        deadline: Instant,
+        within: Duration,
         look_up: LookUp,
-        token: Arc<()>,
     ) -> io::Result<Vec<SocketAddr>> {
-        let (tell, told) = mpsc::sync_channel(1);
-        let (names, asked) = (Arc::clone(self), address.clone());
-        thread::Builder::new().name("look-up".to_owned()).spawn(move || {
-            let found = look_up(&asked);
-            if let Some(found) = found.as_ref().ok().filter(|found| !found.is_empty()) {
-                names.known().insert(asked.host, found.clone());
+        let since = Instant::now();
+        let mut known = self.known.lock().expect("no holder panics");
+        let of_it = known.entry(address.host.clone()).or_default();
+        let before = of_it.ended;
+        if !of_it.is_asked {
+            let (names, asked) = (Arc::clone(self), address.clone());
+            let thread = thread::Builder::new().name("look-up".to_owned());
+            thread.spawn(move || names.told(&asked.host, look_up(&asked)))?;
+            of_it.is_asked = true;
+        }
+        loop {
+            let of_it = known.entry(address.host.clone()).or_default();
+            let has_ended = of_it.ended != before;
+            let waited = since.elapsed();
+            let is_late = within / 2 <= waited;
+            if has_ended && of_it.failure.is_none() || is_late && !of_it.addresses.is_empty() {
+                return Ok(at(address.port, &of_it.addresses));
             }
-            // Who asked may have given up.
-            let _ = tell.send(found);
-            drop(token);
-        })?;
-        let mut found = told.recv_timeout(patience);
-        if let Ok(Ok(found)) = found {
-            return Ok(found);
-        }
-        if let Some(known) = self.known().get(&address.host) {
-            tracing::debug!(host = address.host, "a name is not found, and taken for what it was");
-            let at = |known: &SocketAddr| {
-                let mut known = *known;
-                known.set_port(address.port);
-                known
+            if has_ended {
+                if of_it.addresses.is_empty() {
+                    return Err(of_it.failure.unwrap_or(io::ErrorKind::NotFound).into());
+                }
+                tracing::debug!(host = address.host, "a name is not found, and what it was");
+                return Ok(at(address.port, &of_it.addresses));
+            }
+            let Some(left) = within.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                return Err(io::ErrorKind::TimedOut.into());
             };
-            return Ok(known.iter().map(at).collect());
+            let half = (within / 2).saturating_sub(waited);
+            let next = if half.is_zero() { left } else { half };
+            known = self.ended.wait_timeout(known, next).expect("no holder panics").0;
         }
-        if found.is_err() {
-            found = told.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-        }
-        found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Vec<SocketAddr>>> {
-        self.known.lock().expect("no holder panics")
+    /// A look-up has ended.
+    fn told(&self, host: &str, found: io::Result<Vec<SocketAddr>>) {
+        let mut known = self.known.lock().expect("no holder panics");
+        let of_it = known.entry(host.to_owned()).or_default();
+        of_it.is_asked = false;
+        of_it.ended += 1;
+        of_it.failure = match found {
+            Ok(found) => {
+                of_it.addresses = found;
+                None
+            }
+            Err(error) => Some(error.kind()),
+        };
+        self.ended.notify_all();
     }
+}
+
+/// At the port that is dialled.
+fn at(port: u16, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let with_port = |address: &SocketAddr| {
+        let mut address = *address;
+        address.set_port(port);
+        address
+    };
+    addresses.iter().map(with_port).collect()
 }
 
 #[cfg(test)]
@@ -74,13 +110,9 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn at(host: &str) -> PeerAddress {
-        PeerAddress { host: host.to_owned(), port: 7 }
-    }
-
-    fn ask(names: &Arc<Names>, patience: Duration, look_up: LookUp) -> io::Result<String> {
-        let deadline = Instant::now() + patience + LONG;
-        let found = names.addresses(&at("a"), patience, deadline, look_up, Arc::default())?;
+    fn ask(names: &Arc<Names>, within: Duration, look_up: LookUp) -> io::Result<String> {
+        let address = PeerAddress { host: "a".to_owned(), port: 7 };
+        let found = names.addresses(&address, within, look_up)?;
         Ok(found.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" "))
     }
 
@@ -91,31 +123,28 @@ mod tests {
         let error = ask(&names, LONG, fails).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound, "nothing is known of it");
         let one: LookUp = |_| Ok(vec!["10.0.0.1:5".parse().unwrap()]);
-        assert_eq!(ask(&names, LONG, one).unwrap(), "10.0.0.1:5");
-        assert_eq!(ask(&names, LONG, fails).unwrap(), "10.0.0.1:7", "at the port that is dialled");
+        assert_eq!(ask(&names, LONG, one).unwrap(), "10.0.0.1:7", "at the port that is dialled");
+        assert_eq!(ask(&names, LONG, fails).unwrap(), "10.0.0.1:7");
         let two: LookUp = |_| Ok(vec!["10.0.0.2:7".parse().unwrap()]);
         assert_eq!(ask(&names, LONG, two).unwrap(), "10.0.0.2:7", "it is looked up each time");
-        assert_eq!(ask(&names, LONG, |_| Ok(Vec::new())).unwrap(), "", "it means nothing now");
-        assert_eq!(ask(&names, LONG, fails).unwrap(), "10.0.0.2:7");
     }
 
+    /// A second look-up of the same name is not begun, and what the first finds is kept.
     #[test]
     fn a_look_up_that_takes_too_long_is_remembered_for_the_next() {
         let names = Arc::new(Names::default());
         let slow: LookUp = |_| {
-            thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(300));
             Ok(vec!["10.0.0.1:7".parse().unwrap()])
         };
-        let now = Instant::now();
-        let late = names.addresses(&at("a"), Duration::ZERO, now, slow, Arc::default());
+        let late = ask(&names, Duration::from_millis(1), slow);
         assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        while names.known().is_empty() {
-            thread::sleep(Duration::from_millis(1));
-        }
+        let never: LookUp = |_| unreachable!("the first one has not ended");
+        assert_eq!(ask(&names, LONG, never).unwrap(), "10.0.0.1:7");
         let hangs: LookUp = |_| {
             thread::sleep(Duration::from_secs(2));
             Err(io::ErrorKind::NotFound.into())
         };
-        assert_eq!(ask(&names, Duration::ZERO, hangs).unwrap(), "10.0.0.1:7");
+        assert_eq!(ask(&names, Duration::from_millis(1), hangs).unwrap(), "10.0.0.1:7");
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Peers {
     links: Cell<usize>,
     /// Dials that were not reported yet, with their alarms.
     dials: RefCell<BTreeMap<DialId, Task<()>>>,
-    /// Every thread that dials or looks up a name has one, also those that come too late.
+    /// Every dialling thread has one, also those that come too late.
     dialling: Arc<()>,
     names: Arc<Names>,
 }
@@ -152,9 +152,8 @@ pub(super) fn dial(
     let (keep_alive, names) = (driver.peers.keep_alive.get(), Arc::clone(&driver.peers.names));
     let thread = thread::Builder::new().name("dial".to_owned()).spawn(move || {
         let deadline = Instant::now() + within;
-        let stream = connect(&addresses, deadline, keep_alive, |address, patience| {
-            let token = Arc::clone(&dialling);
-            names.addresses(address, patience, deadline, look_up, token)
+        let stream = connect(&addresses, deadline, keep_alive, |address, within| {
+            names.addresses(address, within, look_up)
         });
         fabric.post(home, Letter::Dialled { dial, stream });
         fabric.call(home);
@@ -188,7 +187,7 @@ pub(super) fn dialled(driver: &Rc<Driver>, dial: DialId, stream: io::Result<TcpS
 
 /// Tries the addresses in order, those that are no names first: looking up a name may take all the
 /// time there is. Each has an equal part of what is left, so that one that does not answer does not
-/// take the turn of the others, and half of it for its name.
+/// take the turn of the others.
 pub(super) fn connect(
     addresses: &[PeerAddress],
     deadline: Instant,
@@ -206,7 +205,7 @@ pub(super) fn connect(
     let mut turns = turns.into_iter();
     while let Some(address) = turns.next() {
         let found = match is_name(&address) {
-            true => names(address, left(1 + turns.len()) / 2),
+            true => names(address, left(1 + turns.len())),
             false => look_up(address),
         };
         let found = found.unwrap_or_else(|error| {
