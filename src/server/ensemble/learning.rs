@@ -428,6 +428,7 @@ impl Ensemble {
             Output::Activate { upto, designated } => self.on_activate(cx, upto, designated),
             Output::Serve { epoch } => {
                 self.election.on_established(epoch);
+                self.cannot_cut = false;
                 let committed = cx.pipeline.committed_zxid();
                 if let Some(learning) = self.learning() {
                     learning.serves = Some((committed, epoch));

@@ -82,7 +82,8 @@ pub(crate) struct Ensemble {
     recovering: Option<Recovering>,
     /// A leader's snapshot on its way in. It outlives its role until it is put in place or removed.
     receiving: Option<Box<SnapshotReceiver>>,
-    /// The log could not be cut as a leader wanted it; until a snapshot is put in its place.
+    /// The log could not be cut as a leader wanted it, or what an Apache leader sent did not follow
+    /// on from it; until a leader is followed.
     cannot_cut: bool,
     /// Why the history here is lost: nothing is said of it, and nothing written, until a leader has
     /// sent everything.

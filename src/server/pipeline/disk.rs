@@ -75,15 +75,26 @@ impl Pipeline {
                     values and long multis are refused until there is; reads, deletes and \
                     sessions go on");
             }
-            // Behind another snapshot, the oldest one can go, and the log up to the next.
-            if !self.low_on_disk && self.options.snap_retain_count <= self.snapshotter.count() {
-                self.snapshot_due.txns_left = 0;
-            }
             self.low_on_disk = true;
         } else if self.low_on_disk && self.log.has_reserve() {
             tracing::warn!("there is room for the log again");
             self.low_on_disk = false;
             self.prepare_retry_after = limits::PREPARE_RETRY_AFTER;
+        }
+    }
+
+    /// There was no room for the next segment, and it is time to try again: by turns to have it,
+    /// and to write a snapshot, behind which the oldest one can go, and the log up to the next.
+    /// Both at once would take each other's room.
+    pub(super) fn retry_for_room(&mut self, ops: &mut FileOps) {
+        if self.snapshotter.is_busy() {
+            return;
+        }
+        let may_free = self.options.snap_retain_count <= self.snapshotter.count();
+        self.frees_room = may_free && !self.frees_room;
+        match self.frees_room {
+            true => self.snapshot_due.txns_left = 0,
+            false => self.log.retry_prepare(ops),
         }
     }
 

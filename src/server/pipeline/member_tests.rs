@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::member::Duty;
 use super::*;
 use crate::auth::Identities;
-use crate::base::{Duration, FileOp};
+use crate::base::{Duration, FileDir, FileFailure, FileOp};
 use crate::config::reconfig::ReconfigRules;
 use crate::model::request::RawAcl;
 use crate::model::{
@@ -735,4 +735,51 @@ fn a_tree_that_stands_still_has_one_snapshot() {
         settle(&mut pipeline);
     }
     assert_eq!(snapshots, 1);
+}
+
+/// A snapshot lets the oldest one go, and with it a part of the log.
+#[test]
+fn for_want_of_room_snapshots_and_segments_are_tried_by_turns() {
+    let mut options = options_of_member(LocalSessions::Off);
+    options.snap_retain_count = 0;
+    let mut recovered = nothing_on_disk();
+    recovered.sessions.push((SESSION, 4_000));
+    let mut ops = FileOps::default();
+    let mut pipeline = Pipeline::new(options, recovered, 1, clock(0), &mut ops);
+    let mut tried = Vec::new();
+    for second in 0..20 {
+        pipeline.on_timer(clock(second * 1_000), &mut ops);
+        if second == 1 {
+            pipeline.lead(1, clock(0).now);
+            // The next segment is wanted, and what is applied is no snapshot yet.
+            for number in 0..5 {
+                forwarded(&mut pipeline, create_with(&format!("/{number}"), 900_000, 0));
+            }
+            pipeline.commit_to(pipeline.last_logged());
+            while pipeline.next_commit().is_some() {
+                assert!(pipeline.apply_next(clock(0).now, &mut 1).is_ok());
+            }
+        }
+        loop {
+            pipeline.turn_end(clock(second * 1_000), &mut ops);
+            let asked = ops.take();
+            if asked.is_empty() {
+                break;
+            }
+            for (id, op) in asked {
+                let is_full = 1 <= second && matches!(op, FileOp::Create { .. });
+                if let FileOp::Create { file } = op
+                    && is_full
+                {
+                    tried.push(if file.dir == FileDir::Data { 's' } else { 'l' });
+                }
+                let failure =
+                    || FileFailure { no_space: true, no_descriptor: false, text: String::new() };
+                let result = if is_full { Err(failure()) } else { Ok(()) };
+                pipeline.on_file_done(clock(0).now, id, result, &mut ops).expect("it goes on");
+            }
+        }
+    }
+    let tried = String::from_iter(tried);
+    assert!(tried.starts_with("lslsls"), "{tried}");
 }

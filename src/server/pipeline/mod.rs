@@ -91,6 +91,8 @@ pub(crate) struct Pipeline {
     attest_at: Option<Instant>,
     prepare_retry_at: Option<Instant>,
     prepare_retry_after: Duration,
+    /// What was done last for want of room was a snapshot.
+    frees_room: bool,
     low_on_disk: bool,
     /// The flush under way, and since when.
     flushing: Option<(FileOpId, Instant)>,
@@ -197,6 +199,7 @@ impl Pipeline {
             attest_at: None,
             prepare_retry_at: None,
             prepare_retry_after: limits::PREPARE_RETRY_AFTER,
+            frees_room: false,
             low_on_disk: false,
             flushing: None,
             slow_flush_count: 0,

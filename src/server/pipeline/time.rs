@@ -166,7 +166,7 @@ impl Pipeline {
         }
         if self.prepare_retry_at.is_some_and(|at| at <= now) {
             self.prepare_retry_at = None;
-            self.log.retry_prepare(ops);
+            self.retry_for_room(ops);
         }
     }
 
