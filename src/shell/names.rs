@@ -65,7 +65,10 @@ impl Names {
                 if of_it.addresses.is_empty() {
                     return Err(of_it.failure.unwrap_or(io::ErrorKind::NotFound).into());
                 }
-                tracing::debug!(host = address.host, "a name is not found, and what it was");
+                tracing::debug!(
+                    host = address.host,
+                    "a name is not found, and taken for what it was"
+                );
                 return Ok(at(address.port, &of_it.addresses));
             }
             let Some(left) = within.checked_sub(waited).filter(|left| !left.is_zero()) else {
