@@ -45,13 +45,8 @@ fn is_no(value: &str) -> bool {
     value == "no"
 }
 
-/// A port that is not switched off.
+/// Anything but a port that is switched off: what is no number is not.
 fn is_port(value: &str) -> bool {
-    value.parse().is_ok_and(|port: i64| 0 < port)
-}
-
-/// Anything but a port that is switched off.
-fn is_not_off(value: &str) -> bool {
     value.parse().map_or(true, |port: i64| 0 < port)
 }
 
@@ -253,7 +248,7 @@ pub static KEYS: &[Key] = &[
     jvm(&["intBufferStartingSizeBytes"]),
     jvm(&["request_throttler.shutdownTimeout"]),
     jvm(&["fips-mode"]),
-    not_built(&["secureClientPort"], "TLS", is_not_off),
+    not_built(&["secureClientPort"], "TLS", is_port),
     not_built(&["secureClientPortAddress"], "TLS", always),
     not_built(&["client.portUnification"], "TLS", is_true),
     not_built(&["sslQuorum"], "TLS", is_true),

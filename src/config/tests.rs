@@ -78,6 +78,7 @@ fn wrong_values_name_file_line_and_key() {
         ("ringkeeper.spinMicros=1001", "ringkeeper.spinMicros"),
         ("ringkeeper.ioMemoryKb=1", "ringkeeper.ioMemoryKb"),
         ("secureClientPort=2281", "secureClientPort"),
+        ("secureClientPort=${PORT}", "secureClientPort"),
         ("admin.enableServer=true", "admin.enableServer"),
         ("metricsProvider.className=x", "metricsProvider.className"),
         ("ssl.keyStore.location=x", "ssl.keyStore.location"),

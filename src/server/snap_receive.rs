@@ -59,9 +59,13 @@ struct Cover {
 impl Cover {
     /// All but the last `rest` bytes belong to the snapshot.
     fn take(&mut self, rest: usize) {
-        let unsure = std::mem::take(&mut self.unsure).concat();
-        let len = unsure.len().saturating_sub(rest);
-        self.crc = crc32c::crc32c_append(self.crc, unsure.get(..len).unwrap_or_default());
+        let len: usize = self.unsure.iter().map(Bytes::len).sum();
+        let mut left = len.saturating_sub(rest);
+        for piece in self.unsure.drain(..) {
+            let taken = piece.get(..left.min(piece.len())).unwrap_or_default();
+            self.crc = crc32c::crc32c_append(self.crc, taken);
+            left -= taken.len();
+        }
     }
 }
 

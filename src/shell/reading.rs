@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,9 @@ use crate::base::FileFailure;
 
 /// From one line to the next.
 const EVERY: Duration = Duration::from_secs(3);
+
+/// From a failed try to read to the next.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The kernel heeds no more of one piece of advice on most disks.
 const ADVICE_BYTES: usize = 128 << 10;
@@ -43,8 +47,20 @@ impl Reading {
         read.map_err(|error| files::failure("reading", path, &error))
     }
 
-    /// The same, with the system's error.
+    /// The same, with the system's error. What the disk cannot read is read once more: an error
+    /// that passes is no damage.
     pub(super) fn try_read(&mut self, path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
+        match self.read_once(path, offset, len) {
+            Err(error) if is_of_medium(&error) => {
+                tracing::warn!("{}: {error}; it is read once more", path.display());
+                thread::sleep(AGAIN_AFTER);
+                self.read_once(path, offset, len)
+            }
+            read => read,
+        }
+    }
+
+    fn read_once(&mut self, path: &Path, offset: u64, len: u64) -> io::Result<Bytes> {
         let file = match self.open.take() {
             Some((open, file)) if open == path && offset != 0 => file,
             _ => {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::ahead::Ahead;
 use super::files;
@@ -103,9 +102,6 @@ pub(super) fn inspect(paths: &Paths, options: TreeOptions) -> Result<Recovered, 
     drive(paths, Recovery::new(options, 0), &mut |_| Ok(()))
 }
 
-/// How long to wait before what a disk could not read is read once more.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
 fn drive(
     paths: &Paths,
     mut recovery: Recovery,
@@ -130,14 +126,7 @@ fn drive(
             }
             Step::Read { file, offset, len } => {
                 let path = paths.of(file.dir).join(&file.name);
-                // What passes is no damage.
-                let read = reading.try_read(&path, offset, len);
-                let is_worth_another = read.as_ref().is_err_and(is_of_medium);
-                let again = |reading: &mut Reading| {
-                    std::thread::sleep(READ_AGAIN_AFTER);
-                    reading.try_read(&path, offset, len)
-                };
-                match if is_worth_another { again(&mut reading) } else { read } {
+                match reading.try_read(&path, offset, len) {
                     Ok(bytes) => Answer::Bytes(bytes),
                     Err(error) if is_of_medium(&error) => {
                         Answer::Unread(files::failure("reading", &path, &error))

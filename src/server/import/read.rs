@@ -86,18 +86,12 @@ impl Reader {
         match std::mem::replace(&mut self.phase, Phase::Between) {
             Phase::Epochs(mut files) => {
                 let file = files.pop_front().expect("a file was asked for");
-                let is_unfinished = file == names::CURRENT_EPOCH_UNFINISHED;
-                let epoch = names::parse_epoch(bytes);
-                // A crash may have left it empty, and then it was never of use.
-                if is_unfinished && epoch.is_none() {
-                    self.phase = Phase::Epochs(files);
-                    return self.go_on();
+                match names::parse_epoch(bytes) {
+                    Some(epoch) => self.epochs.push((file, epoch)),
+                    // A crash may have left it empty, and then it was never of use.
+                    None if file == names::CURRENT_EPOCH_UNFINISHED => {}
+                    None => return refuse(ImportRefusal::EpochFile { file: file.to_owned() }),
                 }
-                let Some(epoch) = epoch else {
-                    let file = file.to_owned();
-                    return refuse(ImportRefusal::EpochFile { file });
-                };
-                self.epochs.push((file, epoch));
                 self.phase = Phase::Epochs(files);
                 self.go_on()
             }
