@@ -70,10 +70,21 @@ pub(crate) enum MeshBody {
 pub struct Published {
     /// Everything up to here may be shown.
     pub zxid: Zxid,
+    /// The last epoch in which this server has served clients: everything before that is shown.
+    pub epoch: u32,
     /// The pipeline takes no writes for the moment.
     pub pipeline_full: bool,
     /// What makes the tree larger, or might, is refused.
     pub low_on_disk: bool,
+}
+
+impl Published {
+    /// A client that has seen no later zxid has seen nothing that is not shown here. Apache's
+    /// servers show the beginning of an epoch as their zxid until its first txn.
+    #[must_use]
+    pub(crate) fn reaches(self) -> Zxid {
+        self.zxid.max(Zxid::new(self.epoch, 0))
+    }
 }
 
 /// One connection between two servers of an ensemble, made or accepted. Assigned by the driver,

@@ -300,6 +300,7 @@ impl Server {
     fn publish(&mut self, out: &mut Vec<Output>) {
         let now = Published {
             zxid: self.pipeline.tree().last_zxid(),
+            epoch: self.ensemble.as_ref().map_or(0, |it| it.served_epoch()),
             pipeline_full: self.pipeline.is_full() || self.is_a_satellite_behind(),
             low_on_disk: self.pipeline.is_low_on_disk(),
         };
@@ -754,10 +755,11 @@ impl Machine for Server {
 }
 
 fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surroundings<'_> {
+    let zxid = pipeline.tree().last_zxid();
     Surroundings {
         now: clock.now,
         view: pipeline.tree(),
-        published: pipeline.tree().last_zxid(),
+        reaches: Published { zxid, ..published }.reaches(),
         pipeline_full: published.pipeline_full || pipeline.is_full(),
         low_on_disk: pipeline.is_low_on_disk(),
     }

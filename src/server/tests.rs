@@ -15,7 +15,7 @@ use crate::limits;
 use crate::model::request::{PathWatch, RawAcl};
 use crate::model::{
     ConnId, CreateKind, CreateRequest, ErrorCode, ExtendedTypes, Perms, ReadRequest, Request,
-    SessionId, ShardId, WriteRequest, Xid,
+    SessionId, ShardId, WriteRequest, Xid, Zxid,
 };
 use crate::tree::TreeOptions;
 use crate::wire::client::{decode_reply_header, encode_request};
@@ -231,7 +231,7 @@ impl World {
         let conn = self.open(number);
         let hello = ConnectRequest {
             protocol_version: 0,
-            last_zxid_seen: crate::model::Zxid::ZERO,
+            last_zxid_seen: Zxid::ZERO,
             timeout_ms,
             session: SessionId(0),
             password: None,
@@ -405,22 +405,25 @@ fn the_time_of_a_stall_is_nobodys_fault() {
     assert!(!is_live(&world), "silence is its own fault");
 }
 
-#[test]
-fn a_stalled_satellite_keeps_its_sessions() {
-    let mut world = World::new(options());
+/// The other shard of a server that has two.
+fn satellite_of(world: &World) -> Satellite {
     let tree = world.server.tree().replica();
     let share = credit::share(1000, 1 << 20, 2);
     let published = Published { zxid: tree.last_zxid(), ..Published::default() };
-    let id = crate::model::ShardId(1);
-    let mut satellite = Satellite::new(id, &options(), (share, 2), tree, published, world.now);
-    let (session, conn) = (SessionId(77), ConnId(5));
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut out = Vec::new();
-    let items = |items| Input::Mesh(Mesh { from: ShardId(0), body: MeshBody::ToShard(items) });
+    Satellite::new(ShardId(1), &options(), (share, 2), tree, published, world.now)
+}
+
+/// A client connects there, and has seen this zxid.
+fn greet(
+    satellite: &mut Satellite,
+    clock: Clock,
+    (conn, session): (ConnId, SessionId),
+    last_zxid_seen: Zxid,
+) -> Vec<Output> {
     let mut hello = BytesMut::new();
     ConnectRequest {
         protocol_version: 0,
-        last_zxid_seen: crate::model::Zxid::ZERO,
+        last_zxid_seen,
         timeout_ms: 300,
         session,
         password: None,
@@ -428,8 +431,43 @@ fn a_stalled_satellite_keeps_its_sessions() {
         has_read_only: true,
     }
     .encode(&mut hello);
-    satellite.step(world.clock(), Input::Opened { conn, peer }, &mut out);
-    satellite.step(world.clock(), Input::Received { conn, bytes: hello.freeze() }, &mut out);
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut out = Vec::new();
+    satellite.step(clock, Input::Opened { conn, peer }, &mut out);
+    satellite.step(clock, Input::Received { conn, bytes: hello.freeze() }, &mut out);
+    out
+}
+
+/// Apache's servers show it as their zxid until the epoch's first txn.
+#[test]
+fn a_client_that_has_seen_the_beginning_of_the_epoch_is_taken() {
+    let world = World::new(options());
+    let mut satellite = satellite_of(&world);
+    let zxid = world.server.tree().last_zxid();
+    let beginning = Zxid::new(3, 0);
+    let mut is_refused = |conn: u64, epoch, seen| {
+        let mut out = Vec::new();
+        let published = Published { zxid, epoch, ..Published::default() };
+        satellite.step(world.clock(), Input::Published(published), &mut out);
+        let ids = (ConnId(conn), SessionId(7));
+        out.extend(greet(&mut satellite, world.clock(), ids, seen));
+        satellite.turn_end(world.clock(), &mut out);
+        out.iter().any(|output| matches!(output, Output::Close { .. }))
+    };
+    assert!(is_refused(1, 2, beginning));
+    assert!(!is_refused(2, 3, beginning));
+    assert!(is_refused(3, 3, beginning.next()));
+    assert!(!is_refused(4, 2, zxid));
+}
+
+#[test]
+fn a_stalled_satellite_keeps_its_sessions() {
+    let mut world = World::new(options());
+    let mut satellite = satellite_of(&world);
+    let (session, conn) = (SessionId(77), ConnId(5));
+    let mut out = Vec::new();
+    let items = |items| Input::Mesh(Mesh { from: ShardId(0), body: MeshBody::ToShard(items) });
+    greet(&mut satellite, world.clock(), (conn, session), Zxid::ZERO);
     let generation = crate::model::Generation(1);
     let attached = Notice::Attached { conn, session, generation, timeout_ms: 300 };
     satellite.step(world.clock(), items(vec![ToShard::Notice(attached)]), &mut out);

@@ -43,6 +43,7 @@ pub(super) enum Letter {
 pub(super) struct Fabric {
     boxes: Vec<Mailbox>,
     published_zxid: AtomicI64,
+    published_epoch: AtomicU32,
     published_flags: AtomicU32,
     /// Connections by address, over all shards.
     pub(super) counts: ConnCounts,
@@ -67,6 +68,7 @@ impl Fabric {
         Self {
             boxes: (0..shards).map(|_| Mailbox::default()).collect(),
             published_zxid: AtomicI64::new(published.0),
+            published_epoch: AtomicU32::new(0),
             published_flags: AtomicU32::new(0),
             counts: ConnCounts::default(),
         }
@@ -115,13 +117,17 @@ impl Fabric {
         let low = if published.low_on_disk { LOW_ON_DISK } else { 0 };
         self.published_flags.store(full | low, Ordering::Relaxed);
         self.published_zxid.store(published.zxid.0, Ordering::Release);
+        self.published_epoch.store(published.epoch, Ordering::Release);
     }
 
-    /// What is published now.
+    /// What is published now. Whoever sees an epoch sees a zxid that was published with it, or a
+    /// later one.
     pub(super) fn published(&self) -> Published {
+        let epoch = self.published_epoch.load(Ordering::Acquire);
         let zxid = Zxid(self.published_zxid.load(Ordering::Acquire));
         let flags = self.published_flags.load(Ordering::Relaxed);
-        Published { zxid, pipeline_full: flags & FULL != 0, low_on_disk: flags & LOW_ON_DISK != 0 }
+        let (pipeline_full, low_on_disk) = (flags & FULL != 0, flags & LOW_ON_DISK != 0);
+        Published { zxid, epoch, pipeline_full, low_on_disk }
     }
 
     /// The shard with the fewest connections; counts one more there.

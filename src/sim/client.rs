@@ -46,7 +46,10 @@ pub(super) struct Client {
     next_xid: i32,
     deframer: Deframer,
     in_flight: VecDeque<InFlight>,
+    /// The zxid of its last reply.
     last_zxid: Zxid,
+    /// The last txn that it was shown the effects of.
+    shown: Zxid,
     /// Sequential znodes that it was told of.
     names: VecDeque<Str>,
     /// In a small history: the simple requests that it may still send.
@@ -91,6 +94,7 @@ impl Client {
             deframer: Deframer::new(1 << 20),
             in_flight: VecDeque::new(),
             last_zxid: Zxid::ZERO,
+            shown: Zxid::ZERO,
             names: VecDeque::new(),
             left: None,
             answered: 0,
@@ -262,8 +266,14 @@ impl Client {
         (Asked::Other, request)
     }
 
-    /// Bytes arrived from the server.
-    pub(super) fn receive(&mut self, bytes: Bytes, history: &mut History) -> Result<(), Failure> {
+    /// Bytes arrived from the server. `last_txn` tells the last txn of a history that is shown
+    /// under a zxid.
+    pub(super) fn receive(
+        &mut self,
+        bytes: Bytes,
+        history: &mut History,
+        last_txn: impl Fn(Zxid) -> Zxid,
+    ) -> Result<(), Failure> {
         self.deframer.push(bytes);
         while let Some(frame) = self.deframer.next_frame().map_err(Failure::because)? {
             let Some(conn) = self.conn else { return Ok(()) };
@@ -275,20 +285,22 @@ impl Client {
             }
             let mut body = Reader::new(&frame);
             let header = decode_reply_header(&mut body).map_err(Failure::because)?;
+            let zxid = last_txn(header.zxid);
             if !self.is_read_only {
-                history.saw(header.zxid);
+                history.saw(zxid);
             }
             let at = history.step();
             let log = history.conns.entry(conn).or_default();
             if header.xid == Xid::NOTIFICATION {
                 let event = decode_event(&mut body).map_err(Failure::because)?;
-                log.receive(at, Received::Event(header.zxid, event));
+                log.receive(at, Received::Event(zxid, event));
                 continue;
             }
             let rest = body.remaining();
             let body = body.take("body", rest).map_err(Failure::because)?;
-            let answer = Answer { zxid: header.zxid, code: header.code, body };
+            let answer = Answer { zxid, code: header.code, body };
             let index = self.reply(header.xid, &answer)?;
+            self.last_zxid = header.zxid;
             log.receive(at, Received::Reply(index));
             if let Some(exchange) = log.exchanges.get_mut(index) {
                 exchange.answer = Some(answer);
@@ -325,8 +337,8 @@ impl Client {
             return Err(Failure::new(format!("reply {xid:?} where {expected:?} is due")));
         }
         let zxid = answer.zxid;
-        if zxid < self.last_zxid {
-            return Err(Failure::new(format!("zxid went back from {} to {zxid}", self.last_zxid)));
+        if zxid < self.shown {
+            return Err(Failure::new(format!("zxid went back from {} to {zxid}", self.shown)));
         }
         // A ping reads nothing, and is answered while a shard applies a part of a txn.
         if zxid < seen && asked != Asked::Ping && !self.is_read_only {
@@ -334,7 +346,7 @@ impl Client {
                 "{asked:?} shows {zxid}, but {seen} was seen by some client before it was sent"
             )));
         }
-        self.last_zxid = zxid;
+        self.shown = zxid;
         self.answered += 1;
         if answer.code == ErrorCode::OK {
             match asked {

@@ -287,7 +287,7 @@ impl World {
             Event::ToClient(conn, bytes) => {
                 let number = self.conns.get(&conn).copied().unwrap_or(CLIENTS);
                 if let Some(client) = self.clients.get_mut(number) {
-                    client.receive(bytes, &mut self.history)?;
+                    client.receive(bytes, &mut self.history, |zxid| zxid)?;
                     self.stalls.heard(number, self.now);
                 }
             }

@@ -283,6 +283,26 @@ fn who_cannot_cut_is_counted_and_gets_a_snapshot() {
     }
 }
 
+/// Apache's servers keep their logs beside a snapshot and apply what is there behind its zxid.
+#[test]
+fn a_snapshot_is_above_what_an_apache_server_keeps_of_earlier_epochs() {
+    let (of_before, more_of_this) = (Zxid::new(1, 9), zxid(5));
+    for (of_ringkeepers, log_end, tree, shown) in [
+        (false, of_before, LAST, zxid(0)),
+        (true, of_before, LAST, LAST),
+        (false, LAST, LAST, LAST),
+        (false, Zxid::ZERO, LAST, LAST),
+        (false, more_of_this, zxid(3), zxid(3)),
+    ] {
+        let mut led = Led::established();
+        led.of_ringkeepers = of_ringkeepers;
+        led.greets(3, 1);
+        led.promises(3, log_end, 1);
+        let given = led.leader.snapshot_zxid(LinkId(3), tree, 2);
+        assert_eq!(given, shown, "{of_ringkeepers} {log_end} {tree}");
+    }
+}
+
 /// Steps l.2.1 and l.2.2: NEWLEADER behind the history; with a quorum of ACKs, the leader's own
 /// among them, UPTODATE, and only then proposals.
 #[test]

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ringkeeper::client::{Client, Hello, Reply};
-use ringkeeper::model::{ErrorCode, Request, SessionId};
+use ringkeeper::model::{ErrorCode, Request, SessionId, Zxid};
 
 use super::apache::{self, Java};
 use super::client::{self, create, get, list, set};
@@ -606,4 +606,74 @@ fn writes_and_syncs_at_an_apache_follower_are_answered_in_their_order() {
     for client in clients.collect::<Vec<_>>() {
         client.join().expect("everything is answered");
     }
+}
+
+/// An Apache server keeps its log beside a leader's snapshot, and applies again what stands there
+/// behind the snapshot's zxid: its own txns that nobody else had must not be there. They stand
+/// before the beginning of the epoch, which it shows as its zxid until the first txn; whoever has
+/// seen that is served here, too.
+#[test]
+fn what_an_apache_server_alone_has_logged_does_not_come_back() {
+    let test = "what_an_apache_server_alone_has_logged_does_not_come_back";
+    let Some(jars) = apache::jars_of("zookeeper") else {
+        return apache::skip(test, "Apache ZooKeeper's jars or Java are missing");
+    };
+    let apache = Program::Apache(Java::new(&jars));
+    let mut ensemble = Ensemble::new(3);
+    for sid in [1, 2] {
+        ensemble.start(sid, &Program::Ours, "");
+    }
+    ensemble.start(3, &apache, "");
+    ensemble.all_serve();
+    let client = client::connect_for_long(ensemble.ports[&1]).expect("it serves");
+    let (session, password) = (client.session.session, client.session.password);
+    drop(client);
+    within("all servers to have the session", || {
+        let zxids = ensemble.zxids();
+        (zxids.len() == 3 && zxids.windows(2).all(|pair| pair[0] == pair[1])).then_some(())
+    });
+    (1..=3).for_each(|sid| ensemble.kill(sid));
+    // Of equal histories the largest number leads. The other one takes nothing of what is proposed.
+    ensemble.run(3, &apache);
+    ensemble.run(1, &Program::Ours);
+    within("Apache's server to lead", || (ensemble.mode(3) == "leader").then_some(()));
+    let ports = ensemble.ports.clone();
+    let attach = |sid: i64, seen| {
+        let long = Hello { timeout_ms: 600_000, ..Hello::default() };
+        let hello = Hello { session, password, last_zxid_seen: seen, ..long };
+        Client::attach(("127.0.0.1", ports[&sid]), &hello)
+    };
+    let mut client = within("a leader", || attach(3, Zxid::ZERO).ok());
+    ensemble.signal(1, libc::SIGSTOP);
+    client.send(&create("/alone", b"", 0)).expect("it is open");
+    let log = ensemble.home.join("3/data/version-2/log.200000001");
+    let has_logged = || {
+        let log = fs::read(&log).unwrap_or_default();
+        log.windows(6).any(|bytes| bytes == b"/alone").then_some(())
+    };
+    within("it to log what nobody else does", has_logged);
+    drop(client);
+    ensemble.kill(3);
+    ensemble.kill(1);
+    for sid in [1, 2] {
+        ensemble.run(sid, &Program::Ours);
+    }
+    ensemble.all_serve();
+    ensemble.run(3, &apache);
+    ensemble.all_serve();
+    let mut client = within("the session", || attach(3, Zxid::ZERO).ok());
+    let seen = client.call(&get("/", false)).expect("it serves").header.zxid;
+    assert_eq!(seen, Zxid::new(3, 0), "the epoch's beginning");
+    for sid in [1, 2] {
+        let mut client = attach(sid, seen).expect("it has all that was seen");
+        assert_eq!(client.code(&get("/alone", false)), ErrorCode::NO_NODE);
+    }
+    let mut client = attach(1, seen).expect("it has all that was seen");
+    assert_eq!(client.code(&create("/after", b"", 0)), ErrorCode::OK);
+    ensemble.all_show("/after", "");
+    ensemble.kill(3);
+    ensemble.run(3, &apache);
+    ensemble.all_show("/after", "");
+    let mut client = within("the session", || attach(3, Zxid::ZERO).ok());
+    assert_eq!(client.code(&get("/alone", false)), ErrorCode::NO_NODE);
 }

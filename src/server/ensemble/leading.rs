@@ -70,9 +70,9 @@ impl Leading {
         self.snapshots.next_due().map_or(timer, |due| due.min(timer))
     }
 
-    /// Whether a quorum has the history. It still does when the leader has given up.
-    pub(super) const fn is_established(&self) -> bool {
-        self.established.is_some()
+    /// The epoch, once a quorum has the history. It still does when the leader has given up.
+    pub(super) const fn established(&self) -> Option<u32> {
+        self.established
     }
 
     /// Who leads next.
@@ -335,7 +335,7 @@ impl Ensemble {
         tracing::info!(epoch, zxid = %applied, "leading");
         let was_fuzzy = cx.pipeline.pass_fuzzy();
         let had_another = self.show_config(cx);
-        self.serve(cx.clock.now, was_fuzzy || had_another);
+        self.serve(cx.clock.now, epoch, was_fuzzy || had_another);
     }
 
     /// Hears what learners asked and had to wait, some of it in each turn.

@@ -313,7 +313,7 @@ impl Ensemble {
             let was_fuzzy = cx.pipeline.pass_fuzzy();
             cx.pipeline.follow();
             let had_another = self.show_config(cx);
-            self.serve(cx.clock.now, was_fuzzy || had_another);
+            self.serve(cx.clock.now, epoch, was_fuzzy || had_another);
         }
         let Some(learning) = self.learning() else { return };
         let answered = learning.synced.partition_point(|zxid| *zxid <= applied);

@@ -91,6 +91,8 @@ pub(crate) struct Ensemble {
     /// Connections to the quorum port that wait for this server to lead, with when they came.
     waiting: BTreeMap<PeerLink, Instant>,
     service: Service,
+    /// The last epoch in which clients were served.
+    served_epoch: u32,
     /// Since when a leader is looked for, and clients are not served meanwhile although they may
     /// be.
     grace_since: Option<Instant>,
@@ -191,6 +193,7 @@ impl Ensemble {
             lost,
             waiting: BTreeMap::new(),
             service: Service::Nothing,
+            served_epoch: 0,
             grace_since: None,
             serving_since: Instant::default(),
             record_bytes_max,
@@ -213,6 +216,12 @@ impl Ensemble {
             Role::Learning(_) => Some("follower"),
             Role::Settling | Role::Looking => None,
         }
+    }
+
+    /// The last epoch in which clients were served; zero if there was none. Everything before it is
+    /// in the tree.
+    pub(crate) const fn served_epoch(&self) -> u32 {
+        self.served_epoch
     }
 
     /// A planned stop. A leader takes no more requests, and leaves as soon as what it has proposed
@@ -586,7 +595,9 @@ impl Ensemble {
     }
 
     /// Clients are served from here on. They were before if only the leader's epoch is another one.
-    fn serve(&mut self, now: Instant, was_fuzzy: bool) {
+    /// The tree has everything that was committed before it.
+    fn serve(&mut self, now: Instant, epoch: u32, was_fuzzy: bool) {
+        self.served_epoch = epoch;
         self.dial_after = Duration::default();
         if was_fuzzy {
             self.effects.push_back(Effect::Replace);

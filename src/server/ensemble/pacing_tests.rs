@@ -134,6 +134,6 @@ fn who_has_led_dials_the_next_leader_at_once() {
     let mut following = Following::new();
     following.learns(Duration::default());
     following.hears(&LeaderPacket::leader_info(0, true, true));
-    following.ensemble.serve(following.now, false);
+    following.ensemble.serve(following.now, 1, false);
     following.learns(Duration::default());
 }

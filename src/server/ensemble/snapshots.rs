@@ -50,12 +50,13 @@ impl Ensemble {
     /// Begins the snapshots that are wanted, and sends the next bytes of those under way to the
     /// learners whose sockets take them.
     pub(super) fn send_snapshots(&mut self, cx: &mut Context<'_>) {
+        let served_epoch = self.served_epoch;
         let Some(leading) = self.leading() else { return };
-        let is_established = leading.is_established();
+        let established = leading.established();
         let snapshots = &mut leading.snapshots;
         let applied = cx.pipeline.tree().last_zxid();
         let is_behind = |(_, upto): &(LinkId, Zxid)| applied < *upto;
-        if !is_established && snapshots.wanting.iter().any(is_behind) {
+        if established.is_none() && snapshots.wanting.iter().any(is_behind) {
             cx.pipeline.apply_ahead();
         }
         if !cx.pipeline.is_applying() {
@@ -66,9 +67,11 @@ impl Ensemble {
                 let within = Duration(self.timing.establish_within.0 / 4);
                 let pace = Pace::new(cx.clock.now, snapshot_bytes(cx), within);
                 let sender = cx.pipeline.begin_snapshot_for_learner();
-                let zxid = sender.zxid();
-                if let Some(snapshots) = self.snapshots() {
-                    snapshots.of.insert(link, Sending { sender, pace, is_due: true });
+                let mut zxid = sender.zxid();
+                if let Some(leading) = self.leading() {
+                    let epoch = established.unwrap_or(served_epoch);
+                    zxid = leading.leader.snapshot_zxid(link, zxid, epoch);
+                    leading.snapshots.of.insert(link, Sending { sender, pace, is_due: true });
                 }
                 self.tell_learner(cx, link, &LeaderPacket::Snap { zxid });
             }

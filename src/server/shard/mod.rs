@@ -122,8 +122,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     /// The tree. Only pings are answered while it does not show all that is published.
     pub(crate) view: &'a Tree,
-    /// What is published: handshakes may have seen so much.
-    pub(crate) published: Zxid,
+    /// Handshakes may have seen so much.
+    pub(crate) reaches: Zxid,
     /// The pipeline takes no writes for the moment.
     pub(crate) pipeline_full: bool,
     /// What makes the tree larger, or might, is refused.

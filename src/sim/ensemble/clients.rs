@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::super::world::Failure;
+use super::servers::last_txn;
 use super::{CLIENTS, Event, World};
 use crate::base::Duration;
 use crate::model::{ConnId, ShardId};
@@ -79,13 +80,13 @@ impl World {
     /// Bytes of a server arrive at a client.
     pub(super) fn receive(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Failure> {
         let Some((member, client)) = self.conns.get(&conn).copied() else { return Ok(()) };
-        let Self { clients, history, members, .. } = self;
+        let Self { clients, history, members, committed, .. } = self;
         let (Some(client), Some(member)) = (clients.get_mut(client), members.get_mut(member))
         else {
             return Ok(());
         };
         history.seen = member.seen;
-        client.receive(bytes, history)?;
+        client.receive(bytes, history, |zxid| last_txn(committed, zxid))?;
         member.seen = history.seen;
         Ok(())
     }

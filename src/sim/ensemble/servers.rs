@@ -13,7 +13,7 @@ use super::super::world::{Failure, SATELLITES_MAX, options_of};
 use super::faults::Fault;
 use super::membership::sid_of;
 use super::upgrade::Version;
-use super::{Event, HEARTBEAT, READS_AFTER, World};
+use super::{Event, HEARTBEAT, Member, READS_AFTER, World};
 use crate::base::{Duration, FileFailure, FileOp, FileOpId, FilePart};
 use crate::config::Ensemble;
 use crate::model::{ClientAddress, ConnId, ExtendedTypes, Member as ConfigMember, ShardId, Zxid};
@@ -284,8 +284,14 @@ impl World {
         Ok(())
     }
 
-    /// The log that ends with a txn.
-    fn log_upto(&self, last: Zxid) -> BTreeSet<Zxid> {
+    /// The last txn that a running server has applied.
+    pub(super) fn last_applied(&self, member: &Member) -> Option<Zxid> {
+        Some(last_txn(&self.committed, member.server.as_ref()?.tree().last_zxid()))
+    }
+
+    /// The log of a server with this zxid.
+    fn log_upto(&self, zxid: Zxid) -> BTreeSet<Zxid> {
+        let last = last_txn(&self.committed, zxid);
         let log = std::iter::successors(Some(last), |zxid| self.before.get(zxid).copied());
         log.take_while(|zxid| *zxid != Zxid::ZERO).collect()
     }
@@ -515,6 +521,15 @@ impl World {
             true => self.step(at, Input::Timer),
             false => Ok(()),
         }
+    }
+}
+
+/// The last txn in the tree of a server with this zxid. One that is taken for Apache's may have
+/// been given the beginning of an established epoch, which is no txn; all before that is committed.
+pub(super) fn last_txn(committed: &BTreeSet<Zxid>, zxid: Zxid) -> Zxid {
+    match zxid.counter() {
+        0 => committed.range(..zxid).next_back().copied().unwrap_or(Zxid::ZERO),
+        _ => zxid,
     }
 }
 

@@ -25,14 +25,12 @@ impl World {
         let config = self.in_force();
         let serves = |member: &Member| {
             let Some(server) = &member.server else { return false };
-            let tree = server.tree();
             server.mode().is_some_and(|mode| mode != "read-only")
-                && member.log.last().is_none_or(|last| *last == tree.last_zxid())
-                && member.shards.have_followed(tree)
+                && member.log.last().is_none_or(|last| Some(*last) == self.last_applied(member))
+                && member.shards.have_followed(server.tree())
         };
-        let servers = self.living(&config).filter_map(|member| member.server.as_ref());
-        let zxids: BTreeSet<Zxid> = servers.map(|server| server.tree().last_zxid()).collect();
-        zxids.len() == 1 && self.living(&config).all(serves)
+        let applied = self.living(&config).filter_map(|member| self.last_applied(member));
+        applied.collect::<BTreeSet<Zxid>>().len() == 1 && self.living(&config).all(serves)
     }
 
     pub(super) fn describe(&self) -> String {

@@ -142,7 +142,8 @@ impl Leader {
         if !matches!(link.stage, Stage::Informed) {
             return self.drop_link(id, CloseReason::Illegal("ACKEPOCH"), out);
         }
-        link.stage = Stage::Promised(last_zxid);
+        link.stage = Stage::Promised;
+        link.log_end = last_zxid;
         let sid = link.sid;
         let history = HistoryEnd::of_ack_epoch(last_zxid, current_epoch);
         // Once established the leader's history is longer than it was: who comes later is judged
@@ -173,7 +174,7 @@ impl Leader {
             let waiting: Vec<LinkId> = self
                 .links
                 .iter()
-                .filter(|(_, link)| matches!(link.stage, Stage::Promised(_)) && link.sid != sid)
+                .filter(|(_, link)| matches!(link.stage, Stage::Promised) && link.sid != sid)
                 .map(|(id, _)| *id)
                 .collect();
             for id in waiting {

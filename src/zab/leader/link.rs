@@ -30,6 +30,8 @@ pub(super) struct Link {
     /// It understands checksums.
     pub(super) has_checksums: bool,
     pub(super) stage: Stage,
+    /// Where its log ended when it promised the epoch.
+    pub(super) log_end: Zxid,
     /// When it was last heard of.
     pub(super) heard: Instant,
     /// Pings sent and answered since UPTODATE, to match them in order. Earlier ones are not
@@ -92,8 +94,8 @@ pub(super) enum Stage {
     Greeted,
     /// LEADERINFO was sent.
     Informed,
-    /// It has promised the epoch; its log ends here.
-    Promised(Zxid),
+    /// It has promised the epoch.
+    Promised,
     /// The history is on its way, up to `upto`; what was proposed and committed since waits.
     Synchronizing { upto: Zxid, waiting: Waiting },
     /// NEWLEADER was sent: from here on it hears everything at once.
@@ -153,6 +155,7 @@ impl Link {
             is_ringkeeper: false,
             has_checksums: false,
             stage: Stage::Fresh,
+            log_end: Zxid::ZERO,
             heard: now,
             pings_sent: 0,
             pings_answered: 0,

@@ -321,7 +321,7 @@ impl Leader {
     /// The driver has chosen how to synchronize a learner.
     pub fn synchronize(&mut self, id: LinkId, plan: SyncPlan, out: &mut Vec<Output>) {
         let Some(link) = self.links.get_mut(&id) else { return };
-        if !matches!(link.stage, Stage::Promised(_)) {
+        if !matches!(link.stage, Stage::Promised) {
             return;
         }
         let upto = self.broadcast.committed();
@@ -352,6 +352,19 @@ impl Leader {
         }
         if last == upto {
             self.ask_history(id, upto, out);
+        }
+    }
+
+    /// The zxid under which a learner takes the snapshot of the tree at `zxid`. Apache's keep their
+    /// logs, and at their next start apply again what is there behind a snapshot's zxid. If that
+    /// is of earlier epochs, which no quorum had, the beginning of the last `established` epoch is
+    /// above it; what a leader of Apache's calls its last zxid.
+    #[must_use]
+    pub fn snapshot_zxid(&self, id: LinkId, zxid: Zxid, established: u32) -> Zxid {
+        let keeps_more = |link: &Link| !link.is_ringkeeper && zxid < link.log_end;
+        match self.links.get(&id).is_some_and(keeps_more) {
+            true => zxid.max(Zxid::new(established, 0)),
+            false => zxid,
         }
     }
 
@@ -427,7 +440,10 @@ impl Leader {
 
     fn choose(&mut self, id: LinkId, out: &mut Vec<Output>) {
         let Some(link) = self.links.get(&id) else { return };
-        let Stage::Promised(last) = link.stage else { return };
+        if !matches!(link.stage, Stage::Promised) {
+            return;
+        }
+        let last = link.log_end;
         if link.is_renewing {
             return self.go_on_with(id, last, out);
         }
