@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Timing;
 use super::election::{Election, ElectionOutput};
-use super::leader::{self, EpochZxids, Leader, LearnerKind, LinkId, Output};
+use super::leader::{self, CloseReason, EpochZxids, Leader, LearnerKind, LinkId, Output};
 use super::learner::{self, Learner};
 use super::paxos::Epochs;
 use super::synchronization::{SyncPlan, SyncWay};
@@ -121,6 +121,14 @@ impl Led {
 
     /// The same, as Ringkeepers or Apache's servers.
     pub(super) fn join_as(&mut self, sids: &[i64], kind: LearnerKind, is_ringkeeper: bool) {
+        self.learn_as(sids, kind, is_ringkeeper);
+        for sid in sids {
+            self.hears(*sid, LearnerPacket::Ack { zxid: zxid(0) });
+        }
+    }
+
+    /// Connects learners and has them told the history, and NEWLEADER.
+    fn learn_as(&mut self, sids: &[i64], kind: LearnerKind, is_ringkeeper: bool) {
         for sid in sids {
             self.leader.opened(LinkId(sid.cast_unsigned()), NOW, &mut Vec::new());
             let info = Some(LearnerInfo {
@@ -151,9 +159,6 @@ impl Led {
                     cannot_cut: false,
                 },
             );
-        }
-        for sid in sids {
-            self.hears(*sid, LearnerPacket::Ack { zxid: zxid(0) });
         }
     }
 
@@ -339,6 +344,31 @@ fn who_comes_while_a_reconfiguration_is_pending_is_told_of_the_one_before() {
     assert_eq!(led.commits(), [(2, 1, Some(1)), (4, 1, Some(1))]);
     led.join(&[3], LearnerKind::Follower);
     assert_eq!(led.told_version(3), Some(zxid(1).0));
+}
+
+/// An Apache follower hears of it before UPTODATE only if it is the first proposal.
+#[test]
+fn an_apache_follower_that_is_not_served_comes_again_for_a_configuration() {
+    for (of_ringkeepers, kind, is_closed) in [
+        (false, LearnerKind::Follower, true),
+        (false, LearnerKind::Observer, false),
+        (true, LearnerKind::Follower, false),
+    ] {
+        let mut led = Led::established(settled(&[1, 2, 3]), &[2]);
+        led.learn_as(&[3], kind, of_ringkeepers);
+        led.propose(1, None);
+        led.propose(2, Some(config(&[1, 2, 3], zxid(2).0)));
+        led.acked(2, 2);
+        let closed = led
+            .other
+            .iter()
+            .any(|output| matches!(output, Output::Close(LinkId(3), CloseReason::Activation)));
+        assert_eq!(closed, is_closed, "{of_ringkeepers} {kind:?}");
+        let heard = led.commits().contains(&(3, 2, Some(1)));
+        assert_eq!(heard, !is_closed, "{of_ringkeepers} {kind:?}");
+        led.join_as(&[3], kind, of_ringkeepers);
+        assert_eq!(led.told_version(3), Some(zxid(2).0));
+    }
 }
 
 /// A learner that has the leader's history, with what it was told of configurations.

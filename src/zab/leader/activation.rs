@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::Leader;
 use super::broadcast::Proposal;
-use super::link::News;
-use super::output::Output;
+use super::link::{LearnerKind, Link, LinkId, News, Stage};
+use super::output::{CloseReason, Output};
 use crate::base::Instant;
 use crate::model::{EnsembleConfig, EnsembleConfigs, ServerId, Zxid};
 
@@ -36,7 +36,20 @@ impl Leader {
     }
 
     /// A configuration is committed: it takes effect at once, here and where the commit is heard.
+    ///
+    /// Before UPTODATE an Apache follower passes over the commit of a configuration that is not the
+    /// first proposal behind NEWLEADER (3.9's `Learner.syncWithLeader`): it is to come again, and
+    /// gets it with NEWLEADER.
     pub(super) fn activate(&mut self, proposal: Proposal, out: &mut Vec<Output>) {
+        let is_deaf = |link: &Link| {
+            matches!(link.stage, Stage::Told)
+                && !link.is_ringkeeper
+                && link.kind == LearnerKind::Follower
+        };
+        let deaf = self.links.iter().filter(|(_, link)| is_deaf(link));
+        for id in deaf.map(|(id, _)| *id).collect::<Vec<LinkId>>() {
+            self.drop_link(id, CloseReason::Activation, out);
+        }
         let zxid = proposal.zxid;
         let designated = self.designated_leader(zxid);
         self.configs = EnsembleConfigs::settled(self.configs.last_seen.clone());

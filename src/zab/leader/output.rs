@@ -110,6 +110,9 @@ pub enum CloseReason {
     /// It was not synchronized when the next epoch began in place.
     #[error("the next epoch begins")]
     Renewal,
+    /// A reconfiguration is committed, which it would miss where its synchronization is.
+    #[error("it would miss the reconfiguration that is committed now")]
+    Activation,
 }
 
 /// Why a leader stops leading.
