@@ -27,6 +27,8 @@ pub(super) struct History {
     pub(super) state: State,
     /// The zxid in the snapshot's name.
     pub(super) begun: Zxid,
+    /// The last txn that a znode of the snapshot shows.
+    shown: Zxid,
     recent: VecDeque<(Zxid, u32)>,
     /// Digests that were compared.
     pub(super) compared: u64,
@@ -48,6 +50,7 @@ impl History {
         Self {
             state: State::for_restore(options),
             begun,
+            shown: Zxid::ZERO,
             recent: VecDeque::new(),
             compared: 0,
             extended_types: options.extended_types,
@@ -67,6 +70,7 @@ impl History {
                     self.state.sessions.insert(id, timeout_ms);
                 }
                 SnapshotItem::Znode { path, data, acl, stat } => {
+                    self.shown = self.shown.max(stat.czxid).max(stat.mzxid).max(stat.pzxid);
                     self.state.tree.restore_znode(&path, data.as_deref(), &acl, stat)?;
                 }
             }
@@ -81,7 +85,11 @@ impl History {
         tree.restore_built_ins();
         tree.finish_restore(self.begun)?;
         self.state.snapshot = Some(self.begun);
-        self.state.fuzzy = fuzzy_range(self.begun, &summary);
+        self.state.fuzzy = match fuzzy_range(self.begun, &summary) {
+            // Before 3.6 a snapshot has no sections that tell.
+            Fuzzy::Unknown(_) if self.begun < self.shown => Fuzzy::Until(self.shown, None),
+            known => known,
+        };
         self.state.fuzzy.reach(&mut self.state.tree);
         Ok(())
     }

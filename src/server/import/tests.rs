@@ -385,6 +385,28 @@ fn a_snapshot_ahead_of_the_log_and_a_wrong_digest_are_not_used() {
     assert!(matches!(unfit[0].1, Unfit::Digest { zxid: Zxid(50), .. }), "{refusal}");
 }
 
+/// Servers before 3.6 do not write how far a snapshot may be ahead; its znodes show some of it.
+#[test]
+fn a_snapshot_that_does_not_tell_is_ahead_as_far_as_its_znodes_are() {
+    let mut model = Model::new(9);
+    while model.txns.len() < 20 {
+        model.act();
+    }
+    let begun = model.txns.len();
+    let snapshot = model.snapshot(30, false, false);
+    let files = |upto: usize| {
+        let model = Model { txns: model.txns[..upto].to_vec(), ..Model::new(9) };
+        let mut files = model.logs(0, 7);
+        put(&mut files, snapshot.clone());
+        files
+    };
+    let refusal = World::of(files(begun)).refusal();
+    let ImportRefusal::NoSnapshot { unfit } = &refusal else { panic!("{refusal}") };
+    assert!(matches!(unfit[0].1, Unfit::Ahead { .. }), "{refusal}");
+    let recovered = World::of(files(model.txns.len())).import();
+    model.assert_same(&recovered, "with all of the log");
+}
+
 #[test]
 fn orphans_go_and_ttl_znodes_are_not_taken_for_orphans() {
     let mut model = Model::new(1);
