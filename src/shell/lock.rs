@@ -5,9 +5,11 @@
 //! that is used for its I/O, and a start waits for all of them.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +23,8 @@ use crate::txnlog;
 /// Name of our directory below `dataDir` and `dataLogDir`.
 const DIRECTORY_NAME: &str = "ringkeeper";
 const LOCK_NAME: &str = "lock";
+/// Says in the data directory where the log is, if it is in another one.
+const LOG_PLACE_NAME: &str = "log-directory";
 /// How long a start waits for another process to let go, with a message each second.
 const WAIT_SECONDS: u32 = 10;
 
@@ -81,6 +85,7 @@ pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
         wait_for_writes(&paths.data)?;
     }
     wait_for_writes(&paths.log)?;
+    note_log_place(&paths)?;
     let direct_io = settings.direct_io && offers_direct_io(&paths.log);
     Ok(Directories { paths, direct_io, _locks: locks })
 }
@@ -89,15 +94,27 @@ pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
 /// older one, and nothing else would show that (ZooKeeper's `LogDirContentCheck`).
 fn check_places(paths: &Paths) -> Result<(), StartError> {
     let (data, log) = (paths.data.display(), paths.log.display());
-    if paths.data == paths.log {
-        return Ok(());
-    }
     let found = |directory: &Path, is_one: fn(&str) -> bool| {
         let names = fs::read_dir(directory).into_iter().flatten().flatten();
         names.filter_map(|entry| entry.file_name().into_string().ok()).find(|name| is_one(name))
     };
     let refuse = |text: String| Err(StartError::Directory(text));
-    if let Some(name) = found(&paths.data, |name| txnlog::segment_sequence(name).is_some()) {
+    let is_segment = |name: &str| txnlog::segment_sequence(name).is_some();
+    if let Some(place) = log_place(paths).filter(|place| *place != real(&paths.log))
+        && found(&paths.log, is_segment).is_none()
+    {
+        return refuse(format!(
+            "{log} has no log, and that of the database in {data} was in {place}: is dataLogDir \
+             right? Move the txnlog.* files if it is. To start with the last snapshot alone, \
+             remove {mark}",
+            place = place.display(),
+            mark = paths.data.join(LOG_PLACE_NAME).display(),
+        ));
+    }
+    if paths.data == paths.log {
+        return Ok(());
+    }
+    if let Some(name) = found(&paths.data, is_segment) {
         return refuse(format!(
             "{data} has the log ({name}), and dataLogDir says that it is in {log}: move its \
              txnlog.* files there, or remove the key"
@@ -116,6 +133,41 @@ fn check_places(paths: &Paths) -> Result<(), StartError> {
         ));
     }
     Ok(())
+}
+
+/// Where the log of the database was at its last start, if not beside it.
+fn log_place(paths: &Paths) -> Option<PathBuf> {
+    let place = fs::read(paths.data.join(LOG_PLACE_NAME)).ok()?;
+    Some(PathBuf::from(OsString::from_vec(place)))
+}
+
+/// Notes where the log is, for [`check_places`].
+fn note_log_place(paths: &Paths) -> Result<(), StartError> {
+    let path = paths.data.join(LOG_PLACE_NAME);
+    let place = (paths.data != paths.log).then(|| real(&paths.log));
+    if log_place(paths) == place {
+        return Ok(());
+    }
+    let noted = match place {
+        // A part of it would be no directory's name: it takes the name when it is whole.
+        Some(place) => {
+            let whole = path.with_extension("tmp");
+            File::create(&whole)
+                .and_then(|mut file| {
+                    file.write_all(place.as_os_str().as_bytes())?;
+                    file.sync_all()
+                })
+                .and_then(|()| fs::rename(&whole, &path))
+        }
+        None => fs::remove_file(&path),
+    };
+    let noted = noted.and_then(|()| File::open(&paths.data)?.sync_all());
+    noted.map_err(|error| directory_error("cannot be written", &path, &error))
+}
+
+/// The path without links, if it is there.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Opens the lock file as a log segment would be opened.
@@ -288,6 +340,33 @@ mod tests {
         refused(&two, &one, "dataLogDir");
         fs::remove_file(log.join(txnlog::segment_name(1))).unwrap();
         refused(&two, &one, "exchanged?");
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn a_directory_without_a_log_is_refused_where_the_log_was_elsewhere() {
+        let home = home("elsewhere");
+        let (data, log, other) = (home.join("data"), home.join("log"), home.join("other"));
+        let own = |directory: &Path| directory.join(DIRECTORY_NAME);
+        [&data, &log, &other].iter().for_each(|directory| make(&own(directory)).unwrap());
+        let (apart, beside) = (Paths::below(&data, &log), Paths::below(&data, &data));
+        let elsewhere = Paths::below(&data, &other);
+        note_log_place(&apart).unwrap();
+        check_places(&apart).expect("where it was");
+        for paths in [&beside, &elsewhere] {
+            let text = check_places(paths).unwrap_err().to_string();
+            assert!(text.contains(&format!("was in {}", own(&log).display())), "{text}");
+        }
+        // Its files are moved.
+        let name = txnlog::segment_name(1);
+        File::create(own(&other).join(&name)).unwrap();
+        check_places(&elsewhere).expect("it is there");
+        note_log_place(&elsewhere).unwrap();
+        assert!(check_places(&apart).is_err());
+        fs::rename(own(&other).join(&name), own(&data).join(&name)).unwrap();
+        check_places(&beside).expect("it is beside the snapshots");
+        note_log_place(&beside).unwrap();
+        assert_eq!(log_place(&beside), None);
         fs::remove_dir_all(home).unwrap();
     }
 

@@ -542,6 +542,12 @@ fn logs_may_have_a_directory_of_their_own() {
     let refused = export(&data, "none");
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && text.contains("dataLogDir"), "{text}");
+    peer::write_config(&home, port, "");
+    let status = peer::spawn(&home.join("zoo.cfg")).wait().expect("the child is ours");
+    let log = fs::read_to_string(home.join("log")).expect("it was started");
+    let refusal = format!("was in {}", logs.join("ringkeeper").display());
+    assert!(status.code() == Some(3) && log.contains(&refusal), "{status}: {log}");
+    peer::write_config(&home, port, &settings);
     let exported = export(&home.join("zoo.cfg"), "back");
     assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
     let back = peer::fresh_directory();
