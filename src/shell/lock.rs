@@ -370,6 +370,30 @@ mod tests {
         fs::remove_dir_all(home).unwrap();
     }
 
+    /// A killed process's writes of them may land later, and hold them until then.
+    #[test]
+    fn a_start_waits_for_segments_and_the_epochs_record() {
+        let home = home("writes");
+        for name in [&txnlog::segment_name(1), epochs::FILE_NAME] {
+            let held = File::create(home.join(name)).unwrap();
+            try_lock(&held).unwrap();
+            let (done, is_done) = std::sync::mpsc::channel();
+            let directory = home.clone();
+            let waiting = std::thread::spawn(move || {
+                wait_for_writes(&directory).expect("it is let go");
+                done.send(()).unwrap();
+            });
+            assert!(is_done.recv_timeout(Duration::from_millis(100)).is_err(), "{name}");
+            drop(held);
+            is_done.recv().expect("it goes on");
+            waiting.join().unwrap();
+        }
+        let held = File::create(home.join("snapshot.1")).unwrap();
+        try_lock(&held).unwrap();
+        wait_for_writes(&home).expect("nothing is written to a snapshot");
+        fs::remove_dir_all(home).unwrap();
+    }
+
     #[test]
     fn one_directory_by_two_names_is_one() {
         let home = home("names");

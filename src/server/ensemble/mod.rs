@@ -13,6 +13,8 @@ mod config_files;
 mod history;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod holes_tests;
 mod leading;
 mod learning;
 #[cfg(test)]
