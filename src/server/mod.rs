@@ -22,6 +22,8 @@ pub mod recent;
 pub mod recovery;
 mod satellite;
 #[cfg(test)]
+mod satellite_tests;
+#[cfg(test)]
 mod settings_tests;
 mod shard;
 #[cfg(test)]

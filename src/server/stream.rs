@@ -141,8 +141,10 @@ pub(crate) struct Origin {
     pub address: Address,
     /// The attachment under which it was sent: writes of an older one are dropped.
     pub generation: Generation,
-    /// The client's number for it.
+    /// The client's number for it. Clients choose what they like, and may repeat it.
     pub xid: Xid,
+    /// Its place among the requests of the connection.
+    pub number: u64,
 }
 
 /// One committed txn and what it did, as every shard learns it.

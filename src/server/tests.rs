@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 
-use super::contract::MeshBody;
 use super::recovery::{Answer, Recovered, Recovery, Step};
-use super::stream::{Ask, Notice, ToShard};
 use super::*;
 use crate::auth::AuthConfig;
 use crate::base::{Duration, FileDir, FileFailure, FileOp, FileOpId, Instant, Str, WallMs};
@@ -15,7 +13,7 @@ use crate::limits;
 use crate::model::request::{PathWatch, RawAcl};
 use crate::model::{
     ConnId, CreateKind, CreateRequest, ErrorCode, ExtendedTypes, Perms, ReadRequest, Request,
-    SessionId, ShardId, WriteRequest, Xid, Zxid,
+    SessionId, WriteRequest, Xid, Zxid,
 };
 use crate::tree::TreeOptions;
 use crate::wire::client::{decode_reply_header, encode_request};
@@ -82,7 +80,7 @@ const START: u64 = 1_000_000_000;
 /// A server with one shard, its disk and its clients.
 pub(super) struct World {
     pub(super) server: Server,
-    now: Instant,
+    pub(super) now: Instant,
     /// File operations that have not ended.
     files: Vec<FileOpId>,
     clients: BTreeMap<ConnId, Client>,
@@ -403,99 +401,6 @@ fn the_time_of_a_stall_is_nobodys_fault() {
     }
     world.pass(1_000);
     assert!(!is_live(&world), "silence is its own fault");
-}
-
-/// The other shard of a server that has two.
-fn satellite_of(world: &World) -> Satellite {
-    let tree = world.server.tree().replica();
-    let share = credit::share(1000, 1 << 20, 2);
-    let published = Published { zxid: tree.last_zxid(), ..Published::default() };
-    Satellite::new(ShardId(1), &options(), (share, 2), tree, published, world.now)
-}
-
-/// A client connects there, and has seen this zxid.
-fn greet(
-    satellite: &mut Satellite,
-    clock: Clock,
-    (conn, session): (ConnId, SessionId),
-    last_zxid_seen: Zxid,
-) -> Vec<Output> {
-    let mut hello = BytesMut::new();
-    ConnectRequest {
-        protocol_version: 0,
-        last_zxid_seen,
-        timeout_ms: 300,
-        session,
-        password: None,
-        read_only: false,
-        has_read_only: true,
-    }
-    .encode(&mut hello);
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut out = Vec::new();
-    satellite.step(clock, Input::Opened { conn, peer }, &mut out);
-    satellite.step(clock, Input::Received { conn, bytes: hello.freeze() }, &mut out);
-    out
-}
-
-/// Apache's servers show it as their zxid until the epoch's first txn.
-#[test]
-fn a_client_that_has_seen_the_beginning_of_the_epoch_is_taken() {
-    let world = World::new(options());
-    let mut satellite = satellite_of(&world);
-    let zxid = world.server.tree().last_zxid();
-    let beginning = Zxid::new(3, 0);
-    let mut is_refused = |conn: u64, epoch, seen| {
-        let mut out = Vec::new();
-        let published = Published { zxid, epoch, ..Published::default() };
-        satellite.step(world.clock(), Input::Published(published), &mut out);
-        let ids = (ConnId(conn), SessionId(7));
-        out.extend(greet(&mut satellite, world.clock(), ids, seen));
-        satellite.turn_end(world.clock(), &mut out);
-        out.iter().any(|output| matches!(output, Output::Close { .. }))
-    };
-    assert!(is_refused(1, 2, beginning));
-    assert!(!is_refused(2, 3, beginning));
-    assert!(is_refused(3, 3, beginning.next()));
-    assert!(!is_refused(4, 2, zxid));
-}
-
-#[test]
-fn a_stalled_satellite_keeps_its_sessions() {
-    let mut world = World::new(options());
-    let mut satellite = satellite_of(&world);
-    let (session, conn) = (SessionId(77), ConnId(5));
-    let mut out = Vec::new();
-    let items = |items| Input::Mesh(Mesh { from: ShardId(0), body: MeshBody::ToShard(items) });
-    greet(&mut satellite, world.clock(), (conn, session), Zxid::ZERO);
-    let generation = crate::model::Generation(1);
-    let attached = Notice::Attached { conn, session, generation, timeout_ms: 300 };
-    satellite.step(world.clock(), items(vec![ToShard::Notice(attached)]), &mut out);
-    let heard_at = |satellite: &mut Satellite, clock: Clock| {
-        let mut out = Vec::new();
-        satellite.step(clock, items(vec![ToShard::AskLife(session)]), &mut out);
-        satellite.turn_end(clock, &mut out);
-        let asks = out.into_iter().find_map(|output| match output {
-            Output::Mesh { message: Mesh { body: MeshBody::ToPipeline(asks), .. }, .. } => {
-                Some(asks)
-            }
-            _ => None,
-        });
-        asks.expect("it answers").into_iter().find_map(|ask| match ask {
-            Ask::Life(asked, heard) if asked == session => heard,
-            _ => None,
-        })
-    };
-    let start = world.now;
-    // A satellite that runs says when it really heard of the session.
-    for _ in 0..20 {
-        world.now = world.now + Duration::from_millis(50);
-        assert_eq!(heard_at(&mut satellite, world.clock()), Some(start));
-    }
-    // One that was stalled does not count that time.
-    world.now = world.now + Duration::from_millis(5_000);
-    let heard = heard_at(&mut satellite, world.clock());
-    assert_eq!(heard, Some(start + Duration::from_millis(5_000)));
 }
 
 #[test]

@@ -5,15 +5,18 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use super::client::{self, Client, Hello, create, exists, get, list, set};
 use super::differential::{put_buffer, put_i32};
+use super::ensemble::Ensemble;
 use super::peer::{self, Server};
 use ringkeeper::model::request::{PathWatch, RawAcl};
 use ringkeeper::model::{
     CreateKind, CreateRequest, ErrorCode, EventType, Perms, ReadRequest, Request, WriteRequest,
     Xid, Zxid,
 };
-use ringkeeper::wire::client::{ReplyHeader, decode_event};
+use ringkeeper::wire::client::{ReplyHeader, decode_event, encode_request};
 use ringkeeper::wire::connect::ConnectResponse;
 use ringkeeper::wire::opcode;
 
@@ -306,4 +309,36 @@ fn a_request_of_a_session_that_goes_is_answered_or_its_connection_closed() {
         let _answered_or_closed = is_heard(client);
     }
     end(server);
+}
+
+/// Clients number their requests as they like. A follower answers one that it does not pass on
+/// itself, while others with the same number are with the leader.
+#[test]
+fn requests_with_the_same_xid_are_answered_each_by_a_follower() {
+    let ensemble = Ensemble::ours(3, "");
+    ensemble.all_serve();
+    let leader = ensemble.leader();
+    let follower = (1..=3).find(|sid| *sid != leader).expect("there are three");
+    let mut client = client::connect_for_long(ensemble.ports[&follower]).expect("it serves");
+    let mut frames = BytesMut::new();
+    encode_request(Xid(5), &create("/a", b"", 0), &mut frames);
+    encode_request(Xid(6), &create("/b", b"", 0), &mut frames);
+    let mut without_path = Vec::new();
+    for word in [16, 5, opcode::DELETE, -1, -1] {
+        put_i32(&mut without_path, word);
+    }
+    frames.extend_from_slice(&without_path);
+    encode_request(Xid(5), &set("/a", b"1"), &mut frames);
+    encode_request(Xid(5), &create("/a", b"", 0), &mut frames);
+    client.send_raw(&frames).expect("the connection stays");
+    for (xid, code) in [
+        (5, ErrorCode::OK),
+        (6, ErrorCode::OK),
+        (5, ErrorCode::MARSHALLING_ERROR),
+        (5, ErrorCode::OK),
+        (5, ErrorCode::NODE_EXISTS),
+    ] {
+        let header = client.receive().expect("it is answered").header;
+        assert_eq!((header.xid, header.code), (Xid(xid), code));
+    }
 }

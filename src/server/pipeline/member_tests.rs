@@ -153,7 +153,7 @@ fn ask(
     xid: i32,
     request: WriteRequest,
 ) -> Option<Notice> {
-    let origin = Origin { address: HERE, generation, xid: Xid(xid) };
+    let origin = Origin { address: HERE, generation, xid: Xid(xid), number: 0 };
     let opcode = match request {
         WriteRequest::CloseSession => opcode::CLOSE_SESSION,
         _ => opcode::CREATE,

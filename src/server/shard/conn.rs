@@ -28,6 +28,8 @@ pub(super) struct Conn {
     pub(super) touched: Option<Instant>,
     pub(super) deframer: Deframer,
     pub(super) queue: VecDeque<Pending>,
+    /// How many requests have left the queue: the number of the one at its head.
+    pub(super) answered: u64,
     /// Bytes of the requests in `queue`.
     pub(super) queued_bytes: usize,
     /// Replies and events of this turn.
@@ -211,6 +213,7 @@ impl Conn {
             touched: None,
             deframer: Deframer::new(frame_bytes_max),
             queue: VecDeque::new(),
+            answered: 0,
             queued_bytes: 0,
             large_bytes: 0,
             reserved_bytes: 0,
@@ -359,8 +362,20 @@ impl Conn {
         self.stats.queued = self.queue.len();
     }
 
+    /// The number of the request that is put into the queue next.
+    pub(super) fn next_number(&self) -> u64 {
+        self.answered + self.queue.len() as u64
+    }
+
+    /// The request of this number, if it is still to be answered.
+    pub(super) fn pending(&mut self, number: u64) -> Option<&mut Pending> {
+        let at = number.checked_sub(self.answered)?;
+        self.queue.get_mut(usize::try_from(at).ok()?)
+    }
+
     pub(super) fn dequeue(&mut self) -> Option<Pending> {
         let pending = self.queue.pop_front()?;
+        self.answered += 1;
         self.queued_bytes -= pending.bytes;
         self.large_bytes -= pending.large_bytes();
         self.stats.queued = self.queue.len();

@@ -230,13 +230,19 @@ impl Shard {
         if conn.phase.is_closing() {
             return;
         }
+        assert_eq!(conn.answered, origin.number, "the write being answered is the queue's head");
         let Some(pending) = conn.dequeue() else { return };
-        assert_eq!(pending.xid, origin.xid, "the head of the queue is the write being answered");
         let Work::Write(kind) = pending.work else {
             unreachable!("before_delta has run everything in front of the write")
         };
-        // The session's client is elsewhere: this connection ends without a reply.
-        if matches!(delta.applied.outcome, Outcome::Failed(ErrorCode::SESSION_MOVED)) {
+        // The session's client is elsewhere: this connection ends without a reply. An Apache leader
+        // says so in an op of a multi.
+        let is_moved = |outcome: &Outcome| *outcome == Outcome::Failed(ErrorCode::SESSION_MOVED);
+        let has_moved = match &delta.applied.outcome {
+            Outcome::Multi(outcomes) => outcomes.iter().any(is_moved),
+            outcome => is_moved(outcome),
+        };
+        if has_moved {
             conn.begin_close();
             return mark_dirty(&mut self.dirty, id, conn);
         }

@@ -209,8 +209,8 @@ impl Shard {
         true
     }
 
-    /// `client-protocol.md` 2.4. The tree is at `published`, so the check of lastZxidSeen is made
-    /// against everything any client of this server can have seen.
+    /// `client-protocol.md` 2.4. The tree shows all that is published, so the check of lastZxidSeen
+    /// is made against everything any client of this server can have seen.
     fn handshake(
         &self,
         id: ConnId,
@@ -305,7 +305,7 @@ impl Shard {
             return;
         }
         let address = Address { shard: self.id, conn: id };
-        let origin = Origin { address, generation, xid };
+        let origin = Origin { address, generation, xid, number: conn.next_number() };
         // The body stands behind xid and opcode.
         let raw = self.options.is_member.then(|| (opcode, frame.slice(8..)));
         let work = match request {

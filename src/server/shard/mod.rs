@@ -507,13 +507,13 @@ impl Shard {
         });
     }
 
-    /// Settles the first request of this origin that `settle` wants.
-    fn settle(&mut self, origin: Origin, mut settle: impl FnMut(&mut Work) -> bool) {
+    /// Settles the request of this origin, if it is still to be answered.
+    fn settle(&mut self, origin: Origin, settle: impl FnOnce(&mut Work) -> bool) {
         let id = origin.address.conn;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let is_current = conn.attachment().is_some_and(|(_, now)| now == origin.generation);
-        let mut queue = conn.queue.iter_mut().filter(|pending| pending.xid == origin.xid);
-        if is_current && queue.any(|pending| settle(&mut pending.work)) {
+        let pending = conn.pending(origin.number).filter(|_| is_current);
+        if pending.is_some_and(|pending| settle(&mut pending.work)) {
             mark_dirty(&mut self.dirty, id, conn);
         }
     }
