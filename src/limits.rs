@@ -215,8 +215,9 @@ pub const CONN_IDENTITIES_BYTES_MAX: usize = 64 << 10;
 /// Identities of a client that may come with its forwarded request.
 pub const AUTHINFO_IDS_MAX: usize = 1024;
 
-/// Bytes of these identities, their lengths included: what a client could send us as well.
-pub const AUTHINFO_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the identities that a member forwards with a request, their lengths included. Apache's
+/// servers let a client prove any number; more than [`AUTHINFO_IDS_MAX`] are not looked at.
+pub const AUTHINFO_BYTES_MAX: usize = 4 << 20;
 
 /// Watches of ended connections that one turn lets go of: each costs some cache misses, together
 /// well below a millisecond.

@@ -31,6 +31,7 @@ pub use stream::PacketStream;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::jute::{self, DecodeError, DecodeErrorKind, Reader};
+use crate::limits::AUTHINFO_IDS_MAX;
 use crate::model::{Id, Zxid};
 
 /// The packet types in Apache's numbering.
@@ -67,7 +68,7 @@ pub struct QuorumPacket {
     pub zxid: Zxid,
     /// `None` is null on the wire.
     pub data: Option<Bytes>,
-    /// Identities of the client whose request this is.
+    /// Identities of the client whose request this is, the first [`AUTHINFO_IDS_MAX`].
     pub authinfo: Option<Vec<Id>>,
 }
 
@@ -77,10 +78,13 @@ impl QuorumPacket {
         let packet_type = reader.i32("type")?;
         let zxid = Zxid(reader.i64("zxid")?);
         let data = reader.buffer("data")?;
-        let authinfo = reader.vector("authinfo", |reader| {
+        let mut authinfo = reader.vector("authinfo", |reader| {
             let scheme = reader.str("authinfo.scheme")?.unwrap_or_default();
             Ok(Id { scheme, id: reader.str("authinfo.id")?.unwrap_or_default() })
         })?;
+        if let Some(ids) = &mut authinfo {
+            ids.truncate(AUTHINFO_IDS_MAX);
+        }
         Ok(Self { packet_type, zxid, data, authinfo })
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{DATA_AT, DATA_HEAD_BYTES_MAX, QuorumPacket};
-use crate::limits::{AUTHINFO_BYTES_MAX, AUTHINFO_IDS_MAX, RECORD_BYTES_MAX};
+use crate::limits::{AUTHINFO_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::wire::frame::ReceiveBuffer;
 use crate::wire::jute::{DecodeError, DecodeErrorKind, Reader};
 
@@ -70,13 +70,13 @@ impl PacketStream {
         let count_at = DATA_AT + 4 + data;
         let Some(count) = self.word(count_at) else { return Ok(None) };
         let mut at = count_at + 4;
-        if usize::try_from(count).is_ok_and(|count| AUTHINFO_IDS_MAX < count) {
-            let kind = DecodeErrorKind::Length(count);
-            return Err(DecodeError { at: count_at, field: "authinfo", kind });
-        }
         // Counts below zero are empty lists; each identity is two strings.
         for _ in 0..count.max(0).saturating_mul(2) {
-            let left = AUTHINFO_BYTES_MAX.saturating_sub(at - count_at);
+            let left = AUTHINFO_BYTES_MAX.checked_sub(at - count_at);
+            let Some(left) = left else {
+                let kind = DecodeErrorKind::Length(count);
+                return Err(DecodeError { at: count_at, field: "authinfo", kind });
+            };
             let Some(len) = self.length("authinfo", at, left)? else { return Ok(None) };
             at += 4 + len;
         }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::Str;
-use crate::limits::{AUTHINFO_IDS_MAX, RECORD_BYTES_MAX};
+use crate::limits::{AUTHINFO_BYTES_MAX, AUTHINFO_IDS_MAX, RECORD_BYTES_MAX};
 use crate::model::{ServerId, SessionId, Xid};
 use crate::wire::tests::hex;
 
@@ -349,13 +349,19 @@ fn lengths_are_bounded_before_anything_is_kept() {
         words.iter().for_each(|word| bytes.put_i32(*word));
         bytes.freeze()
     };
-    let ids = i32::try_from(AUTHINFO_IDS_MAX).unwrap();
     assert_eq!(result(with_authinfo(&[-7])), Ok(true));
     assert_eq!(result(with_authinfo(&[1, -1, -1])), Ok(true));
-    assert_eq!(result(with_authinfo(&[ids])), Ok(false));
-    assert_eq!(result(with_authinfo(&[ids + 1])).unwrap_err().at, 16);
+    assert_eq!(result(with_authinfo(&[i32::MAX])), Ok(false));
     assert_eq!(result(with_authinfo(&[1, -2])).unwrap_err().at, 20);
-    assert_eq!(result(with_authinfo(&[1, 2 << 20])).unwrap_err().at, 20);
+    assert_eq!(result(with_authinfo(&[1, 5 << 20])).unwrap_err().at, 20);
+    // Apache's servers forward as many as their clients have proved.
+    let mut words = vec![-1; 1 + 2 * (AUTHINFO_IDS_MAX + 1)];
+    words[0] = i32::try_from(AUTHINFO_IDS_MAX + 1).unwrap();
+    let packet = QuorumPacket::decode(&mut Reader::new(&with_authinfo(&words))).unwrap();
+    assert_eq!(packet.authinfo.unwrap().len(), AUTHINFO_IDS_MAX);
+    words.resize(AUTHINFO_BYTES_MAX / 4 + 2, -1);
+    words[0] = i32::MAX;
+    assert_eq!(result(with_authinfo(&words)).unwrap_err().at, 16);
 }
 
 /// What the settings allow a txn and a request passes between servers, with what stands in front.
