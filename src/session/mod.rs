@@ -235,9 +235,16 @@ impl SessionTable {
         }
     }
 
+    /// The timeout that another server has granted, ms: its bounds may be others than ours, while
+    /// an operator changes them server by server, and the client was told.
+    #[must_use]
+    pub fn granted(&self, timeout_ms: i32) -> i32 {
+        if 0 < timeout_ms { timeout_ms } else { self.negotiate(timeout_ms) }
+    }
+
     /// The session was heard of at another server, which has granted it this timeout.
     pub fn touch_with(&mut self, id: SessionId, timeout_ms: i32, at: Instant) {
-        let timeout_ms = self.negotiate(timeout_ms);
+        let timeout_ms = self.granted(timeout_ms);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.timeout_ms = timeout_ms;
         }

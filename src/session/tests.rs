@@ -23,6 +23,17 @@ fn timeouts_are_clamped() {
     }
 }
 
+/// Its bounds may be others while an operator changes them, and the client was told.
+#[test]
+fn what_another_server_has_granted_stays() {
+    let mut table = table();
+    table.open(SessionId(7), 40_000, at(0));
+    for (granted, timeout_ms) in [(300_000, 300_000), (1000, 1000), (0, 4000), (-5, 4000)] {
+        table.touch_with(SessionId(7), granted, at(0));
+        assert_eq!(table.timeout_ms(SessionId(7)), Some(timeout_ms));
+    }
+}
+
 #[test]
 fn ids_carry_server_and_clock() {
     let mut table = table();

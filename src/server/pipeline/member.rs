@@ -506,7 +506,7 @@ impl Pipeline {
     ) {
         let timeout_ms = if 4 <= body.len() { body.clone().get_i32() } else { 0 };
         let header = self.next_header(session, cxid, clock.wall);
-        let body = TxnBody::CreateSession { timeout_ms: self.sessions.negotiate(timeout_ms) };
+        let body = TxnBody::CreateSession { timeout_ms: self.sessions.granted(timeout_ms) };
         self.overlay.stage(&self.tree, &header, &body);
         self.member.opening.insert(session, false);
         self.member.remote.insert(session, Some(link));
