@@ -1,6 +1,7 @@
 //! The server program: reads its arguments and configuration, runs the shell, and turns the
 //! outcome into an exit code.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -96,6 +97,14 @@ const LISTEN_BACKLOG: i32 = 1024;
 const LOG_LINES_MAX: usize = 16_384;
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag] = arguments.as_slice() {
+        match flag.as_str() {
+            "--help" | "-h" => return tell(USAGE),
+            "--version" | "-V" => return tell(concat!("ringkeeper ", env!("CARGO_PKG_VERSION"))),
+            _ => {}
+        }
+    }
     use_small_pages();
     let _guards = start_logging();
     // A shard that panics must not leave a server that is half alive.
@@ -104,7 +113,6 @@ fn main() -> ExitCode {
         report(info);
         std::process::abort();
     }));
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "export") {
         return export(ExportArguments::parse_from(arguments));
     }
@@ -243,10 +251,17 @@ fn export(arguments: ExportArguments) -> ExitCode {
     }
 }
 
+/// Prints what was asked for.
+fn tell(text: &str) -> ExitCode {
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn configure(arguments: &[String]) -> Result<Config, String> {
     match arguments {
         [] => Ok(Config::default()),
-        [flag] if flag == "--help" || flag == "-h" => Err(USAGE.to_owned()),
         [file] => {
             let text = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
             let (config, warnings) = Config::parse(&text, file, &shell::read_if_there)

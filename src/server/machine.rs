@@ -590,6 +590,11 @@ impl Server {
         self.ensemble.as_ref().map(|ensemble| &ensemble.configs().committed)
     }
 
+    /// Where a member listens for clients now.
+    pub(super) fn client_port(&self) -> Option<u16> {
+        self.ensemble.as_ref().map(|ensemble| ensemble.client_port())
+    }
+
     /// Lets the ensemble's part do something with the pipeline.
     fn with_ensemble(&mut self, clock: Clock, act: impl FnOnce(&mut Ensemble, &mut Context<'_>)) {
         if let Some(ensemble) = &mut self.ensemble {

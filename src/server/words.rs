@@ -204,7 +204,8 @@ fn dirs(server: &Server) -> String {
     format!("datadir_size: {}\nlogdir_size: {log_bytes}\n", server.pipeline.snapshot_bytes())
 }
 
-/// The configuration was printed at start; the sizes are of now.
+/// The configuration was printed at start; the sizes are of now, and so is a member's port, which a
+/// reconfiguration may have changed.
 fn conf(server: &Server) -> String {
     let (data, log) = (server.pipeline.snapshot_bytes(), server.pipeline.log_bytes());
     let sizes = [("dataDirSize=0\n", data), ("dataLogSize=0\n", log)];
@@ -213,7 +214,9 @@ fn conf(server: &Server) -> String {
     });
     let ensemble = server.options.ensemble.as_ref().zip(server.config());
     let Some((ensemble, config)) = ensemble else { return text };
-    let text = text + &conf_of_member(ensemble, config);
+    let port = server.client_port().unwrap_or_default();
+    let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+    let text = format!("clientPort={port}\n{rest}{}", conf_of_member(ensemble, config));
     match server.is_read_only() {
         true => text,
         false => text + "membership: \n" + &config::ensemble::text(config),

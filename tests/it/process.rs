@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -325,4 +326,19 @@ fn a_session_moves_between_shards() {
     let home = server.home.clone();
     drop(server);
     peer::clean(&home);
+}
+
+#[test]
+fn help_and_version_are_told_and_no_errors() {
+    for (flags, tells) in
+        [(["--help", "-h"], "usage: ringkeeper [zoo.cfg]"), (["--version", "-V"], "ringkeeper 0.")]
+    {
+        for flag in flags {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ringkeeper"));
+            let output = command.arg(flag).output().expect("the program was built");
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.starts_with(tells), "{flag}: {output:?}");
+            assert!(output.stderr.is_empty(), "{flag}: {output:?}");
+        }
+    }
 }

@@ -300,6 +300,7 @@ fn moves(program: impl Fn(i64) -> Program) {
         members.ask(leader, &whole(&members));
         members.ensemble.ports.insert(sid, client);
         members.ensemble.all_serve();
+        assert!(peer::word(client, "conf").starts_with(&format!("clientPort={client}\n")));
         members.all_show(&[1, 2, 3]);
         writer.goes_on();
     }

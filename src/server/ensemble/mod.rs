@@ -220,6 +220,11 @@ impl Ensemble {
         }
     }
 
+    /// Where it listens for clients.
+    pub(crate) const fn client_port(&self) -> u16 {
+        self.client.port
+    }
+
     /// The last epoch in which clients were served; zero if there was none. Everything before it is
     /// in the tree.
     pub(crate) const fn served_epoch(&self) -> u32 {
