@@ -66,6 +66,12 @@ impl Directories {
         self.paths.clone()
     }
 
+    /// Notes where the log is, for the next start, once it was read. A start that is refused leaves
+    /// no trace of a dataLogDir that was wrong.
+    pub(super) fn note_log_place(&self) -> Result<(), StartError> {
+        note_log_place(&self.paths)
+    }
+
     /// Whether log writes can go past the page cache.
     pub(super) const fn direct_io(&self) -> bool {
         self.direct_io
@@ -85,7 +91,6 @@ pub(super) fn open(settings: &Settings) -> Result<Directories, StartError> {
         wait_for_writes(&paths.data)?;
     }
     wait_for_writes(&paths.log)?;
-    note_log_place(&paths)?;
     let direct_io = settings.direct_io && offers_direct_io(&paths.log);
     Ok(Directories { paths, direct_io, _locks: locks })
 }
@@ -100,27 +105,15 @@ fn check_places(paths: &Paths) -> Result<(), StartError> {
     };
     let refuse = |text: String| Err(StartError::Directory(text));
     let is_segment = |name: &str| txnlog::segment_sequence(name).is_some();
-    if let Some(place) = log_place(paths).filter(|place| *place != real(&paths.log))
-        && found(&paths.log, is_segment).is_none()
-    {
-        return refuse(format!(
-            "{log} has no log, and that of the database in {data} was in {place}: is dataLogDir \
-             right? Move the txnlog.* files if it is. To start with the last snapshot alone, \
-             remove {mark}",
-            place = place.display(),
-            mark = paths.data.join(LOG_PLACE_NAME).display(),
-        ));
-    }
-    if paths.data == paths.log {
-        return Ok(());
-    }
-    if let Some(name) = found(&paths.data, is_segment) {
+    let is_apart = paths.data != paths.log;
+    if let Some(name) = found(&paths.data, is_segment).filter(|_| is_apart) {
         return refuse(format!(
             "{data} has the log ({name}), and dataLogDir says that it is in {log}: move its \
              txnlog.* files there, or remove the key"
         ));
     }
-    if let Some(name) = found(&paths.log, |name| catalog::zxid_of(name).is_some()) {
+    let is_snapshot = |name: &str| catalog::zxid_of(name).is_some();
+    if let Some(name) = found(&paths.log, is_snapshot).filter(|_| is_apart) {
         return refuse(format!(
             "{log} has snapshots ({name}), and dataDir says that they are in {data}: are dataDir \
              and dataLogDir exchanged?"
@@ -132,20 +125,36 @@ fn check_places(paths: &Paths) -> Result<(), StartError> {
              and mounted? To start with the last snapshot alone, make that directory"
         ));
     }
+    if let Some(place) = log_place(paths)?.filter(|place| *place != real(&paths.log))
+        && found(&paths.log, is_segment).is_none()
+        && (!place.exists() || found(&place, is_segment).is_some())
+    {
+        return refuse(format!(
+            "{log} has no log, and that of the database in {data} was in {place}: is dataLogDir \
+             right? Move the txnlog.* files if it is. To start with the last snapshot alone, \
+             remove {mark}",
+            place = place.display(),
+            mark = paths.data.join(LOG_PLACE_NAME).display(),
+        ));
+    }
     Ok(())
 }
 
 /// Where the log of the database was at its last start, if not beside it.
-fn log_place(paths: &Paths) -> Option<PathBuf> {
-    let place = fs::read(paths.data.join(LOG_PLACE_NAME)).ok()?;
-    Some(PathBuf::from(OsString::from_vec(place)))
+fn log_place(paths: &Paths) -> Result<Option<PathBuf>, StartError> {
+    let path = paths.data.join(LOG_PLACE_NAME);
+    match fs::read(&path) {
+        Ok(place) => Ok(Some(PathBuf::from(OsString::from_vec(place)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(directory_error("cannot be read", &path, &error)),
+    }
 }
 
 /// Notes where the log is, for [`check_places`].
 fn note_log_place(paths: &Paths) -> Result<(), StartError> {
     let path = paths.data.join(LOG_PLACE_NAME);
     let place = (paths.data != paths.log).then(|| real(&paths.log));
-    if log_place(paths) == place {
+    if log_place(paths)? == place {
         return Ok(());
     }
     let noted = match place {
@@ -352,21 +361,25 @@ mod tests {
         let (apart, beside) = (Paths::below(&data, &log), Paths::below(&data, &data));
         let elsewhere = Paths::below(&data, &other);
         note_log_place(&apart).unwrap();
+        check_places(&beside).expect("there was no log yet");
+        File::create(own(&log).join(txnlog::segment_name(1))).unwrap();
         check_places(&apart).expect("where it was");
         for paths in [&beside, &elsewhere] {
             let text = check_places(paths).unwrap_err().to_string();
             assert!(text.contains(&format!("was in {}", own(&log).display())), "{text}");
         }
-        // Its files are moved.
         let name = txnlog::segment_name(1);
-        File::create(own(&other).join(&name)).unwrap();
-        check_places(&elsewhere).expect("it is there");
+        fs::rename(own(&log).join(&name), own(&other).join(&name)).unwrap();
+        check_places(&elsewhere).expect("its files were moved");
         note_log_place(&elsewhere).unwrap();
         assert!(check_places(&apart).is_err());
+        fs::rename(own(&other), home.join("gone")).unwrap();
+        assert!(check_places(&apart).is_err(), "it may be there, and is not mounted");
+        fs::rename(home.join("gone"), own(&other)).unwrap();
         fs::rename(own(&other).join(&name), own(&data).join(&name)).unwrap();
         check_places(&beside).expect("it is beside the snapshots");
         note_log_place(&beside).unwrap();
-        assert_eq!(log_place(&beside), None);
+        assert_eq!(log_place(&beside).unwrap(), None);
         fs::remove_dir_all(home).unwrap();
     }
 

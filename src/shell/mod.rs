@@ -102,6 +102,7 @@ pub fn run(settings: &Settings) -> Result<Outcome, StartError> {
     if !settings.server.is_member() {
         recovered.settle_alone()?;
     }
+    directories.note_log_place()?;
     tracing::info!(
         zxid = %recovered.last_zxid,
         znodes = recovered.tree.znode_count(),

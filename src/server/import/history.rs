@@ -70,7 +70,10 @@ impl History {
                     self.state.sessions.insert(id, timeout_ms);
                 }
                 SnapshotItem::Znode { path, data, acl, stat } => {
-                    self.shown = self.shown.max(stat.czxid).max(stat.mzxid).max(stat.pzxid);
+                    // That one shows the version of a configuration, which may be no txn.
+                    if &*path != "/zookeeper/config" {
+                        self.shown = self.shown.max(stat.czxid).max(stat.mzxid).max(stat.pzxid);
+                    }
                     self.state.tree.restore_znode(&path, data.as_deref(), &acl, stat)?;
                 }
             }
@@ -86,7 +89,7 @@ impl History {
         tree.finish_restore(self.begun)?;
         self.state.snapshot = Some(self.begun);
         self.state.fuzzy = match fuzzy_range(self.begun, &summary) {
-            // Before 3.6 a snapshot has no sections that tell.
+            // It has no sections that tell, as all before 3.6.
             Fuzzy::Unknown(_) if self.begun < self.shown => Fuzzy::Until(self.shown, None),
             known => known,
         };

@@ -405,6 +405,16 @@ fn a_snapshot_that_does_not_tell_is_ahead_as_far_as_its_znodes_are() {
     assert!(matches!(unfit[0].1, Unfit::Ahead { .. }), "{refusal}");
     let recovered = World::of(files(model.txns.len())).import();
     model.assert_same(&recovered, "with all of the log");
+
+    // The configuration's znode shows its version.
+    let (mut model, mut files) = sample();
+    let text = "server.1=a:1:2:participant\nversion=500000003";
+    model.state.tree.set_config(text, Zxid::new(5, 3).0);
+    let (zxid, with_config) = model.snapshot(0, false, false);
+    put(&mut files, (zxid, with_config));
+    let mut world = World::of(files);
+    world.import();
+    assert!(!world.notes.iter().any(|note| note.contains("not used")), "{:?}", world.notes);
 }
 
 #[test]
