@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Child;
@@ -608,6 +608,77 @@ fn writes_and_syncs_at_an_apache_follower_are_answered_in_their_order() {
     }
 }
 
+/// Two servers of ours, and an Apache server that has logged `/alone`, which nobody else has, in an
+/// epoch of its own: none of them runs. And the session that all of them know.
+struct Alone {
+    ensemble: Ensemble,
+    apache: Program,
+    session: Hello,
+}
+
+impl Alone {
+    fn new(test: &str) -> Option<Self> {
+        let Some(jars) = apache::jars_of("zookeeper") else {
+            apache::skip(test, "Apache ZooKeeper's jars or Java are missing");
+            return None;
+        };
+        let apache = Program::Apache(Java::new(&jars));
+        let mut ensemble = Ensemble::new(3);
+        for sid in [1, 2] {
+            ensemble.start(sid, &Program::Ours, "");
+        }
+        ensemble.start(3, &apache, "");
+        ensemble.all_serve();
+        let client = client::connect_for_long(ensemble.ports[&1]).expect("it serves");
+        let (session, password) = (client.session.session, client.session.password);
+        let session = Hello { session, password, timeout_ms: 600_000, ..Hello::default() };
+        drop(client);
+        within("all servers to have the session", || {
+            let zxids = ensemble.zxids();
+            (zxids.len() == 3 && zxids.windows(2).all(|pair| pair[0] == pair[1])).then_some(())
+        });
+        (1..=3).for_each(|sid| ensemble.kill(sid));
+        // Of equal histories the largest number leads. The other one is made to take nothing.
+        ensemble.run(3, &apache);
+        ensemble.run(1, &Program::Ours);
+        within("Apache's server to lead", || (ensemble.mode(3) == "leader").then_some(()));
+        let mut alone = Self { ensemble, apache, session };
+        let mut client = within("the session", || alone.attach(3, Zxid::ZERO).ok());
+        alone.ensemble.signal(1, libc::SIGSTOP);
+        client.send(&create("/alone", b"", 0)).expect("it is open");
+        let log = alone.ensemble.home.join("3/data/version-2/log.200000001");
+        let has_logged = || {
+            let log = fs::read(&log).unwrap_or_default();
+            log.windows(6).any(|bytes| bytes == b"/alone").then_some(())
+        };
+        within("it to log what nobody else does", has_logged);
+        [3, 1].into_iter().for_each(|sid| alone.ensemble.kill(sid));
+        Some(alone)
+    }
+
+    /// The session's client goes there, and has seen so much.
+    fn attach(&self, sid: i64, seen: Zxid) -> io::Result<Client> {
+        let hello = Hello { last_zxid_seen: seen, ..self.session.clone() };
+        Client::attach(("127.0.0.1", self.ensemble.ports[&sid]), &hello)
+    }
+
+    /// What a server answers a client that reads `/alone`.
+    fn read(&self, sid: i64) -> ErrorCode {
+        let mut client = within("the session", || self.attach(sid, Zxid::ZERO).ok());
+        client.code(&get("/alone", false))
+    }
+
+    /// A txn later the Apache server starts again.
+    fn goes_on(&mut self) {
+        let mut client = within("the session", || self.attach(1, Zxid::ZERO).ok());
+        assert_eq!(client.code(&create("/after", b"", 0)), ErrorCode::OK);
+        self.ensemble.all_show("/after", "");
+        self.ensemble.kill(3);
+        self.ensemble.run(3, &self.apache);
+        self.ensemble.all_show("/after", "");
+    }
+}
+
 /// An Apache server keeps its log beside a leader's snapshot, and applies again what stands there
 /// behind the snapshot's zxid: its own txns that nobody else had must not be there. They stand
 /// before the beginning of the epoch, which it shows as its zxid until the first txn; whoever has
@@ -615,65 +686,37 @@ fn writes_and_syncs_at_an_apache_follower_are_answered_in_their_order() {
 #[test]
 fn what_an_apache_server_alone_has_logged_does_not_come_back() {
     let test = "what_an_apache_server_alone_has_logged_does_not_come_back";
-    let Some(jars) = apache::jars_of("zookeeper") else {
-        return apache::skip(test, "Apache ZooKeeper's jars or Java are missing");
-    };
-    let apache = Program::Apache(Java::new(&jars));
-    let mut ensemble = Ensemble::new(3);
+    let Some(mut alone) = Alone::new(test) else { return };
     for sid in [1, 2] {
-        ensemble.start(sid, &Program::Ours, "");
+        alone.ensemble.run(sid, &Program::Ours);
     }
-    ensemble.start(3, &apache, "");
-    ensemble.all_serve();
-    let client = client::connect_for_long(ensemble.ports[&1]).expect("it serves");
-    let (session, password) = (client.session.session, client.session.password);
-    drop(client);
-    within("all servers to have the session", || {
-        let zxids = ensemble.zxids();
-        (zxids.len() == 3 && zxids.windows(2).all(|pair| pair[0] == pair[1])).then_some(())
-    });
-    (1..=3).for_each(|sid| ensemble.kill(sid));
-    // Of equal histories the largest number leads. The other one takes nothing of what is proposed.
-    ensemble.run(3, &apache);
-    ensemble.run(1, &Program::Ours);
-    within("Apache's server to lead", || (ensemble.mode(3) == "leader").then_some(()));
-    let ports = ensemble.ports.clone();
-    let attach = |sid: i64, seen| {
-        let long = Hello { timeout_ms: 600_000, ..Hello::default() };
-        let hello = Hello { session, password, last_zxid_seen: seen, ..long };
-        Client::attach(("127.0.0.1", ports[&sid]), &hello)
-    };
-    let mut client = within("a leader", || attach(3, Zxid::ZERO).ok());
-    ensemble.signal(1, libc::SIGSTOP);
-    client.send(&create("/alone", b"", 0)).expect("it is open");
-    let log = ensemble.home.join("3/data/version-2/log.200000001");
-    let has_logged = || {
-        let log = fs::read(&log).unwrap_or_default();
-        log.windows(6).any(|bytes| bytes == b"/alone").then_some(())
-    };
-    within("it to log what nobody else does", has_logged);
-    drop(client);
-    ensemble.kill(3);
-    ensemble.kill(1);
-    for sid in [1, 2] {
-        ensemble.run(sid, &Program::Ours);
-    }
-    ensemble.all_serve();
-    ensemble.run(3, &apache);
-    ensemble.all_serve();
-    let mut client = within("the session", || attach(3, Zxid::ZERO).ok());
+    alone.ensemble.all_serve();
+    alone.ensemble.run(3, &alone.apache);
+    alone.ensemble.all_serve();
+    let mut client = within("the session", || alone.attach(3, Zxid::ZERO).ok());
     let seen = client.call(&get("/", false)).expect("it serves").header.zxid;
     assert_eq!(seen, Zxid::new(3, 0), "the epoch's beginning");
     for sid in [1, 2] {
-        let mut client = attach(sid, seen).expect("it has all that was seen");
+        let mut client = alone.attach(sid, seen).expect("it has all that was seen");
         assert_eq!(client.code(&get("/alone", false)), ErrorCode::NO_NODE);
     }
-    let mut client = attach(1, seen).expect("it has all that was seen");
-    assert_eq!(client.code(&create("/after", b"", 0)), ErrorCode::OK);
-    ensemble.all_show("/after", "");
-    ensemble.kill(3);
-    ensemble.run(3, &apache);
-    ensemble.all_show("/after", "");
-    let mut client = within("the session", || attach(3, Zxid::ZERO).ok());
-    assert_eq!(client.code(&get("/alone", false)), ErrorCode::NO_NODE);
+    alone.goes_on();
+    assert_eq!([1, 2, 3].map(|sid| alone.read(sid)), [ErrorCode::NO_NODE; 3]);
+}
+
+/// A leader that needs that server to be established has served in an epoch behind its txns.
+#[test]
+fn nor_does_it_where_that_server_is_needed() {
+    let test = "nor_does_it_where_that_server_is_needed";
+    let Some(mut alone) = Alone::new(test) else { return };
+    for sid in [1, 2] {
+        alone.ensemble.run(sid, &Program::Ours);
+    }
+    alone.ensemble.all_serve();
+    alone.ensemble.kill(2);
+    alone.ensemble.run(3, &alone.apache);
+    within("it to serve", || (alone.ensemble.mode(3) == "follower").then_some(()));
+    alone.ensemble.all_serve();
+    alone.goes_on();
+    assert_eq!([1, 3].map(|sid| alone.read(sid)), [ErrorCode::NO_NODE; 2]);
 }

@@ -363,6 +363,7 @@ impl Ensemble {
         let Some(Recovering { keep_until, asked: true }) = self.recovering.take() else { return };
         self.lost = lost;
         if self.lost.is_some() {
+            self.served_epoch = 0;
             return self.end_role(cx);
         }
         if keep_until.is_none() && installed.is_none() && matches!(self.role, Role::Learning(_)) {

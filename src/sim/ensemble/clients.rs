@@ -80,13 +80,13 @@ impl World {
     /// Bytes of a server arrive at a client.
     pub(super) fn receive(&mut self, conn: ConnId, bytes: Bytes) -> Result<(), Failure> {
         let Some((member, client)) = self.conns.get(&conn).copied() else { return Ok(()) };
-        let Self { clients, history, members, committed, .. } = self;
+        let Self { clients, history, members, before_epochs, .. } = self;
         let (Some(client), Some(member)) = (clients.get_mut(client), members.get_mut(member))
         else {
             return Ok(());
         };
         history.seen = member.seen;
-        client.receive(bytes, history, |zxid| last_txn(committed, zxid))?;
+        client.receive(bytes, history, |zxid| last_txn(before_epochs, zxid))?;
         member.seen = history.seen;
         Ok(())
     }

@@ -315,6 +315,8 @@ struct World {
     history: History,
     /// What a server has applied because a quorum had it.
     committed: BTreeSet<Zxid>,
+    /// The last txn before each epoch in which a server has served.
+    before_epochs: BTreeMap<u32, Zxid>,
     healed: bool,
     /// The second oracle judges, too.
     is_small: bool,
@@ -395,6 +397,7 @@ impl World {
             reads_without_quorum,
             history: History::default(),
             committed: BTreeSet::new(),
+            before_epochs: BTreeMap::new(),
             healed: false,
             is_small: with.requests.is_some(),
             report: EnsembleReport::default(),

@@ -1,6 +1,6 @@
 //! The servers of an ensemble: their starts and ends, their turns, what they ask for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -222,7 +222,10 @@ impl World {
                         self.shard_turn(at, to)?;
                     }
                 }
-                Output::Publish(published) => self.member(at).shards.publish(published),
+                Output::Publish(published) => {
+                    self.begins(published);
+                    self.member(at).shards.publish(published);
+                }
                 Output::Stopped => self.stopped(at),
                 Output::Listen(address) => self.member(at).client_port = Some(address),
                 Output::PauseReading { .. } | Output::ResumeReading { .. } => {}
@@ -284,14 +287,22 @@ impl World {
         Ok(())
     }
 
+    /// Whoever serves in an epoch of which it has no txn has all that is before it, and no more.
+    fn begins(&mut self, Published { zxid, epoch, .. }: Published) {
+        if zxid.epoch() < epoch {
+            let last = last_txn(&self.before_epochs, zxid);
+            self.before_epochs.entry(epoch).or_insert(last);
+        }
+    }
+
     /// The last txn that a running server has applied.
     pub(super) fn last_applied(&self, member: &Member) -> Option<Zxid> {
-        Some(last_txn(&self.committed, member.server.as_ref()?.tree().last_zxid()))
+        Some(last_txn(&self.before_epochs, member.server.as_ref()?.tree().last_zxid()))
     }
 
     /// The log of a server with this zxid.
     fn log_upto(&self, zxid: Zxid) -> BTreeSet<Zxid> {
-        let last = last_txn(&self.committed, zxid);
+        let last = last_txn(&self.before_epochs, zxid);
         let log = std::iter::successors(Some(last), |zxid| self.before.get(zxid).copied());
         log.take_while(|zxid| *zxid != Zxid::ZERO).collect()
     }
@@ -525,10 +536,11 @@ impl World {
 }
 
 /// The last txn in the tree of a server with this zxid. One that is taken for Apache's may have
-/// been given the beginning of an established epoch, which is no txn; all before that is committed.
-pub(super) fn last_txn(committed: &BTreeSet<Zxid>, zxid: Zxid) -> Zxid {
+/// been given the beginning of an established epoch, which is no txn. `before` are the last txns
+/// before the epochs.
+pub(super) fn last_txn(before: &BTreeMap<u32, Zxid>, zxid: Zxid) -> Zxid {
     match zxid.counter() {
-        0 => committed.range(..zxid).next_back().copied().unwrap_or(Zxid::ZERO),
+        0 => before.get(&zxid.epoch()).copied().unwrap_or(Zxid::ZERO),
         _ => zxid,
     }
 }
