@@ -216,6 +216,25 @@ fn logs_that_go_on_are_not_taken_for_stalled() {
     assert_eq!(led.leader.committed(), zxid(499));
 }
 
+/// However long the answer was on its way: what was heard since may be in the next one.
+#[test]
+fn a_report_of_sessions_is_of_the_time_when_it_was_asked_for() {
+    let mut led = Led::established();
+    led.leader.timer(NOW, &mut led.out);
+    led.out.clear();
+    let asked = [1, 2].map(|count| Instant(NOW.0 + count * TIMING.ping_every.0));
+    asked.iter().for_each(|at| led.leader.timer(*at, &mut led.out));
+    let late = Instant(NOW.0 + 5 * TIMING.ping_every.0);
+    for _ in 0..3 {
+        led.leader.received(late, LinkId(2), ping(), &mut led.out);
+    }
+    let told = led.out.iter().filter_map(|output| match output {
+        Output::Touched { asked, .. } => Some(*asked),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [asked[0], asked[1], late]);
+}
+
 /// ZOOKEEPER-2201 and its like: what waits for a learner has a bound, and nobody waits for it. What
 /// is committed meanwhile is sent as history.
 #[test]

@@ -661,7 +661,7 @@ impl World {
                 }
                 leader::Output::Request(..)
                 | leader::Output::Revalidate(..)
-                | leader::Output::Touched(..)
+                | leader::Output::Touched { .. }
                 | leader::Output::Config(_)
                 | leader::Output::Activated { .. }
                 | leader::Output::Synced(_) => {}

@@ -436,7 +436,9 @@ impl Ensemble {
             Output::Revalidate(link, touch) => {
                 self.ask_leader(cx, link, Asked::Revalidate(touch));
             }
-            Output::Touched(link, touches) => cx.pipeline.touched(link, &touches, cx.clock.now),
+            Output::Touched { link, asked, touches } => {
+                cx.pipeline.touched(link, asked, &touches, cx.clock.now);
+            }
             Output::Synced(number) => self.on_synced(cx, number),
             Output::Abdicate(why) => {
                 tracing::warn!(%why, "this server leads no more");

@@ -125,6 +125,12 @@ impl Pipeline {
         server == self.options.server_id
     }
 
+    /// Whether a session is new, or was begun here since only reads are served: no other server has
+    /// ever known of it.
+    pub(super) fn is_for_reads(&self, session: SessionId) -> bool {
+        session.0 == 0 || (self.is_own(session) && self.member.reads_from <= session)
+    }
+
     /// A learner asks for a session that is unknown here: whether it can be one of its own.
     pub(super) fn may_be_local_elsewhere(&self, session: SessionId) -> bool {
         self.makes_local_sessions()

@@ -81,11 +81,13 @@ pub(super) struct Member {
     /// Leading: sessions whose creation is in flight for a learner's client, and whether their end
     /// is in flight too.
     pub(super) opening: BTreeMap<SessionId, bool>,
+    /// Reading: sessions that are given here meanwhile have this id, or later ones.
+    pub(super) reads_from: SessionId,
     /// Leading: the learner to which a session's client has come last; `None` once the client has
     /// come here, or the learner is gone. Until it comes again, whatever is still on its way from
     /// another server is older than what was answered since.
     pub(super) remote: BTreeMap<SessionId, Option<LinkId>>,
-    /// Leading: when a learner last told which sessions it heard of.
+    /// Leading: when a learner was asked which sessions it heard of, and has told since.
     reports: BTreeMap<LinkId, Instant>,
 
     /// Following: what is to be sent to the leader.
@@ -130,6 +132,7 @@ impl Member {
             recent,
             proposals: Vec::new(),
             opening: BTreeMap::new(),
+            reads_from: SessionId(0),
             remote: BTreeMap::new(),
             reports: BTreeMap::new(),
             to_leader: Vec::new(),
@@ -312,6 +315,7 @@ impl Pipeline {
     /// There is no leader; clients may read what there is.
     pub(crate) fn serve_reads(&mut self) {
         self.duty = Duty::ReadOnly;
+        self.member.reads_from = self.sessions.next_id();
     }
 
     /// Everything up to `zxid` is committed. It must be in the log.
@@ -534,9 +538,15 @@ impl Pipeline {
         (true, drop)
     }
 
-    /// A learner has told which sessions it heard of.
-    pub(crate) fn touched(&mut self, link: LinkId, touches: &[Touch], now: Instant) {
-        self.member.reports.insert(link, now);
+    /// A learner was asked at `asked` which sessions it heard of, and has told now.
+    pub(crate) fn touched(
+        &mut self,
+        link: LinkId,
+        asked: Instant,
+        touches: &[Touch],
+        now: Instant,
+    ) {
+        self.member.reports.insert(link, asked);
         for Touch { session, timeout_ms } in touches {
             self.sessions.touch_with(*session, *timeout_ms, now);
         }

@@ -86,12 +86,12 @@ fn the_timeout_that_another_server_granted_counts() {
     pipeline.lead(1, clock(0).now);
     assert!(pipeline.revalidate(LINK, touch(20_000), clock(1_000).now).0, "it lives");
     // The learner has told since that it heard of no session.
-    pipeline.touched(LINK, &[], clock(19_000).now);
+    pipeline.touched(LINK, clock(19_000).now, &[], clock(19_000).now);
     assert_eq!(pipeline.overdue(clock(19_000).now), Vec::new());
-    pipeline.touched(LINK, &[touch(8_000)], clock(19_500).now);
-    pipeline.touched(LINK, &[], clock(26_000).now);
+    pipeline.touched(LINK, clock(19_500).now, &[touch(8_000)], clock(19_500).now);
+    pipeline.touched(LINK, clock(26_000).now, &[], clock(26_000).now);
     assert_eq!(pipeline.overdue(clock(26_000).now), Vec::new());
-    pipeline.touched(LINK, &[], clock(29_000).now);
+    pipeline.touched(LINK, clock(29_000).now, &[], clock(29_000).now);
     assert_eq!(pipeline.overdue(clock(29_000).now), vec![(SESSION, None)]);
 }
 
@@ -101,11 +101,14 @@ fn a_session_at_a_learner_ends_only_after_its_report() {
     pipeline.lead(1, clock(0).now);
     let touch = Touch { session: SESSION, timeout_ms: 4_000 };
     assert!(pipeline.revalidate(LINK, touch, clock(0).now).0, "it lives");
-    pipeline.touched(LINK, &[], clock(3_900).now);
+    pipeline.touched(LINK, clock(3_900).now, &[], clock(3_900).now);
     assert_eq!(pipeline.overdue(clock(60_000).now), Vec::new(), "it has not been heard of since");
-    pipeline.touched(LINK, &[], clock(4_300).now);
+    // An answer that was on its way for long.
+    pipeline.touched(LINK, clock(3_950).now, &[], clock(4_250).now);
+    assert_eq!(pipeline.overdue(clock(60_000).now), Vec::new(), "it tells of the time before");
+    pipeline.touched(LINK, clock(4_300).now, &[], clock(4_300).now);
     assert_eq!(pipeline.overdue(clock(4_300).now), vec![(SESSION, None)]);
-    pipeline.touched(LINK, &[touch], clock(4_400).now);
+    pipeline.touched(LINK, clock(4_400).now, &[touch], clock(4_400).now);
     assert_eq!(pipeline.overdue(clock(4_400).now), Vec::new(), "it was heard of after all");
     pipeline.link_gone(LINK);
     assert_eq!(pipeline.overdue(clock(9_000).now), vec![(SESSION, None)]);
@@ -386,11 +389,13 @@ fn without_a_quorum_only_sessions_of_that_time_are_known() {
     pipeline.serve_reads();
     let (reader, _) = arrive(&mut pipeline);
     assert!(matches!(renew(&mut pipeline, reader), Some(Notice::Attached { .. })));
-    for elsewhere in [SESSION, SessionId(0x0300_0000_0000_0009)] {
+    // One began here when there was a quorum, and is not in the log: power was cut.
+    let before = SessionId(0x0100_0000_0000_0009);
+    for elsewhere in [SESSION, SessionId(0x0300_0000_0000_0009), before] {
         let told = renew(&mut pipeline, elsewhere);
         assert!(matches!(told, Some(Notice::Drop { .. })), "it may live on: {told:?}");
     }
-    let ended = SessionId(0x0100_0000_0000_0009);
+    let ended = SessionId(reader.0 + 1);
     assert!(matches!(renew(&mut pipeline, ended), Some(Notice::Refused { .. })));
     pipeline.idle(clock(1_000).now);
     assert!(!pipeline.sessions().is_live(reader) && pipeline.sessions().is_live(SESSION));

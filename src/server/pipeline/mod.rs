@@ -354,11 +354,8 @@ impl Pipeline {
                 out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
                 return;
             }
-            // It may live on where there is a quorum.
-            Duty::ReadOnly
-                if self.is_global(attach.session)
-                    || (attach.session.0 != 0 && !self.is_own(attach.session)) =>
-            {
+            // It may live on where there is a quorum, whatever is known of it here.
+            Duty::ReadOnly if !self.is_for_reads(attach.session) => {
                 out.push((attach.to.shard, Notice::Drop { conn: attach.to.conn }));
                 return;
             }

@@ -34,10 +34,10 @@ pub(super) struct Link {
     pub(super) log_end: Zxid,
     /// When it was last heard of.
     pub(super) heard: Instant,
-    /// Pings sent and answered since UPTODATE, to match them in order. Earlier ones are not
-    /// answered.
+    /// Pings sent since UPTODATE. Earlier ones are not answered.
     pub(super) pings_sent: u64,
-    pub(super) pings_answered: u64,
+    /// When those of them were sent that it has not answered, which it does in order.
+    pub(super) unanswered: VecDeque<Instant>,
     /// A proposal that it is not known to have, if it is to acknowledge one.
     pub(super) awaited: Awaited,
     /// The end of the history it was sent, which is durable there once it has accepted.
@@ -148,7 +148,7 @@ impl News {
 }
 
 impl Link {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             sid: ServerId::NONE,
             kind: LearnerKind::Follower,
@@ -158,7 +158,7 @@ impl Link {
             log_end: Zxid::ZERO,
             heard: now,
             pings_sent: 0,
-            pings_answered: 0,
+            unanswered: VecDeque::new(),
             awaited: Awaited(None),
             history_to: Zxid::ZERO,
             is_renewing: false,
@@ -179,6 +179,17 @@ impl Link {
     /// Serves clients.
     pub(super) const fn is_serving(&self) -> bool {
         matches!(self.stage, Stage::Serving)
+    }
+
+    /// A ping is sent.
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.pings_sent += 1;
+        self.unanswered.push_back(now);
+    }
+
+    /// How many pings it has answered.
+    pub(super) fn pings_answered(&self) -> u64 {
+        self.pings_sent - self.unanswered.len() as u64
     }
 
     /// Was sent a ping that it answers: one after UPTODATE. Before, it may have nothing to say for

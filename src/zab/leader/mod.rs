@@ -254,9 +254,10 @@ impl Leader {
             }
             LearnerPacket::Ack { zxid } => self.on_ack(now, id, zxid, out),
             LearnerPacket::Ping { touches, .. } => {
-                link.pings_answered += 1;
-                // None is a report, too: what the learner did not hear of may expire.
-                out.push(Output::Touched(id, touches));
+                // None is a report, too: what the learner did not hear of may expire. It tells of
+                // the time when it was asked at the least, however long the answer took.
+                let asked = link.unanswered.pop_front().unwrap_or(now);
+                out.push(Output::Touched { link: id, asked, touches });
                 self.commit(out);
             }
             LearnerPacket::Request(request) if self.established || link.is_renewing => {
@@ -581,7 +582,7 @@ impl Leader {
                 if link.is_serving() {
                     // It has waited for UPTODATE in silence.
                     link.heard = if link.answers_pings() { link.heard } else { now };
-                    link.pings_sent += 1;
+                    link.asked(now);
                 }
                 out.push(Output::Send(*id, LeaderPacket::Ping { zxid }));
             }
@@ -602,7 +603,7 @@ impl Leader {
                 || self.links.iter().any(|(id, link)| {
                     link.sid == sid
                         && link.kind == LearnerKind::Follower
-                        && sync.pings.get(id).is_some_and(|at| *at <= link.pings_answered)
+                        && sync.pings.get(id).is_some_and(|at| *at <= link.pings_answered())
                 })
         };
         sync.zxid <= self.broadcast.committed() && self.configs.is_quorum(confirms)

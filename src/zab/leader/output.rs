@@ -1,6 +1,7 @@
 //! What a leader asks of its driver, and why it closes a connection or gives up.
 
 use super::link::LinkId;
+use crate::base::Instant;
 use crate::model::{EnsembleConfig, ServerId, Zxid};
 use crate::wire::quorum::{ForwardedRequest, LeaderPacket, Touch};
 use crate::zab::paxos::{Epochs, EpochsExhausted};
@@ -67,7 +68,14 @@ pub enum Output {
     /// A client of this session has come to the learner; answer with [`LeaderPacket::Revalidate`].
     Revalidate(LinkId, Touch),
     /// Sessions that a learner has heard of since it last said so; it may be none.
-    Touched(LinkId, Vec<Touch>),
+    Touched {
+        /// The learner.
+        link: LinkId,
+        /// When it was asked: what it heard of later, it may tell later.
+        asked: Instant,
+        /// The sessions.
+        touches: Vec<Touch>,
+    },
     /// Leadership was confirmed by a quorum after the sync of this number was asked for, and
     /// everything proposed before it is committed.
     Synced(u64),
