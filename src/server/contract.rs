@@ -79,11 +79,12 @@ pub struct Published {
 }
 
 impl Published {
-    /// A client that has seen no later zxid has seen nothing that is not shown here. Apache's
-    /// servers show the beginning of an epoch as their zxid until its first txn.
+    /// Whether a client that has seen this zxid has seen nothing that is not shown here. Apache's
+    /// servers show the beginning of an epoch as their zxid until its first txn. A txn that is not
+    /// here may have been seen at a server without a quorum, whatever its epoch.
     #[must_use]
-    pub(crate) fn reaches(self) -> Zxid {
-        self.zxid.max(Zxid::new(self.epoch, 0))
+    pub(crate) const fn shows(self, seen: Zxid) -> bool {
+        seen.0 <= self.zxid.0 || (seen.counter() == 0 && seen.epoch() <= self.epoch)
     }
 }
 

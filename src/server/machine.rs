@@ -764,7 +764,7 @@ fn surroundings(pipeline: &Pipeline, published: Published, clock: Clock) -> Surr
     Surroundings {
         now: clock.now,
         view: pipeline.tree(),
-        reaches: Published { zxid, ..published }.reaches(),
+        published: Published { zxid, ..published },
         pipeline_full: published.pipeline_full || pipeline.is_full(),
         low_on_disk: pipeline.is_low_on_disk(),
     }

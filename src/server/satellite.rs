@@ -274,7 +274,7 @@ fn surroundings(replica: &Tree, published: Published, clock: Clock) -> Surroundi
     Surroundings {
         now: clock.now,
         view: replica,
-        reaches: published.reaches(),
+        published,
         pipeline_full: published.pipeline_full,
         low_on_disk: published.low_on_disk,
     }

@@ -73,7 +73,9 @@ fn a_client_that_has_seen_the_beginning_of_the_epoch_is_taken() {
     assert!(is_refused(1, 2, beginning));
     assert!(!is_refused(2, 3, beginning));
     assert!(is_refused(3, 3, beginning.next()));
-    assert!(!is_refused(4, 2, zxid));
+    assert!(is_refused(4, 3, Zxid::new(2, 9)), "seen at a server without a quorum, and cut off");
+    assert!(!is_refused(5, 3, Zxid::new(2, 0)));
+    assert!(!is_refused(6, 2, zxid));
 }
 
 /// It hears this of the pipeline, and ends its turn.

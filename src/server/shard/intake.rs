@@ -238,8 +238,8 @@ impl Shard {
             conn.begin_close();
             return;
         }
-        if around.reaches < hello.last_zxid_seen || !self.accepting {
-            tracing::info!(%peer, seen = %hello.last_zxid_seen, ours = %around.reaches,
+        if !around.published.shows(hello.last_zxid_seen) || !self.accepting {
+            tracing::info!(%peer, seen = %hello.last_zxid_seen, ours = %around.published.zxid,
                 "closed: the client has seen a later zxid");
             conn.begin_close();
             return;

@@ -35,7 +35,7 @@ use crate::tree::Tree;
 use crate::watch::WatchTable;
 use crate::wire::connect::{ConnectResponse, session_password};
 
-use super::contract::{Clock, Output};
+use super::contract::{Clock, Output, Published};
 use super::credit::{Budget, Credit};
 use super::options::{LargeRequests, RequestThrottle, ServerOptions, Slices, WordsAllowed};
 use super::stats::Latency;
@@ -122,8 +122,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) now: Instant,
     /// The tree. Only pings are answered while it does not show all that is published.
     pub(crate) view: &'a Tree,
-    /// Handshakes may have seen so much.
-    pub(crate) reaches: Zxid,
+    /// What is published: handshakes may have seen so much.
+    pub(crate) published: Published,
     /// The pipeline takes no writes for the moment.
     pub(crate) pipeline_full: bool,
     /// What makes the tree larger, or might, is refused.
