@@ -206,7 +206,6 @@ impl Prep<'_> {
                 *left = left.checked_sub(1)?;
                 let Some(request) = multi.requests.next() else { break };
                 self.next_of_multi(header, multi, &request, &mut granted);
-                // What it refers to may be long: the rest is not made to be thrown away.
                 if self.is_too_long(header, multi_encoded_bytes(&multi.encoded)) {
                     multi.refuse(ErrorCode::BAD_ARGUMENTS);
                 }
@@ -236,6 +235,13 @@ impl Prep<'_> {
             return;
         }
         match self.single(header, request, &multi.identities, true) {
+            // What it refers to may be long: it is not written down to be thrown away.
+            Ok(body)
+                if self
+                    .is_too_long(header, multi.encoded.len() + encoded_bytes(&body, Some(0))) =>
+            {
+                multi.refuse(ErrorCode::BAD_ARGUMENTS);
+            }
             Ok(body) => {
                 self.overlay.stage(self.tree, header, &body);
                 granted(request, &body);

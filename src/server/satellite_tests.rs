@@ -78,6 +78,23 @@ fn a_client_that_has_seen_the_beginning_of_the_epoch_is_taken() {
     assert!(!is_refused(6, 2, zxid));
 }
 
+/// The pipeline may be slow to answer it.
+#[test]
+fn a_connection_that_waits_for_its_session_is_not_read_on_for_ever() {
+    let world = World::new(options());
+    let mut satellite = satellite_of(&world);
+    greet(&mut satellite, world.clock(), (CONN, SESSION), Zxid::ZERO);
+    let mut pauses = |bytes: usize| {
+        let mut out = Vec::new();
+        let bytes = BytesMut::zeroed(bytes).freeze();
+        satellite.step(world.clock(), Input::Received { conn: CONN, bytes }, &mut out);
+        satellite.turn_end(world.clock(), &mut out);
+        out.iter().any(|output| matches!(output, Output::PauseReading { conn: CONN }))
+    };
+    assert!(!pauses(10_000));
+    assert!(pauses(10_000));
+}
+
 /// It hears this of the pipeline, and ends its turn.
 fn hears(satellite: &mut Satellite, clock: Clock, items: Vec<ToShard>) -> Vec<Output> {
     let mut out = Vec::new();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::recovery::{Answer, Recovered, Recovery, Step};
 use super::*;
@@ -611,4 +611,74 @@ fn txns_that_nobody_could_read_are_refused() {
     world.settle();
     let refused = ErrorCode::BAD_ARGUMENTS;
     assert_eq!(world.codes(conn), [ErrorCode::OK, refused, refused, ErrorCode::OK, ErrorCode::OK]);
+}
+
+/// What an identity stands for may be long, and is written down for each entry.
+#[test]
+fn an_acl_that_would_be_longer_than_a_txn_is_refused_before_it_is_written() {
+    let mut world = World::new(options());
+    let conn = world.connect(1, 60_000);
+    let (scheme, user) = (Some(Str::from_static("digest")), format!("{}:p", "u".repeat(60_000)));
+    let auth = Some(Bytes::from(user));
+    let entry = |perms| RawAcl { perms: Perms(perms), scheme: Some("auth".into()), id: None };
+    let create = |entries| {
+        WriteRequest::Create(CreateRequest {
+            kind: CreateKind::Create,
+            path: "/a".into(),
+            data: None,
+            acl: Some((0..entries).map(entry).collect()),
+            flags: 0,
+        })
+    };
+    world.send(
+        conn,
+        &[
+            Request::Auth { scheme, auth },
+            // More than 2 GiB.
+            Request::Write(WriteRequest::Multi(vec![create(40_000)])),
+            Request::Write(WriteRequest::Multi(vec![create(2)])),
+        ],
+    );
+    world.settle();
+    assert_eq!(world.codes(conn), [ErrorCode::OK, ErrorCode::BAD_ARGUMENTS, ErrorCode::OK]);
+}
+
+/// What is behind it may be the rest of a frame of which the first half was thrown away.
+#[test]
+fn nothing_is_taken_in_behind_a_request_that_ends_its_connection() {
+    let mut world = World::new(options());
+    let conn = world.connect(1, 60_000);
+    world.send(conn, &[create("/a", 1)]);
+    let mut unknown = BytesMut::new();
+    for word in [8, 2, 999] {
+        unknown.put_i32(word);
+    }
+    world.turn(vec![Input::Received { conn, bytes: unknown.freeze() }]);
+    world.send(conn, &[create("/b", 1)]);
+    world.settle();
+    assert_eq!(world.codes(conn), [ErrorCode::OK, ErrorCode::UNIMPLEMENTED]);
+    assert!(world.server.tree().get("/b").is_none());
+}
+
+#[test]
+fn a_multi_read_has_no_more_than_a_reply_may_have() {
+    let mut world = World::new(options());
+    let conn = world.connect(1, 60_000);
+    world.send(conn, &[create("/a", 900_000)]);
+    world.settle();
+    let read = |count| {
+        Request::Read(ReadRequest::MultiRead(vec![
+            (
+                crate::model::request::MultiReadKind::GetData,
+                "/a".into()
+            );
+            count
+        ]))
+    };
+    world.send(conn, &[read(80)]);
+    world.settle();
+    assert_eq!(world.codes(conn), [ErrorCode::OK, ErrorCode::SYSTEM_ERROR]);
+    world.send(conn, &[read(2)]);
+    world.settle();
+    assert_eq!(world.codes(conn), [ErrorCode::OK]);
 }

@@ -21,8 +21,14 @@ pub fn reply(
     buf.put_i32(xid.0);
     buf.put_i64(zxid.0);
     buf.put_i32(code.0);
+    let header = buf.len();
     if code == ErrorCode::OK {
         body(buf);
+    }
+    // No frame is as long.
+    if i32::try_from(buf.len() - frame - 4).is_err() {
+        buf.truncate(header - 4);
+        buf.put_i32(ErrorCode::SYSTEM_ERROR.0);
     }
     finish_frame(buf, frame);
 }

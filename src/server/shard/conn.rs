@@ -40,6 +40,8 @@ pub(super) struct Conn {
     pub(super) reserved_bytes: usize,
     /// A multi that is being decoded, with its frame.
     pub(super) decoding: Option<Box<(Bytes, MultiDecoder)>>,
+    /// It ends behind the last request in `queue`: nothing more is taken in.
+    pub(super) ends: bool,
     /// Bytes handed to the driver that the socket has not taken.
     pub(super) unsent_bytes: usize,
     /// When the socket last took some, or was given the first.
@@ -218,6 +220,7 @@ impl Conn {
             large_bytes: 0,
             reserved_bytes: 0,
             decoding: None,
+            ends: false,
             out: Outbox::default(),
             unsent_bytes: 0,
             sent_at: clock.now,
@@ -308,6 +311,12 @@ impl Conn {
         self.queue.len() >= limits::CONN_OUTSTANDING_REQUESTS_MAX
             || self.queued_bytes >= limits::CONN_OUTSTANDING_BYTES_MAX
             || self.is_output_full()
+    }
+
+    /// Whether it waits for the pipeline's word before anything is taken in, and bytes have come.
+    pub(super) fn waits_with_bytes(&self) -> bool {
+        matches!(self.phase, Phase::Attaching { .. } | Phase::Word)
+            && limits::FRAME_BYTES_SMALL < self.deframer.buffered()
     }
 
     /// Whether what stands at the head of the queue waits for nothing but its turn.

@@ -41,6 +41,10 @@ impl Shard {
             return;
         }
         loop {
+            if conn.ends {
+                drop(conn.deframer.take_rest());
+                return;
+            }
             if matches!(conn.phase, Phase::Attaching { .. } | Phase::Word | Phase::Closing { .. }) {
                 return;
             }
@@ -407,8 +411,8 @@ fn enqueue(conn: &mut Conn, pending: Pending) {
     let opcode = pending.opcode;
     conn.enqueue(pending);
     if ends {
-        // Nothing behind it is taken in; the close follows its answer.
-        drop(conn.deframer.take_rest());
+        // The close follows its answer.
+        conn.ends = true;
         conn.stats.last_opcode = Some(opcode);
     }
 }

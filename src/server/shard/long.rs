@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::auth::{self, AuthConfig, Identities};
 use crate::base::{Str, StrList, str_set};
+use crate::limits;
 use crate::model::request::{MultiReadKind, SetWatches};
 use crate::model::{ConnId, ErrorCode, EventType, Perms, SessionId, Stat, WatchEvent, Xid, Zxid};
 use crate::server::stream::Delta;
@@ -85,21 +86,28 @@ struct Pieces {
     xid: Xid,
     zxid: Zxid,
     full: Vec<BytesMut>,
+    full_bytes: usize,
     /// Where the next bytes are appended.
     open: BytesMut,
 }
 
 impl Pieces {
     const fn new(xid: Xid, zxid: Zxid, first: BytesMut) -> Self {
-        Self { xid, zxid, full: Vec::new(), open: first }
+        Self { xid, zxid, full: Vec::new(), full_bytes: 0, open: first }
     }
 
     /// Something was appended.
     fn cut(&mut self) {
         if CHUNK_BYTES <= self.open.len() {
             let next = BytesMut::with_capacity(CHUNK_BYTES);
+            self.full_bytes += self.open.len();
             self.full.push(std::mem::replace(&mut self.open, next));
         }
+    }
+
+    /// Whether there is more already than a connection is sent at once.
+    const fn is_too_long(&self) -> bool {
+        limits::CONN_UNSENT_BYTES_HARD_MAX < self.full_bytes
     }
 
     /// The whole reply. `finish` does what is left to do in the first piece, if that can be done.
@@ -184,10 +192,19 @@ impl MultiRead {
                     pieces.cut();
                 });
                 steps += (before - listing.left()) as usize;
-                if listing.left() != 0 {
+                if listing.left() != 0 && !self.pieces.is_too_long() {
                     return false;
                 }
                 self.listing = None;
+            }
+            if self.pieces.is_too_long() {
+                tracing::warn!(
+                    limit = limits::CONN_UNSENT_BYTES_HARD_MAX,
+                    "a multiRead asks for \
+                    more than a reply may have, and was refused"
+                );
+                self.done = true;
+                return true;
             }
             if self.left.as_slice().is_empty() && !self.done {
                 response::multi_end(&mut self.pieces.open);
@@ -232,7 +249,8 @@ impl MultiRead {
 
     /// The reply, once it is done.
     pub(super) fn answer(&mut self) -> Vec<Bytes> {
-        self.pieces.answer(|_| true)
+        let fits = !self.pieces.is_too_long();
+        self.pieces.answer(|_| fits)
     }
 }
 

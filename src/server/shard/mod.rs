@@ -567,7 +567,8 @@ impl Shard {
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.close_asked) else {
                 continue;
             };
-            let full = conn.held_since.is_some() || conn.is_over_limits();
+            let full =
+                conn.held_since.is_some() || conn.is_over_limits() || conn.waits_with_bytes();
             if full != conn.paused {
                 conn.paused = full;
                 match full {
