@@ -71,6 +71,20 @@ pub struct Acl {
 }
 
 impl Acl {
+    /// The same, in memory of its own: what was received keeps the whole packet.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let Id { scheme, id } = &self.id;
+        Self { perms: self.perms, id: Id { scheme: Str::from(&**scheme), id: Str::from(&**id) } }
+    }
+
+    /// In the place of an ACL that is not known yet: it grants nothing.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        let id = Id { scheme: Str::from_static("unknown"), id: Str::from_static("") };
+        Self { perms: Perms(0), id }
+    }
+
     /// world:anyone with every permission.
     #[must_use]
     pub const fn open() -> Self {

@@ -231,7 +231,9 @@ impl Tree {
     }
 
     fn create(&mut self, header: &TxnHeader, create: &CreateTxn, steps: &mut Vec<Step>) -> Outcome {
-        let Some((parent, parent_path)) = self.parent_of(&create.path) else {
+        // What a leader says was judged by it, and what is damaged on its way may still decode.
+        let is_plain = !create.path.ends_with('/') && !create.path.contains("//");
+        let Some((parent, parent_path)) = self.parent_of(&create.path).filter(|_| is_plain) else {
             return Outcome::Failed(ErrorCode::NO_NODE);
         };
         if let Some(id) = self.find(&create.path) {

@@ -84,7 +84,12 @@ impl Tree {
     pub fn list(&self, znode: &ZnodeRef<'_>) -> Listing {
         let began = self.listings.moment;
         let pin = Arc::new(Pin { parent: znode.id, began });
-        self.listings.pins.borrow_mut().push(Arc::downgrade(&pin));
+        let mut pins = self.listings.pins.borrow_mut();
+        if pins.len() == pins.capacity() {
+            pins.retain(|pin| pin.strong_count() != 0);
+        }
+        pins.push(Arc::downgrade(&pin));
+        drop(pins);
         let left = self.child_count(znode.id);
         let mut listing = Listing { next: self.first_child(znode.id), began, left, _pin: pin };
         self.skip_remains(&mut listing);
@@ -112,6 +117,12 @@ impl Tree {
         while listing.left != 0 && !self.was_there(listing.next, listing.began) {
             listing.next = self.next_sibling(listing.next);
         }
+    }
+
+    /// How many listings are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered_listings(&self) -> usize {
+        self.listings.pins.borrow().len()
     }
 
     /// Whether everything that was kept for listings has been cleared away.

@@ -35,7 +35,7 @@ pub struct Tree {
     pub(super) index: Index,
     pub(super) ephemerals: BTreeMap<SessionId, StrSet>,
     /// What values of short data with the same ACL share.
-    acls: BTreeMap<Arc<[Acl]>, Shared<Common>>,
+    acls: BTreeMap<Arc<[Acl]>, Interned>,
     /// Roots of the subtrees that have a quota.
     pub(super) quotas: BTreeSet<Str>,
     /// Containers and TTL znodes.
@@ -260,15 +260,27 @@ impl Tree {
         self.index.find(hash, is_it)
     }
 
-    /// What values with this ACL and short data share.
+    /// What values with this ACL and short data share. It stays while a value uses it.
     pub(super) fn intern(&mut self, acl: &[Acl]) -> Shared<Common> {
-        if let Some(common) = self.acls.get(acl) {
-            return Shared::clone(common);
+        if let Some(interned) = self.acls.get(acl) {
+            return Shared::clone(&interned.common);
         }
-        let acl: Arc<[Acl]> = Arc::from(acl);
+        let acl: Arc<[Acl]> = acl.iter().map(Acl::detached).collect();
         let common = Shared::new(Common { acl: Arc::clone(&acl), place: Place::Here });
-        self.acls.insert(acl, Shared::clone(&common));
+        self.acls.insert(acl, Interned { common: Shared::clone(&common), uses: 0 });
         common
+    }
+
+    /// How many znodes have an ACL that a snapshot of Apache's did not tell.
+    pub fn unknown_acls(&self) -> usize {
+        self.acls.get(&[Acl::unknown()][..]).map_or(0, |interned| interned.uses)
+    }
+
+    /// A value has this ACL, which was interned before.
+    fn use_acl(&mut self, acl: &Arc<[Acl]>) {
+        if let Some(interned) = self.acls.get_mut(acl) {
+            interned.uses += 1;
+        }
     }
 
     /// Adds a znode whose parent exists and which does not.
@@ -307,7 +319,10 @@ impl Tree {
         if let Some(old) = old {
             self.digest = self.digest.wrapping_sub(u64::from(old.digest()));
             self.data_bytes -= old.data_len() as u64;
-            self.release(old);
+            if !Arc::ptr_eq(old.acl(), new.acl()) {
+                self.use_acl(new.acl());
+                self.release(old.acl());
+            }
         }
         self.digest = self.digest.wrapping_add(u64::from(new.digest()));
         self.data_bytes += new.data_len() as u64;
@@ -336,7 +351,7 @@ impl Tree {
             self.digest = self.digest.wrapping_sub(u64::from(value.digest()));
             self.data_bytes -= value.data_len() as u64;
             self.forget_owner(path, &value.stat());
-            self.release(value);
+            self.release(value.acl());
         }
         if !removal.stays {
             self.let_go(id, false);
@@ -461,6 +476,7 @@ impl Tree {
             EphemeralOwner::Persistent => {}
         }
         let common = Common::of(interned, data);
+        self.use_acl(&common.acl);
         let value = Value::new(&stat, digest, common, data.unwrap_or_default());
         self.slot_mut(id).value = Some(value);
     }
@@ -469,21 +485,22 @@ impl Tree {
         if self.options.digests { value::digest(path, data, stat) } else { 0 }
     }
 
-    /// Drops a value; its ACL leaves the table with its last user.
-    fn release(&mut self, value: Value) {
-        let common = Shared::clone(value.common());
-        drop(value);
-        // The table has the ACL twice, and what is shared once.
-        let is_last = if common.place == Place::Here {
-            Arc::strong_count(&common.acl) == 2 && Shared::strong_count(&common) == 2
-        } else {
-            let interned = self.acls.get(&common.acl).map_or(1, Shared::strong_count);
-            Arc::strong_count(&common.acl) == 3 && Shared::strong_count(&common) + interned == 2
-        };
-        if is_last {
-            self.acls.remove(&common.acl);
+    /// A value with this ACL is gone; it leaves the table with the last one.
+    fn release(&mut self, acl: &Arc<[Acl]>) {
+        let Some(interned) = self.acls.get_mut(acl) else { return };
+        interned.uses -= 1;
+        if interned.uses == 0 {
+            self.acls.remove(acl);
         }
     }
+}
+
+/// An ACL in the table.
+#[derive(Clone, Debug)]
+pub(super) struct Interned {
+    common: Shared<Common>,
+    /// How many values have it, of whatever place.
+    uses: usize,
 }
 
 /// With a fixed seed: the same on every run, since nothing visible depends on it.

@@ -391,6 +391,62 @@ fn a_listing_shows_the_children_of_its_beginning_whatever_happens() {
     assert!(tree.keeps_nothing());
 }
 
+/// Nothing is deleted meanwhile.
+#[test]
+fn listings_that_are_over_are_forgotten() {
+    let tree = Tree::new(OPTIONS);
+    for _ in 0..1000 {
+        let _listing = tree.list(&tree.get("/zookeeper").unwrap());
+    }
+    assert!(tree.remembered_listings() < 10);
+}
+
+/// Whoever else still has it.
+#[test]
+fn an_acl_leaves_with_the_last_znode_that_has_it() {
+    let mut tree = Tree::new(OPTIONS);
+    let acls = tree.acls().count();
+    let mut zxid = 0;
+    let mut applied = Vec::new();
+    let mut apply = |tree: &mut Tree, body: TxnBody| {
+        zxid += 1;
+        applied.push(tree.apply(&header(zxid), &body));
+    };
+    for number in 40..60 {
+        let with_acl = |path: &str, data: Option<Bytes>, number| {
+            let acl = vec![Acl { perms: Perms(number), ..Acl::open() }];
+            let kind = CreateTxnKind::Create { ephemeral: false };
+            let path = path.into();
+            TxnBody::Create(CreateTxn { kind, path, data, acl, parent_cversion: -1 })
+        };
+        // Of all places that data has.
+        apply(&mut tree, with_acl("/a", None, number));
+        apply(&mut tree, with_acl("/b", Some(Bytes::new()), number));
+        apply(&mut tree, with_acl("/c", Some(Bytes::from(vec![0; 10_000])), number));
+        let replica = tree.replica();
+        let long = Some(Bytes::from(vec![1; 10_000]));
+        apply(&mut tree, TxnBody::SetData { path: "/b".into(), data: long, version: 1 });
+        let acl = vec![Acl { perms: Perms(100 + number), ..Acl::open() }];
+        apply(&mut tree, TxnBody::SetAcl { path: "/c".into(), acl, version: 1 });
+        assert_eq!(tree.acls().count(), acls + 2);
+        for path in ["/a", "/b", "/c"] {
+            apply(&mut tree, TxnBody::Delete { path: path.into() });
+        }
+        assert_eq!(tree.acls().count(), acls);
+        assert_eq!(replica.acls().count(), acls + 1);
+    }
+}
+
+/// A txn that was damaged on its way, and decodes.
+#[test]
+fn a_path_that_is_none_makes_no_znode() {
+    let mut tree = Tree::new(OPTIONS);
+    for (zxid, path) in (1..).zip(["//x", "/", "", "x", "/zookeeper/", "/zookeeper//x"]) {
+        let applied = tree.apply(&header(zxid), &create(path, "", 1, false));
+        assert!(matches!(applied.outcome, Outcome::Failed(_)), "{path}");
+    }
+}
+
 #[test]
 fn acl_digests_tell_whose_an_acl_is() {
     let tree_with = |acls: [Acl; 2]| {
