@@ -49,7 +49,8 @@ pub fn snapshot_zxid(name: &str) -> Option<(Zxid, Compression)> {
 #[must_use]
 pub fn parse_epoch(file: &[u8]) -> Option<u32> {
     let line = std::str::from_utf8(file).ok()?.lines().next()?;
-    line.trim().parse().ok()
+    // Both are Java's ints.
+    line.trim().parse().ok().filter(|epoch| i32::try_from(*epoch).is_ok())
 }
 
 fn hex(digits: &str) -> Option<Zxid> {

@@ -94,6 +94,14 @@ impl Fuzzy {
         if *self != Self::Over {
             *self = Self::Over;
             tree.recount_quotas();
+            let count = tree.unknown_acls();
+            if count != 0 {
+                tracing::error!(
+                    count,
+                    "neither the snapshot nor the log tell the ACLs of znodes: \
+                    they grant nothing; set them as super"
+                );
+            }
         }
     }
 

@@ -31,7 +31,13 @@ impl Ahead {
     pub(super) fn start(path: &Path, then: &[PathBuf]) -> Self {
         let (sender, pieces) = sync_channel(PIECES_AHEAD);
         let (path, soon) = (path.to_owned(), Soon::new(then));
-        thread::spawn(move || decode(&path, soon, &sender));
+        let failed = sender.clone();
+        let reader = move || decode(&path, soon, &sender);
+        if let Err(error) = thread::Builder::new().name("snapshot".to_owned()).spawn(reader) {
+            let text = format!("no thread can be had to read a snapshot: {error}");
+            let failure = FileFailure { no_space: false, no_descriptor: false, text };
+            let _room = failed.try_send(Err(failure));
+        }
         Self { pieces }
     }
 

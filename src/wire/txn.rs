@@ -14,6 +14,8 @@ const DIGEST_VERSION: i32 = 2;
 const MULTI: i32 = 14;
 /// Bytes in front of a record.
 const HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 4;
+/// Offset of the zxid.
+pub(crate) const ZXID_AT: usize = 8 + 4;
 /// Bytes of a digest behind a record.
 const DIGEST_BYTES: usize = 12;
 

@@ -200,6 +200,14 @@ fn the_leader_asks_for_the_promise_that_it_has_given_itself() {
     assert!(matches!(led.said(3)[..], [LeaderPacket::LeaderInfo { epoch: 2, .. }]));
 }
 
+/// A stranger's.
+#[test]
+fn nobody_else_greets_with_the_leaders_own_sid() {
+    let mut led = Led::new();
+    led.greets(1, 0);
+    assert_eq!(led.closed(1), Some(&CloseReason::Illegal("the leader's own sid")));
+}
+
 /// Step l.1.2: the history that is synchronized is the latest of a quorum's; the election has seen
 /// to it that it is the leader's, and discovery makes sure: later current epoch, then later zxid.
 #[test]

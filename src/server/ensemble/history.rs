@@ -267,8 +267,11 @@ impl Ensemble {
         self.decided(link, last, plan, &mut out);
         self.leader_outputs(cx, out);
         // The first slice need not wait for the next turn.
-        if let Some(Stage::Sending { after, upto }) = self.sending(link).map(|it| it.stage) {
-            self.send_history(cx, link, after, upto);
+        match self.sending(link).map(|it| it.stage) {
+            Some(Stage::Sending { after, upto }) => self.send_history(cx, link, after, upto),
+            // It lacks nothing.
+            Some(Stage::Found) => self.forget_history(link),
+            Some(Stage::LookingUp { .. }) | None => {}
         }
     }
 

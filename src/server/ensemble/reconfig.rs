@@ -207,6 +207,16 @@ impl Ensemble {
             return Err(ErrorCode::BAD_VERSION);
         }
         let next = config::reconfig::next(current, request, self.options.rules, zxid.0)?;
+        // All servers read it back, from the log and from their files.
+        let text = config::ensemble::text(&next);
+        if !config::ensemble::parse(&text, "reconfig").is_ok_and(|read| read == next) {
+            tracing::warn!(
+                ?text,
+                "a reconfiguration was refused: its text does not say what it \
+                does; look for line ends and backslashes in names"
+            );
+            return Err(ErrorCode::BAD_ARGUMENTS);
+        }
         let is_synced = |sid| sid == self.options.me || self.has_synced(sid);
         match next.is_quorum(is_synced) {
             true => Ok(next),

@@ -4,7 +4,7 @@ use super::testing::{Following, SHORT};
 use super::{Effect, Ensemble};
 use crate::base::{Duration, WallMs};
 use crate::config;
-use crate::model::{LocalSessions, Zxid};
+use crate::model::{ErrorCode, LocalSessions, ReconfigRequest, Zxid};
 use crate::server::contract::Clock;
 use crate::server::pipeline::Pipeline;
 use crate::server::pipeline::member_tests::options_of_member;
@@ -85,4 +85,24 @@ fn a_configuration_that_is_cut_off_is_forgotten_before_the_log_goes_on() {
     assert_eq!(following.pipeline.last_logged(), Zxid::ZERO);
     following.write_all();
     assert_eq!(following.pipeline.last_logged(), Zxid::new(1, 1));
+}
+
+/// Servers read a configuration back as text, from the log and from their files.
+#[test]
+fn what_its_text_does_not_say_is_no_configuration() {
+    let following = Following::new();
+    let judged = |joining: &str| {
+        let request = ReconfigRequest {
+            joining: Some(joining.into()),
+            leaving: None,
+            new_members: None,
+            from_config: -1,
+        };
+        following.ensemble.judge(&request, Zxid::new(1, 1))
+    };
+    assert!(judged("server.4=a:1:2;h:3").is_ok_and(|next| next.members.len() == 3));
+    for name in ["a\nb", "a\r", "a\\nb", "a:1:2;h:3\nserver.5=b"] {
+        let refused = judged(&format!("server.4={name}:1:2;h:3"));
+        assert_eq!(refused, Err(ErrorCode::BAD_ARGUMENTS), "{name:?}");
+    }
 }

@@ -27,7 +27,7 @@ use crate::server::snap_send::SnapshotSender;
 use crate::server::stream::{Address, Attach, Notice, Origin, Submit};
 use crate::tree::{Overlay, Tree};
 use crate::txnlog::{LogCursor, Position};
-use crate::wire::jute::DecodeError;
+use crate::wire::jute::{DecodeError, DecodeErrorKind};
 use crate::wire::quorum::{ForwardedRequest, LearnerPacket, Touch};
 use crate::wire::request::MultiDecoder;
 use crate::wire::{self, opcode};
@@ -376,6 +376,10 @@ impl Pipeline {
     /// It does not decode: nothing was taken.
     pub(crate) fn append(&mut self, zxid: Zxid, txn: &Bytes) -> Result<(), DecodeError> {
         let decoded = wire::txn::decode(txn)?;
+        if decoded.header.zxid != zxid {
+            let (at, field) = (wire::txn::ZXID_AT, "zxid");
+            return Err(DecodeError { at, field, kind: DecodeErrorKind::Damaged });
+        }
         self.log.append(zxid, |buf| buf.put_slice(txn));
         self.member.recent.push_copy(zxid, txn);
         self.assigned = zxid;

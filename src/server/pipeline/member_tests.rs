@@ -788,3 +788,17 @@ fn for_want_of_room_snapshots_and_segments_are_tried_by_turns() {
     let tried = String::from_iter(tried);
     assert!(tried.starts_with("lslsls"), "{tried}");
 }
+
+/// What an Apache leader sends has no checksum.
+#[test]
+fn a_proposal_whose_txn_has_another_zxid_is_not_taken() {
+    let mut pipeline = member();
+    pipeline.follow();
+    let zxid = pipeline.last_logged().next();
+    let header = TxnHeader { session: SESSION, cxid: Xid(1), zxid: zxid.next(), time_ms: 1 };
+    let mut txn = BytesMut::new();
+    wire::txn::encode(&header, &TxnBody::Error(ErrorCode::OK), None, &mut txn);
+    let error = pipeline.append(zxid, &txn.freeze()).unwrap_err();
+    assert_eq!((error.field, error.at), ("zxid", 12));
+    assert_eq!(pipeline.last_logged().next(), zxid);
+}

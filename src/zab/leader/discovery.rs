@@ -20,6 +20,9 @@ impl Leader {
         let Some(info) = info else {
             return self.drop_link(id, CloseReason::Illegal("a greeting without a sid"), out);
         };
+        if info.sid == self.me {
+            return self.drop_link(id, CloseReason::Illegal("the leader's own sid"), out);
+        }
         if info.protocol_version < PROTOCOL_VERSION {
             return self.drop_link(id, CloseReason::Protocol(info.protocol_version), out);
         }
