@@ -442,9 +442,17 @@ impl Cursor<'_> {
         let data = self.buffer()?;
         let acl = match self.i64()? {
             OPEN_ACL => Arc::from([Acl::open()]),
-            // Apache's servers write the table first, and give an ACL another number when it comes
-            // into use again: the txn that did that is behind the snapshot, and says what it is.
-            number => acls.get(&number).cloned().unwrap_or_else(|| Arc::from([Acl::unknown()])),
+            number => match acls.get(&number) {
+                Some(acl) => Arc::clone(acl),
+                // Apache's servers write the table first, and give an ACL that comes into use
+                // later the next number, also if it was in use before: the txn that did that is
+                // behind the snapshot, and says what it is.
+                None if is_next(acls, number) => Arc::from([Acl::unknown()]),
+                None => {
+                    let what = "a znode refers to an ACL that the snapshot does not have";
+                    return Err(Fault::Bad(what));
+                }
+            },
         };
         let stat = self.stat()?;
         Ok(Some(SnapshotItem::Znode { path, data, acl, stat }))
@@ -482,6 +490,12 @@ impl Cursor<'_> {
     }
 }
 
+/// Whether a server with this table may have given this number since.
+fn is_next(acls: &BTreeMap<i64, Arc<[Acl]>>, number: i64) -> bool {
+    let last = acls.keys().next_back().copied().unwrap_or(0);
+    last < number && number.checked_sub(last).is_some_and(|ahead| ahead <= ACLS_MEANWHILE_MAX)
+}
+
 /// One after the other; without a copy if there is only one.
 fn joined(mut parts: Vec<Bytes>) -> Bytes {
     parts.retain(|part| !part.is_empty());
@@ -501,6 +515,8 @@ pub(super) const SIGNATURE: &str = "BenWasHere";
 /// The number of the ACL that everybody may do everything; it is in no table.
 pub(super) const OPEN_ACL: i64 = -1;
 
+/// More ACLs than come into use while a snapshot is written.
+const ACLS_MEANWHILE_MAX: i64 = 1 << 20;
 const SEAL_BYTES: usize = 8 + 4 + END_OF_ZNODES.len();
 const DIGEST_BYTES: usize = 8 + 4 + 8 + SEAL_BYTES;
 const LAST_ZXID_BYTES: usize = 8 + SEAL_BYTES;

@@ -240,25 +240,32 @@ fn every_flipped_byte_of_a_snapshot_is_noticed() {
     }
 }
 
+/// A number that was given while the snapshot was written; others never were.
 #[test]
-fn a_znode_whose_acl_is_not_there_grants_nothing() {
+fn a_znode_whose_acl_came_into_use_meanwhile_grants_nothing() {
     let file = snapshot(Compression::None, false, false);
-    // The count of ACLs follows the header and two sessions; without the table, numbers dangle.
-    let mut bytes = file[..16 + 4 + 24].to_vec();
-    bytes.extend_from_slice(&0_i32.to_be_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(&[0xff; 4]);
-    bytes.extend_from_slice(&3_i64.to_be_bytes());
-    bytes.extend_from_slice(&[0; 60]);
-    bytes.extend_from_slice(&[0, 0, 0, 1, b'/', 0, 0, 0, 1, b'/']);
-    let mut decoder = SnapshotDecoder::new(Compression::None, RECORD_BYTES_MAX);
-    decoder.push(&Bytes::from(bytes));
-    let znode = std::iter::from_fn(|| decoder.next_item().unwrap());
-    let acl = znode.filter_map(|item| match item {
-        SnapshotItem::Znode { acl, .. } => Some(acl),
-        SnapshotItem::Session { .. } => None,
-    });
-    assert_eq!(acl.map(|acl| acl.to_vec()).collect::<Vec<_>>(), [[Acl::unknown()]]);
+    for (number, is_known) in [(3, true), (1 << 20, true), (1 << 30, false), (0, false)] {
+        // The count of ACLs follows the header and two sessions; without the table, numbers dangle.
+        let mut bytes = file[..16 + 4 + 24].to_vec();
+        bytes.extend_from_slice(&0_i32.to_be_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&[0xff; 4]);
+        bytes.extend_from_slice(&i64::to_be_bytes(number));
+        bytes.extend_from_slice(&[0; 60]);
+        let mut decoder = SnapshotDecoder::new(Compression::None, RECORD_BYTES_MAX);
+        decoder.push(&Bytes::from(bytes));
+        let items: Result<Vec<_>, _> =
+            std::iter::from_fn(|| decoder.next_item().transpose()).take(3).collect();
+        match items {
+            Ok(items) => {
+                let [_, _, SnapshotItem::Znode { acl, .. }] = &items[..] else {
+                    panic!("{items:?}")
+                };
+                assert!(is_known && **acl == [Acl::unknown()], "{number}: {acl:?}");
+            }
+            Err(damage) => assert!(!is_known && damage.what.contains("ACL"), "{number}: {damage}"),
+        }
+    }
 }
 
 #[test]
