@@ -125,10 +125,11 @@ impl Pipeline {
         server == self.options.server_id
     }
 
-    /// Whether a session is new, or was begun here since only reads are served: no other server has
-    /// ever known of it.
+    /// Whether a session is new, or was begun here since only reads are served, or as a local one:
+    /// no other server has ever known of it.
     pub(super) fn is_for_reads(&self, session: SessionId) -> bool {
-        session.0 == 0 || (self.is_own(session) && self.member.reads_from <= session)
+        let was_local = self.makes_local_sessions() || self.member.reads_from <= session;
+        session.0 == 0 || (self.is_own(session) && was_local && !self.is_global(session))
     }
 
     /// A learner asks for a session that is unknown here: whether it can be one of its own.
