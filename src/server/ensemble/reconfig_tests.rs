@@ -4,7 +4,7 @@ use super::testing::{Following, SHORT};
 use super::{Effect, Ensemble};
 use crate::base::{Duration, WallMs};
 use crate::config;
-use crate::model::{ErrorCode, LocalSessions, ReconfigRequest, Zxid};
+use crate::model::{EnsembleConfigs, ErrorCode, LocalSessions, ReconfigRequest, Zxid};
 use crate::server::contract::Clock;
 use crate::server::pipeline::Pipeline;
 use crate::server::pipeline::member_tests::options_of_member;
@@ -90,7 +90,10 @@ fn a_configuration_that_is_cut_off_is_forgotten_before_the_log_goes_on() {
 /// Servers read a configuration back as text, from the log and from their files.
 #[test]
 fn what_its_text_does_not_say_is_no_configuration() {
-    let following = Following::new();
+    let mut following = Following::new();
+    let lines = "server.1=h:1:2;3\nserver.2=g:1:2;3\nserver.3=i:1:2;3\nversion=0";
+    let config = config::ensemble::parse(lines, "list").unwrap();
+    following.ensemble.configs = EnsembleConfigs::settled(config);
     let judged = |joining: &str| {
         let request = ReconfigRequest {
             joining: Some(joining.into()),
@@ -100,7 +103,8 @@ fn what_its_text_does_not_say_is_no_configuration() {
         };
         following.ensemble.judge(&request, Zxid::new(1, 1))
     };
-    assert!(judged("server.4=a:1:2;h:3").is_ok_and(|next| next.members.len() == 3));
+    let refused = Err(ErrorCode::NEW_CONFIG_NO_QUORUM);
+    assert_eq!(judged("server.4=a:1:2;h:3"), refused, "it is one, and nobody is synchronized");
     for name in ["a\nb", "a\r", "a\\nb", "a:1:2;h:3\nserver.5=b"] {
         let refused = judged(&format!("server.4={name}:1:2;h:3"));
         assert_eq!(refused, Err(ErrorCode::BAD_ARGUMENTS), "{name:?}");
