@@ -15,7 +15,7 @@ use crate::model::{
     ExtendedTypes, Perms, TxnBody, TxnHeader, WriteRequest, path,
 };
 use crate::tree::{self, Excess, Overlay, PendingZnode, Tree};
-use crate::wire::txn::{encode_op, encoded_bytes, multi_encoded_bytes};
+use crate::wire::txn::{encode_op, encoded_bytes, multi_encoded_bytes, op_bytes};
 
 type Judged<T> = Result<T, ErrorCode>;
 
@@ -206,9 +206,6 @@ impl Prep<'_> {
                 *left = left.checked_sub(1)?;
                 let Some(request) = multi.requests.next() else { break };
                 self.next_of_multi(header, multi, &request, &mut granted);
-                if self.is_too_long(header, multi_encoded_bytes(&multi.encoded)) {
-                    multi.refuse(ErrorCode::BAD_ARGUMENTS);
-                }
             }
             if multi.refused.is_none() {
                 let body = TxnBody::Multi(std::mem::take(&mut multi.bodies));
@@ -230,31 +227,27 @@ impl Prep<'_> {
         request: &WriteRequest,
         granted: &mut impl FnMut(&WriteRequest, &TxnBody),
     ) {
-        if multi.failed {
-            multi.push(TxnBody::Error(ErrorCode::RUNTIME_INCONSISTENCY));
-            return;
-        }
-        match self.single(header, request, &multi.identities, true) {
-            // What it refers to may be long: it is not written down to be thrown away.
-            Ok(body)
-                if self
-                    .is_too_long(header, multi.encoded.len() + encoded_bytes(&body, Some(0))) =>
-            {
-                multi.refuse(ErrorCode::BAD_ARGUMENTS);
-            }
-            Ok(body) => {
-                self.overlay.stage(self.tree, header, &body);
-                granted(request, &body);
-                multi.push(body);
-            }
-            Err(ErrorCode::MARSHALLING_ERROR) => {
-                multi.refuse(ErrorCode::MARSHALLING_ERROR);
-            }
+        let judged = match multi.failed {
+            true => Err(ErrorCode::RUNTIME_INCONSISTENCY),
+            false => self.single(header, request, &multi.identities, true),
+        };
+        let body = match judged {
+            Ok(body) => body,
+            Err(ErrorCode::MARSHALLING_ERROR) => return multi.refuse(ErrorCode::MARSHALLING_ERROR),
             Err(code) => {
                 multi.failed = true;
-                multi.push(TxnBody::Error(code));
+                TxnBody::Error(code)
             }
+        };
+        // What it refers to may be long: it is not written down to be thrown away.
+        if self.is_too_long(header, multi_encoded_bytes(&multi.encoded) + op_bytes(&body)) {
+            return multi.refuse(ErrorCode::BAD_ARGUMENTS);
         }
+        if !multi.failed {
+            self.overlay.stage(self.tree, header, &body);
+            granted(request, &body);
+        }
+        multi.push(body);
     }
 
     fn single(

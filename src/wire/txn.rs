@@ -127,6 +127,12 @@ pub const fn multi_encoded_bytes(ops: &[u8]) -> usize {
     HEADER_BYTES + 4 + ops.len() + DIGEST_BYTES
 }
 
+/// Length of what [`encode_op`] appends.
+#[must_use]
+pub fn op_bytes(body: &TxnBody) -> usize {
+    4 + 4 + record_bytes(body)
+}
+
 fn record_bytes(body: &TxnBody) -> usize {
     let acls = |acl: &[Acl]| {
         let entries = acl.iter().map(|acl| 4 + 4 + acl.id.scheme.len() + 4 + acl.id.id.len());
