@@ -98,8 +98,7 @@ impl Fuzzy {
             if count != 0 {
                 tracing::error!(
                     count,
-                    "neither the snapshot nor the log tell the ACLs of znodes: \
-                    they grant nothing; set them as super"
+                    "no ACL is known of znodes: set them as super, they grant nothing"
                 );
             }
         }

@@ -231,8 +231,9 @@ impl Tree {
     }
 
     fn create(&mut self, header: &TxnHeader, create: &CreateTxn, steps: &mut Vec<Step>) -> Outcome {
-        // What a leader says was judged by it, and what is damaged on its way may still decode.
-        let is_plain = !create.path.ends_with('/') && !create.path.contains("//");
+        // What was damaged on its way from a leader may decode. Of the paths whose parent is found
+        // these are none.
+        let is_plain = !create.path.ends_with('/') && !create.path.starts_with("//");
         let Some((parent, parent_path)) = self.parent_of(&create.path).filter(|_| is_plain) else {
             return Outcome::Failed(ErrorCode::NO_NODE);
         };

@@ -210,11 +210,7 @@ impl Ensemble {
         // All servers read it back, from the log and from their files.
         let text = config::ensemble::text(&next);
         if !config::ensemble::parse(&text, "reconfig").is_ok_and(|read| read == next) {
-            tracing::warn!(
-                ?text,
-                "a reconfiguration was refused: its text does not say what it \
-                does; look for line ends and backslashes in names"
-            );
+            tracing::warn!(?text, "a reconfiguration was refused: its text says something else");
             return Err(ErrorCode::BAD_ARGUMENTS);
         }
         let is_synced = |sid| sid == self.options.me || self.has_synced(sid);

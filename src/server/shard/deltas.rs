@@ -230,8 +230,9 @@ impl Shard {
         if conn.phase.is_closing() {
             return;
         }
-        assert_eq!(conn.answered, origin.number, "the write being answered is the queue's head");
+        let number = conn.answered;
         let Some(pending) = conn.dequeue() else { return };
+        assert_eq!(number, origin.number, "the head of the queue is the write being answered");
         let Work::Write(kind) = pending.work else {
             unreachable!("before_delta has run everything in front of the write")
         };

@@ -198,11 +198,8 @@ impl MultiRead {
                 self.listing = None;
             }
             if self.pieces.is_too_long() {
-                tracing::warn!(
-                    limit = limits::CONN_UNSENT_BYTES_HARD_MAX,
-                    "a multiRead asks for \
-                    more than a reply may have, and was refused"
-                );
+                let limit = limits::CONN_UNSENT_BYTES_HARD_MAX;
+                tracing::warn!(limit, "refused: a multiRead asks for more than a reply may have");
                 self.done = true;
                 return true;
             }
